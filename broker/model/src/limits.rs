@@ -1,0 +1,65 @@
+//! Every limit of the message model, with its unit in the name. Sources are the sections of the protocol description:
+//! 5.6 for names, bodies and properties, 3.6 for polling and invisibility.
+
+/// Largest body as sent on the wire.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most user properties of one message.
+pub const USER_PROPERTIES_MAX: usize = 128;
+/// Sum of the UTF-8 bytes of user property names and values, tag and keys of one message.
+pub const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+/// Longest topic name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 127;
+/// Longest name of a retry or dead-letter topic, which carry a group name.
+pub const SYSTEM_TOPIC_NAME_BYTES_MAX: usize = 255;
+/// Longest consumer group name.
+pub const GROUP_NAME_BYTES_MAX: usize = 120;
+/// A message group must be shorter than this.
+pub const MESSAGE_GROUP_BYTES_LIMIT: usize = 64;
+/// Most messages in one send request.
+pub const SEND_BATCH_MESSAGES_MAX: usize = 1024;
+/// Most messages in the answer to one receive.
+pub const RECEIVE_BATCH_MESSAGES_MAX: u32 = 32;
+/// Most body bytes in the answer to one receive; at least one message is always given.
+pub const RECEIVE_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Shortest invisible duration of a receive.
+pub const INVISIBLE_DURATION_MS_MIN: u64 = 10_000;
+/// Longest invisible duration.
+pub const INVISIBLE_DURATION_MS_MAX: u64 = 12 * 3_600_000;
+/// The slice used when the server renews by itself.
+pub const AUTO_RENEW_SLICE_MS: u64 = 60_000;
+/// How long an automatically renewed message may stay with one consumer.
+pub const AUTO_RENEW_TOTAL_MS: u64 = 3 * 3_600_000;
+/// Shortest long poll; a shorter wish is raised to it.
+pub const POLLING_MS_MIN: u64 = 5_000;
+/// Longest long poll; a longer wish is cut to it.
+pub const POLLING_MS_MAX: u64 = 20_000;
+/// A poll is answered this long before the caller's deadline.
+pub const POLLING_RESERVE_MS: u64 = 100;
+/// Parked polls of one (group, topic) on one shard.
+pub const WAITERS_PER_GROUP_TOPIC_MAX: usize = 1024;
+/// Parked polls on one shard.
+pub const WAITERS_PER_SHARD_MAX: usize = 100_000;
+/// Messages of one (group, queue) in flight.
+pub const INFLIGHT_PER_GROUP_QUEUE_MAX: usize = 200_000;
+/// Deliveries of a message to a group before it goes to the dead-letter topic, unless the group says otherwise.
+pub const ATTEMPTS_DEFAULT: u32 = 17;
+/// Most attempts a group can ask for.
+pub const ATTEMPTS_MAX: u32 = 1000;
+/// Most queues of one topic over all shards.
+pub const QUEUES_PER_TOPIC_MAX: u32 = 1024;
+/// Queues of a topic that names none.
+pub const QUEUES_DEFAULT: u32 = 8;
+/// Topics of one broker.
+pub const TOPICS_MAX: usize = 100_000;
+/// Consumer groups of one broker.
+pub const GROUPS_MAX: usize = 100_000;
+/// Longest tag filter expression.
+pub const FILTER_EXPRESSION_BYTES_MAX: usize = 4096;
+/// Tags in one filter expression.
+pub const FILTER_TAGS_MAX: usize = 256;
+/// Silence after which a client counts as gone.
+pub const CLIENT_EXPIRY_MS: u64 = 120_000;
+/// Clients known to one broker.
+pub const CLIENTS_MAX: usize = 100_000;
+/// Shards of one broker process.
+pub const SHARDS_PER_BROKER_MAX: u32 = 64;

@@ -1,0 +1,110 @@
+//! A topic: a named container of messages of one type, made of queues that are placed on shards.
+
+use crate::limits::QUEUES_PER_TOPIC_MAX;
+use crate::{MessageType, Owner, ShardId, TopicName};
+
+/// How many queues of the topic one shard holds; their ids count from 0 in each shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlacement {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its number of queues, at least 1.
+    pub queues: u32,
+}
+
+/// Why a topic is not legal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// No queue, or too many.
+    #[error("topic {name} asks for {queues} queues; use 1 to {QUEUES_PER_TOPIC_MAX}")]
+    Queues {
+        /// The topic.
+        name: TopicName,
+        /// What was asked.
+        queues: u32,
+    },
+    /// The placement does not add up.
+    #[error("the placement of topic {name} adds up to {placed} queues, but the topic has {queues}")]
+    Placement {
+        /// The topic.
+        name: TopicName,
+        /// Sum of the placement.
+        placed: u32,
+        /// What was asked.
+        queues: u32,
+    },
+}
+
+/// The settings of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name, unique in the cluster.
+    pub name: TopicName,
+    /// The one type of its messages.
+    pub message_type: MessageType,
+    /// Queues over all shards.
+    pub queues: u32,
+    /// Where they are.
+    pub placement: Vec<QueuePlacement>,
+    /// Who declared it.
+    pub owner: Option<Owner>,
+    /// Oldest age kept; none = the broker's default.
+    pub retention_ms: Option<u64>,
+    /// Most bytes kept; none = no limit of its own.
+    pub retention_bytes: Option<u64>,
+    /// Largest body accepted; none = the model's limit.
+    pub max_message_bytes: Option<u32>,
+    /// May be received from.
+    pub readable: bool,
+    /// May be sent to.
+    pub writable: bool,
+}
+
+impl Topic {
+    /// Checks what the types alone do not: queue count and placement.
+    ///
+    /// # Errors
+    /// [`TopicError`] naming what is wrong.
+    pub fn validate(&self) -> Result<(), TopicError> {
+        let (name, queues) = (self.name.clone(), self.queues);
+        if !(1..=QUEUES_PER_TOPIC_MAX).contains(&queues) {
+            return Err(TopicError::Queues { name, queues });
+        }
+        let placed = self.placement.iter().map(|p| p.queues).sum();
+        if placed != queues {
+            return Err(TopicError::Placement { name, placed, queues });
+        }
+        Ok(())
+    }
+
+    /// Queues on one shard.
+    #[must_use]
+    pub fn queues_on(&self, shard: ShardId) -> u32 {
+        self.placement.iter().filter(|p| p.shard == shard).map(|p| p.queues).sum()
+    }
+
+    /// Spreads `queues` evenly over `shards`, the first ones taking the rest.
+    #[must_use]
+    pub fn spread(queues: u32, shards: &[ShardId]) -> Vec<QueuePlacement> {
+        let count = u32::try_from(shards.len()).unwrap_or(u32::MAX).max(1);
+        let share = |i: u32| queues / count + u32::from(i < queues % count);
+        (0u32..)
+            .zip(shards)
+            .map(|(i, shard)| QueuePlacement { shard: *shard, queues: share(i) })
+            .filter(|p| p.queues > 0)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_is_even_and_complete() {
+        let shards: Vec<_> = (0..3).map(ShardId).collect();
+        let placed = Topic::spread(8, &shards);
+        assert_eq!(placed.iter().map(|p| p.queues).collect::<Vec<_>>(), [3, 3, 2]);
+        assert_eq!(Topic::spread(2, &shards).len(), 2);
+    }
+}

@@ -1,0 +1,18 @@
+//! Every limit of the store, with its unit in the name.
+
+/// Unit of writing: positions and lengths of writes are multiples of it (direct I/O asks for it).
+pub const BLOCK_BYTES: usize = 4096;
+/// Frames start at multiples of it, so that a search for frames need not look at every byte.
+pub const FRAME_ALIGNMENT_BYTES: u64 = 64;
+/// Largest payload of one frame. A send must fit in one frame.
+pub const FRAME_PAYLOAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Smallest segment: a frame of the largest size must fit.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Segment size on volumes of at least [`LARGE_VOLUME_BYTES`].
+pub const SEGMENT_BYTES_LARGE: u64 = 256 * 1024 * 1024;
+/// Where the larger segment size begins.
+pub const LARGE_VOLUME_BYTES: u64 = 512 * 1024 * 1024 * 1024;
+/// Zero-filled segments kept ready ahead of the writer.
+pub const SPARE_SEGMENTS: usize = 1;
+/// Bytes of the newest frames kept in memory for consumers that read at the tail.
+pub const TAIL_CACHE_BYTES: usize = 8 * 1024 * 1024;

@@ -1,0 +1,253 @@
+//! The log as its one owner sees it: frames are appended, handed to the writer in batches, and count as durable when the
+//! writer says so. Does no I/O itself. One write is in flight at a time; what queues meanwhile shares the next.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc32c::crc32c;
+
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
+use crate::limits::TAIL_CACHE_BYTES;
+use crate::reader::LogReader;
+use crate::segments::Segment;
+use crate::writer::{EncodedFrame, Write, Written};
+
+/// Most payload bytes handed to the writer at once, unless one frame alone is larger.
+const WRITE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a log needs to know when it is opened.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// The shard; frames of another one are refused.
+    pub shard: u32,
+    /// Where the segments are.
+    pub directory: PathBuf,
+    /// Size of new segments; existing ones keep theirs.
+    pub segment_bytes: u64,
+}
+
+/// A frame to append.
+#[derive(Debug, Clone)]
+pub struct NewFrame {
+    /// What the payload is.
+    pub kind: FrameKind,
+    /// Raft term.
+    pub term: u64,
+    /// Raft index; for [`FrameKind::Entry`] one more than the last.
+    pub index: u64,
+    /// The leader's clock, Unix time.
+    pub time_ms: u64,
+    /// Records in the payload.
+    pub records: u32,
+    /// At most [`crate::limits::FRAME_PAYLOAD_BYTES_MAX`] bytes.
+    pub payload: Bytes,
+}
+
+/// Where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogEnd {
+    /// Log position of the next frame.
+    pub position: u64,
+    /// Index of the last entry; 0 before the first.
+    pub index: u64,
+    /// Term of the last entry.
+    pub term: u64,
+    /// Checksum of the last frame.
+    pub checksum: u32,
+    /// Number of the next record.
+    pub record: u64,
+}
+
+/// The log of one shard.
+#[derive(Debug)]
+pub struct Log {
+    options: LogOptions,
+    segments: Arc<Vec<Segment>>,
+    /// Log position behind the segment that frames are appended to.
+    active_end: u64,
+    active_base: u64,
+    end: LogEnd,
+    durable_index: u64,
+    durable_position: u64,
+    queued: VecDeque<Queued>,
+    in_flight: bool,
+    tail: VecDeque<(u64, Bytes)>,
+    tail_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Queued {
+    segment_base: u64,
+    segment_bytes: u64,
+    position: u64,
+    index: u64,
+    frame: EncodedFrame,
+}
+
+impl Log {
+    pub(crate) fn new(options: LogOptions, segments: Vec<Segment>, end: LogEnd) -> Self {
+        let active = segments.iter().rfind(|s| s.base <= end.position);
+        let (active_base, active_end) = active.map_or((0, 0), |s| (s.base, s.end()));
+        Self {
+            options,
+            segments: Arc::new(segments),
+            active_end,
+            active_base,
+            end,
+            durable_index: end.index,
+            durable_position: end.position,
+            queued: VecDeque::new(),
+            in_flight: false,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+        }
+    }
+
+    /// Appends a frame to the queue of the writer; returns the log position of its payload.
+    ///
+    /// # Panics
+    /// When an entry's index does not follow the last one: the caller broke the log's order.
+    pub fn append(&mut self, frame: NewFrame) -> u64 {
+        let follows = self.end.index + u64::from(frame.kind == FrameKind::Entry);
+        assert_eq!(frame.index, follows, "entries are appended in order");
+        let length = frame_bytes(frame.payload.len());
+        if self.end.position + length > self.active_end {
+            // A frame never crosses segments: the rest of this one stays unused.
+            self.active_base = self.active_end;
+            self.active_end += self.options.segment_bytes;
+            self.end.position = self.active_base;
+        }
+        let position = self.end.position;
+        let header = FrameHeader {
+            kind: frame.kind,
+            shard: self.options.shard,
+            records: frame.records,
+            term: frame.term,
+            index: frame.index,
+            first_record: self.end.record,
+            position,
+            durable_index: self.durable_index,
+            time_ms: frame.time_ms,
+            payload_bytes: u32::try_from(frame.payload.len()).expect("payloads are limited"),
+            previous_checksum: self.end.checksum,
+            payload_checksum: crc32c(&frame.payload),
+        };
+        let (header, checksum) = header.encode();
+        self.end = LogEnd {
+            position: position + length,
+            index: frame.index,
+            term: if frame.kind == FrameKind::Entry { frame.term } else { self.end.term },
+            checksum,
+            record: self.end.record + u64::from(frame.records),
+        };
+        let payload_position = position + FRAME_HEADER_BYTES as u64;
+        if frame.kind == FrameKind::Entry && !frame.payload.is_empty() {
+            self.remember(payload_position, frame.payload.clone());
+        }
+        self.queued.push_back(Queued {
+            segment_base: self.active_base,
+            segment_bytes: self.active_end - self.active_base,
+            position,
+            index: frame.index,
+            frame: EncodedFrame { header, payload: frame.payload },
+        });
+        payload_position
+    }
+
+    /// The next batch for the writer; none while one is in flight or nothing is queued.
+    pub fn take_write(&mut self) -> Option<Write> {
+        let first = self.queued.front()?;
+        if self.in_flight {
+            return None;
+        }
+        let (segment_base, segment_bytes) = (first.segment_base, first.segment_bytes);
+        let mut write = Write {
+            segment_base,
+            segment_bytes,
+            position: first.position,
+            frames: Vec::with_capacity(self.queued.len()),
+            end_position: first.position,
+            index: first.index,
+        };
+        while let Some(next) = self.queued.front() {
+            let length = frame_bytes(next.frame.payload.len());
+            let is_full = write.end_position + length - write.position > WRITE_BYTES_MAX;
+            if next.segment_base != segment_base || (is_full && !write.frames.is_empty()) {
+                break;
+            }
+            write.end_position += length;
+            write.index = next.index;
+            write.frames.extend(self.queued.pop_front().map(|queued| queued.frame));
+        }
+        self.in_flight = true;
+        Some(write)
+    }
+
+    /// Takes note of a finished write: its frames are durable.
+    pub fn written(&mut self, written: Written) {
+        self.in_flight = false;
+        self.durable_index = written.index;
+        self.durable_position = written.end_position;
+        if let Some(segment) = written.opened {
+            Arc::make_mut(&mut self.segments).push(segment);
+        }
+    }
+
+    /// The last entry that is durable on this replica.
+    #[must_use]
+    pub fn durable_index(&self) -> u64 {
+        self.durable_index
+    }
+
+    /// The end, with what is not durable yet.
+    #[must_use]
+    pub fn end(&self) -> LogEnd {
+        self.end
+    }
+
+    /// Whether frames wait for the writer or are being written.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.in_flight || !self.queued.is_empty()
+    }
+
+    /// Bytes from the first segment to the end.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.end.position - self.segments.first().map_or(0, |segment| segment.base)
+    }
+
+    /// Whether the segment in use is more than half full, so that a spare will be wanted.
+    #[must_use]
+    pub fn wants_spare(&self) -> bool {
+        self.end.position - self.active_base > (self.active_end - self.active_base) / 2
+    }
+
+    /// Bytes of a recent payload, straight from memory.
+    #[must_use]
+    pub fn read_tail(&self, position: u64, length_bytes: u32) -> Option<Bytes> {
+        let at = self.tail.partition_point(|(start, _)| *start <= position).checked_sub(1)?;
+        let (start, payload) = self.tail.get(at)?;
+        let from = usize::try_from(position - start).ok()?;
+        let to = from + length_bytes as usize;
+        (to <= payload.len()).then(|| payload.slice(from..to))
+    }
+
+    /// For reading what is durable, from any thread.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.segments.clone())
+    }
+
+    pub(crate) fn remember(&mut self, position: u64, payload: Bytes) {
+        self.tail_bytes += payload.len();
+        self.tail.push_back((position, payload));
+        while self.tail_bytes > TAIL_CACHE_BYTES && self.tail.len() > 1 {
+            if let Some((_, old)) = self.tail.pop_front() {
+                self.tail_bytes -= old.len();
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Layout of the settings of topics and groups inside their Put records. Optional numbers are a flag byte and a value.
+
+use broker_model::{
+    Backoff, ConsumerGroup, GroupName, MessageType, Model, Order, Owner, QueuePlacement,
+    RetryPolicy, ShardId, Subscription, Topic, TopicName,
+};
+use bytes::BytesMut;
+
+use super::RecordError;
+use super::fields::{Reader, put_text, put_u32, put_u64};
+
+pub(super) fn encode_topic(topic: &Topic, payload: &mut BytesMut) {
+    put_text(payload, topic.name.as_str());
+    payload.extend_from_slice(&[
+        topic.message_type as u8,
+        u8::from(topic.readable),
+        u8::from(topic.writable),
+    ]);
+    put_u32(payload, topic.queues);
+    put_count(payload, topic.placement.len());
+    for placement in &topic.placement {
+        put_u32(payload, placement.shard.0);
+        put_u32(payload, placement.queues);
+    }
+    put_owner(payload, topic.owner.as_ref());
+    put_option(payload, topic.retention_ms);
+    put_option(payload, topic.retention_bytes);
+    put_option(payload, topic.max_message_bytes.map(u64::from));
+}
+
+pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
+    let name = reader.text()?;
+    let name = TopicName::parse(&name).map_err(|_| RecordError::IllegalField("topic name"))?;
+    let message_type = MessageType::from_number(reader.u8()?)
+        .ok_or(RecordError::IllegalField("message type"))?;
+    let (readable, writable) = (reader.u8()? != 0, reader.u8()? != 0);
+    let queues = reader.u32()?;
+    let mut placement = Vec::new();
+    for _ in 0..reader.count()? {
+        placement.push(QueuePlacement { shard: ShardId(reader.u32()?), queues: reader.u32()? });
+    }
+    let owner = owner(reader)?;
+    let (retention_ms, retention_bytes) = (option(reader)?, option(reader)?);
+    let max_message_bytes = option(reader)?
+        .map(u32::try_from)
+        .transpose()
+        .map_err(|_| RecordError::IllegalField("largest message"))?;
+    Ok(Topic {
+        name,
+        message_type,
+        queues,
+        placement,
+        owner,
+        retention_ms,
+        retention_bytes,
+        max_message_bytes,
+        readable,
+        writable,
+    })
+}
+
+pub(super) fn encode_group(group: &ConsumerGroup, payload: &mut BytesMut) {
+    put_text(payload, group.name.as_str());
+    payload.extend_from_slice(&[group.model as u8, group.order as u8]);
+    put_u32(payload, group.retry.max_attempts);
+    match &group.retry.backoff {
+        Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+            payload.extend_from_slice(&[1]);
+            put_u64(payload, *initial_ms);
+            put_u64(payload, *max_ms);
+            put_u64(payload, multiplier.to_bits());
+        }
+        Backoff::Customized { next_ms } => {
+            payload.extend_from_slice(&[2]);
+            put_count(payload, next_ms.len());
+            next_ms.iter().for_each(|pause_ms| put_u64(payload, *pause_ms));
+        }
+    }
+    put_count(payload, group.subscriptions.len());
+    for subscription in &group.subscriptions {
+        put_text(payload, subscription.topic.as_str());
+        payload.extend_from_slice(&[u8::from(subscription.is_sql)]);
+        put_text(payload, &subscription.expression);
+    }
+    put_owner(payload, group.owner.as_ref());
+}
+
+pub(super) fn decode_group(reader: &mut Reader) -> Result<ConsumerGroup, RecordError> {
+    let name = reader.text()?;
+    let name = GroupName::parse(&name).map_err(|_| RecordError::IllegalField("group name"))?;
+    let model = match reader.u8()? {
+        1 => Model::Clustering,
+        2 => Model::Broadcasting,
+        _ => return Err(RecordError::IllegalField("group model")),
+    };
+    let order = match reader.u8()? {
+        1 => Order::Concurrent,
+        2 => Order::Fifo,
+        _ => return Err(RecordError::IllegalField("group order")),
+    };
+    let max_attempts = reader.u32()?;
+    let backoff = backoff(reader)?;
+    let mut subscriptions = Vec::new();
+    for _ in 0..reader.count()? {
+        let topic = TopicName::parse(&reader.text()?)
+            .map_err(|_| RecordError::IllegalField("topic name"))?;
+        let is_sql = reader.u8()? != 0;
+        subscriptions.push(Subscription { topic, is_sql, expression: reader.text()? });
+    }
+    let retry = RetryPolicy { max_attempts, backoff };
+    Ok(ConsumerGroup { name, model, order, retry, subscriptions, owner: owner(reader)? })
+}
+
+fn backoff(reader: &mut Reader) -> Result<Backoff, RecordError> {
+    match reader.u8()? {
+        1 => Ok(Backoff::Exponential {
+            initial_ms: reader.u64()?,
+            max_ms: reader.u64()?,
+            multiplier: f64::from_bits(reader.u64()?),
+        }),
+        2 => {
+            let count = reader.count()?;
+            let next_ms = (0..count).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+            Ok(Backoff::Customized { next_ms })
+        }
+        _ => Err(RecordError::IllegalField("backoff")),
+    }
+}
+
+fn put_count(payload: &mut BytesMut, count: usize) {
+    put_u32(payload, u32::try_from(count).expect("lists in settings have small limits"));
+}
+
+fn put_option(payload: &mut BytesMut, value: Option<u64>) {
+    payload.extend_from_slice(&[u8::from(value.is_some())]);
+    put_u64(payload, value.unwrap_or(0));
+}
+
+fn option(reader: &mut Reader) -> Result<Option<u64>, RecordError> {
+    let (is_some, value) = (reader.u8()? != 0, reader.u64()?);
+    Ok(is_some.then_some(value))
+}
+
+fn put_owner(payload: &mut BytesMut, owner: Option<&Owner>) {
+    payload.extend_from_slice(&[u8::from(owner.is_some())]);
+    if let Some(owner) = owner {
+        for text in [&owner.instance, &owner.namespace, &owner.name, &owner.uid] {
+            put_text(payload, text);
+        }
+    }
+}
+
+fn owner(reader: &mut Reader) -> Result<Option<Owner>, RecordError> {
+    if reader.u8()? == 0 {
+        return Ok(None);
+    }
+    let (instance, namespace) = (reader.text()?, reader.text()?);
+    Ok(Some(Owner { instance, namespace, name: reader.text()?, uid: reader.text()? }))
+}

@@ -1,0 +1,60 @@
+//! Reading and writing the fields of records. Reading never panics, whatever the bytes are.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::RecordError;
+
+pub(super) fn put_u32(payload: &mut BytesMut, value: u32) {
+    payload.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn put_u64(payload: &mut BytesMut, value: u64) {
+    payload.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn put_text(payload: &mut BytesMut, text: &str) {
+    put_u32(payload, u32::try_from(text.len()).expect("names and expressions have small limits"));
+    payload.extend_from_slice(text.as_bytes());
+}
+
+/// Takes fields off the front of some bytes.
+pub(super) struct Reader {
+    rest: Bytes,
+}
+
+impl Reader {
+    pub(super) fn new(rest: Bytes) -> Self {
+        Self { rest }
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, RecordError> {
+        self.rest.try_get_u8().map_err(|_| RecordError::Short)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, RecordError> {
+        self.rest.try_get_u32_le().map_err(|_| RecordError::Short)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, RecordError> {
+        self.rest.try_get_u64_le().map_err(|_| RecordError::Short)
+    }
+
+    pub(super) fn bytes(&mut self, length: usize) -> Result<Bytes, RecordError> {
+        if self.rest.len() < length {
+            return Err(RecordError::Short);
+        }
+        Ok(self.rest.split_to(length))
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, RecordError> {
+        let length = self.u32()? as usize;
+        let bytes = self.bytes(length)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| RecordError::IllegalField("text"))
+    }
+
+    /// A count of things of at least one byte each, so that a wrong count cannot ask for much memory.
+    pub(super) fn count(&mut self) -> Result<usize, RecordError> {
+        let count = self.u32()? as usize;
+        if count > self.rest.len() { Err(RecordError::Short) } else { Ok(count) }
+    }
+}

@@ -1,0 +1,222 @@
+//! Opening a log: reads it from the start, tells a torn tail from corruption, and hands every frame to the caller.
+//!
+//! A bad frame with no later frame that says "everything up to there was durable" is a torn tail: it was never
+//! acknowledged and is cut. A bad frame below such a mark was acknowledged: that is corruption, and nothing is cut.
+
+mod scan;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskError};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::limits::BLOCK_BYTES;
+use crate::log::{Log, LogEnd, LogOptions};
+use crate::record::RecordError;
+use crate::segments::{self, Segment};
+use crate::writer::Writer;
+
+use scan::SegmentScan;
+
+/// A frame found in the log.
+#[derive(Debug, Clone)]
+pub struct RecoveredFrame {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Log position of the payload.
+    pub payload_position: u64,
+}
+
+/// Why a log cannot be opened. Nothing was changed on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed; what it holds is unknown.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Durable frames are damaged.
+    #[error(
+        "the log of shard {shard} is damaged at log position {position}, index {index}: a later frame says that \
+         everything up to index {durable_index} was durable; restore the file from a copy, nothing was changed"
+    )]
+    Corrupt {
+        /// The shard.
+        shard: u32,
+        /// Where the damage begins.
+        position: u64,
+        /// The first entry that cannot be read.
+        index: u64,
+        /// What later frames promise.
+        durable_index: u64,
+    },
+    /// A segment file is missing in the middle.
+    #[error("the log of shard {shard} has a gap: no segment file begins at log position {position}")]
+    MissingSegment {
+        /// The shard.
+        shard: u32,
+        /// Where it should begin.
+        position: u64,
+    },
+    /// A record that a newer version wrote, or that is garbage behind a right checksum.
+    #[error("the log of shard {shard} holds a record at index {index} that this version cannot read: {reason}")]
+    Unreadable {
+        /// The shard.
+        shard: u32,
+        /// The entry.
+        index: u64,
+        /// What is wrong.
+        reason: RecordError,
+    },
+}
+
+/// Opens the log in a directory, creating it when there is none. Every frame is given to `visit`, in order.
+///
+/// # Errors
+/// [`OpenError`], also any that `visit` returns.
+pub fn open(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
+) -> Result<(Log, Writer), OpenError> {
+    disk.create_directory(&options.directory)?;
+    let mut segments = segments::list(&**disk, &options.directory)?;
+    if segments.is_empty() {
+        let directory = &options.directory;
+        segments.push(segments::open_or_create(&**disk, directory, 0, options.segment_bytes)?);
+    }
+    check_order(options.shard, &segments)?;
+    let mut recovery = Recovery { shard: options.shard, end: LogEnd::default(), recent: Vec::new() };
+    let found = recovery.read_all(&segments, visit)?;
+    let writer = writer_at(disk, options, &segments[found], recovery.end)?;
+    let mut log = Log::new(options.clone(), segments, recovery.end);
+    recovery.recent.into_iter().for_each(|(position, payload)| log.remember(position, payload));
+    Ok((log, writer))
+}
+
+fn check_order(shard: u32, segments: &[Segment]) -> Result<(), OpenError> {
+    for pair in segments.windows(2) {
+        if pair[0].end() != pair[1].base {
+            return Err(OpenError::MissingSegment { shard, position: pair[0].end() });
+        }
+    }
+    Ok(())
+}
+
+fn writer_at(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    segment: &Segment,
+    end: LogEnd,
+) -> Result<Writer, OpenError> {
+    let offset = end.position - segment.base;
+    let partial = usize::try_from(offset).expect("segments fit in memory") % BLOCK_BYTES;
+    let mut block = vec![0; partial];
+    if partial > 0 {
+        segment.file.read_at(offset - partial as u64, &mut block)?;
+    }
+    Ok(Writer::new(disk.clone(), options.clone(), segment.clone(), block))
+}
+
+struct Recovery {
+    shard: u32,
+    end: LogEnd,
+    /// Newest payloads, for the tail cache; trimmed when the log takes them over.
+    recent: Vec<(u64, Bytes)>,
+}
+
+impl Recovery {
+    /// Reads until the end of the log; returns which segment it is in.
+    fn read_all(
+        &mut self,
+        segments: &[Segment],
+        visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
+    ) -> Result<usize, OpenError> {
+        self.end.position = segments[0].base;
+        let mut current = 0;
+        let mut scan = SegmentScan::new(self.shard, &segments[0]);
+        loop {
+            if self.read_next(&mut scan, visit)? {
+                continue;
+            }
+            // Either the unused rest of a full segment, or the end of the log.
+            let next = segments.get(current + 1);
+            let mut next_scan = next.map(|segment| SegmentScan::new(self.shard, segment));
+            let stopped_at = self.end.position;
+            if let (Some(segment), Some(next_scan)) = (next, next_scan.as_mut()) {
+                self.end.position = segment.base;
+                if self.read_next(next_scan, visit)? {
+                    current += 1;
+                    scan = SegmentScan::new(self.shard, segment);
+                    continue;
+                }
+            }
+            self.end.position = stopped_at;
+            self.check_tail(scan, &segments[current + 1..])?;
+            return Ok(current);
+        }
+    }
+
+    /// Reads the frame at the end position and moves behind it; false when there is no valid one.
+    fn read_next(
+        &mut self,
+        scan: &mut SegmentScan<'_>,
+        visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
+    ) -> Result<bool, OpenError> {
+        let Some((header, checksum, payload)) = scan.frame_at(self.end.position)? else {
+            return Ok(false);
+        };
+        let is_entry = header.kind == FrameKind::Entry;
+        let follows = header.previous_checksum == self.end.checksum
+            && header.index == self.end.index + u64::from(is_entry);
+        // The very first frame of a log whose older segments are gone has nothing to follow.
+        let is_first = self.end == LogEnd { position: self.end.position, ..LogEnd::default() };
+        if !follows && !is_first {
+            return Ok(false);
+        }
+        self.end = LogEnd {
+            position: header.position + header.frame_bytes(),
+            index: header.index,
+            term: if is_entry { header.term } else { self.end.term },
+            checksum,
+            record: header.first_record + u64::from(header.records),
+        };
+        let payload_position = header.position + FRAME_HEADER_BYTES as u64;
+        if is_entry && !payload.is_empty() {
+            self.recent.push((payload_position, payload.clone()));
+            self.forget_old();
+        }
+        visit(RecoveredFrame { header, payload, payload_position })?;
+        Ok(true)
+    }
+
+    fn forget_old(&mut self) {
+        // Trimmed in large steps, so that the cost of moving the rest does not matter.
+        const KEEP: usize = 1024;
+        if self.recent.len() >= 2 * KEEP {
+            self.recent.drain(..KEEP);
+        }
+    }
+
+    /// Looks behind the last good frame for one that promises more than was found.
+    fn check_tail(&self, scan: SegmentScan<'_>, later: &[Segment]) -> Result<(), OpenError> {
+        let mut durable_index = scan.highest_durable_index_from(self.end.position)?;
+        for segment in later {
+            let scan = SegmentScan::new(self.shard, segment);
+            durable_index = durable_index.max(scan.highest_durable_index_from(segment.base)?);
+        }
+        if durable_index > self.end.index {
+            return Err(OpenError::Corrupt {
+                shard: self.shard,
+                position: self.end.position,
+                index: self.end.index + 1,
+                durable_index,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

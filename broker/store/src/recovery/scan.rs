@@ -1,0 +1,80 @@
+//! Reading one segment in large pieces: the frame at a position, or the promises of all frames behind it.
+
+use bytes::Bytes;
+use crc32c::crc32c;
+
+use crate::disk::DiskError;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, starts_like_a_frame};
+use crate::limits::FRAME_ALIGNMENT_BYTES;
+use crate::segments::Segment;
+
+const PIECE_BYTES: u64 = 1024 * 1024;
+
+/// A window that moves over one segment.
+pub(super) struct SegmentScan<'a> {
+    shard: u32,
+    segment: &'a Segment,
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+impl<'a> SegmentScan<'a> {
+    pub(super) fn new(shard: u32, segment: &'a Segment) -> Self {
+        Self { shard, segment, window: Vec::new(), window_start: segment.base }
+    }
+
+    /// The whole, undamaged frame at a log position, with its checksum; none when there is no such frame.
+    pub(super) fn frame_at(
+        &mut self,
+        position: u64,
+    ) -> Result<Option<(FrameHeader, u32, Bytes)>, DiskError> {
+        let Some((header, checksum)) = self.header_at(position)? else { return Ok(None) };
+        let start = position + FRAME_HEADER_BYTES as u64;
+        let Some(payload) = self.bytes(start, u64::from(header.payload_bytes))? else {
+            return Ok(None);
+        };
+        if crc32c(payload) != header.payload_checksum {
+            return Ok(None);
+        }
+        Ok(Some((header, checksum, Bytes::copy_from_slice(payload))))
+    }
+
+    fn header_at(&mut self, position: u64) -> Result<Option<(FrameHeader, u32)>, DiskError> {
+        let shard = self.shard;
+        let bytes = self.bytes(position, FRAME_HEADER_BYTES as u64)?;
+        let found = bytes.and_then(FrameHeader::decode);
+        Ok(found.filter(|(header, _)| header.position == position && header.shard == shard))
+    }
+
+    /// The highest durable mark of any whole frame at or behind a log position, 0 without one.
+    pub(super) fn highest_durable_index_from(mut self, position: u64) -> Result<u64, DiskError> {
+        let mut highest = 0;
+        let mut at = position.next_multiple_of(FRAME_ALIGNMENT_BYTES);
+        while at + FRAME_HEADER_BYTES as u64 <= self.segment.end() {
+            let begins = self.bytes(at, FRAME_HEADER_BYTES as u64)?.is_some_and(starts_like_a_frame);
+            if begins && let Some((header, _, _)) = self.frame_at(at)? {
+                highest = highest.max(header.durable_index);
+            }
+            at += FRAME_ALIGNMENT_BYTES;
+        }
+        Ok(highest)
+    }
+
+    /// Bytes of the segment; none when they would cross its end.
+    fn bytes(&mut self, position: u64, length: u64) -> Result<Option<&[u8]>, DiskError> {
+        let end = position + length;
+        if end > self.segment.end() {
+            return Ok(None);
+        }
+        let window_end = self.window_start + self.window.len() as u64;
+        if position < self.window_start || end > window_end {
+            let piece = length.max(PIECE_BYTES).min(self.segment.end() - position);
+            self.window.resize(usize::try_from(piece).expect("pieces fit in memory"), 0);
+            self.segment.file.read_at(position - self.segment.base, &mut self.window)?;
+            self.window_start = position;
+        }
+        let from = usize::try_from(position - self.window_start).expect("inside the window");
+        let to = usize::try_from(end - self.window_start).expect("inside the window");
+        Ok(self.window.get(from..to))
+    }
+}

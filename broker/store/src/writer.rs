@@ -1,0 +1,106 @@
+//! The writing side, for a thread of its own: puts whole batches of frames on the disk with one durable write each.
+//! After the first failure it writes nothing more: what a failed write left behind is unknown (engine rule "a failed
+//! sync is final").
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{AlignedBuffer, Disk, DiskError};
+use crate::frame::FRAME_HEADER_BYTES;
+use crate::limits::{BLOCK_BYTES, FRAME_ALIGNMENT_BYTES};
+use crate::log::LogOptions;
+use crate::segments::{self, Segment};
+
+/// Frames to put on the disk in one piece, all in one segment.
+#[derive(Debug)]
+pub struct Write {
+    pub(crate) segment_base: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) position: u64,
+    pub(crate) end_position: u64,
+    pub(crate) index: u64,
+    pub(crate) frames: Vec<EncodedFrame>,
+}
+
+#[derive(Debug)]
+pub(crate) struct EncodedFrame {
+    pub(crate) header: [u8; FRAME_HEADER_BYTES],
+    pub(crate) payload: Bytes,
+}
+
+/// A write that is durable.
+#[derive(Debug)]
+pub struct Written {
+    pub(crate) end_position: u64,
+    pub(crate) index: u64,
+    pub(crate) opened: Option<Segment>,
+}
+
+/// Owns the end of the log on the disk.
+#[derive(Debug)]
+pub struct Writer {
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    segment: Segment,
+    /// The bytes of the last block when it is only partly filled: written again with more behind them.
+    partial_block: Vec<u8>,
+    buffer: AlignedBuffer,
+    failure: Option<DiskError>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        segment: Segment,
+        partial_block: Vec<u8>,
+    ) -> Self {
+        let buffer = AlignedBuffer::with_capacity(BLOCK_BYTES);
+        Self { disk, options, segment, partial_block, buffer, failure: None }
+    }
+
+    /// Writes and syncs. Blocks.
+    ///
+    /// # Errors
+    /// [`DiskError`]; every later call fails with the same error.
+    pub fn write(&mut self, write: &Write) -> Result<Written, DiskError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        self.try_write(write).inspect_err(|error| self.failure = Some(error.clone()))
+    }
+
+    fn try_write(&mut self, write: &Write) -> Result<Written, DiskError> {
+        let opened = self.enter_segment(write)?;
+        let start = write.position - self.segment.base;
+        let block_start = start - start % BLOCK_BYTES as u64;
+        debug_assert_eq!(self.partial_block.len() as u64, start - block_start);
+        let length = usize::try_from(write.end_position - self.segment.base - block_start)
+            .expect("a write fits in memory");
+        self.buffer.reset(length);
+        self.buffer.extend(&self.partial_block);
+        for frame in &write.frames {
+            self.buffer.extend(&frame.header);
+            self.buffer.extend(&frame.payload);
+            self.buffer.pad_to(FRAME_ALIGNMENT_BYTES as usize);
+        }
+        self.partial_block.clear();
+        let whole_blocks = length - length % BLOCK_BYTES;
+        self.partial_block.extend_from_slice(&self.buffer.as_slice()[whole_blocks..]);
+        self.buffer.pad_to(BLOCK_BYTES);
+        self.segment.file.write_durable(block_start, &self.buffer)?;
+        Ok(Written { end_position: write.end_position, index: write.index, opened })
+    }
+
+    fn enter_segment(&mut self, write: &Write) -> Result<Option<Segment>, DiskError> {
+        if self.segment.base == write.segment_base {
+            return Ok(None);
+        }
+        let directory = &self.options.directory;
+        let (base, length) = (write.segment_base, write.segment_bytes);
+        self.segment = segments::open_or_create(&*self.disk, directory, base, length)?;
+        self.partial_block.clear();
+        Ok(Some(self.segment.clone()))
+    }
+}

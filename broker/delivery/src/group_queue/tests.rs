@@ -1,0 +1,236 @@
+//! Random histories against simple rules: no offset is lost, none has two holders, an acknowledged one never comes
+//! back, attempts count up to the limit, and replaying what was logged gives the same state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ATTEMPTS_MAX: u32 = 3;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u64),
+    Receive { limit: u32, filter: u64 },
+    Acknowledge(prop::sample::Index),
+    AcknowledgeOld(prop::sample::Index),
+    Change { which: prop::sample::Index, by_ms: u64 },
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1u64..80).prop_map(Step::Append),
+        (1u32..33, 1u64..4).prop_map(|(limit, filter)| Step::Receive { limit, filter }),
+        any::<prop::sample::Index>().prop_map(Step::Acknowledge),
+        any::<prop::sample::Index>().prop_map(Step::AcknowledgeOld),
+        (any::<prop::sample::Index>(), 0u64..50).prop_map(|(which, by_ms)| Step::Change { which, by_ms }),
+        (1u64..60).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+/// What a log would keep.
+#[derive(Debug, Clone)]
+enum Logged {
+    Lease(Batch, u32, u64),
+    Acknowledge(u64),
+    Change { offset: u64, nonce: u32, attempt: u32, new_nonce: u32, deadline_ms: u64 },
+}
+
+#[derive(Default)]
+struct Model {
+    state: GroupQueue,
+    end: u64,
+    now_ms: u64,
+    nonces: u32,
+    /// Current holder: offset to (nonce, attempt).
+    held: BTreeMap<u64, (u32, u32)>,
+    old: Vec<(u64, u32)>,
+    done: BTreeSet<u64>,
+    dead: BTreeSet<u64>,
+    log: Vec<Logged>,
+}
+
+impl Model {
+    fn nonce(&mut self) -> u32 {
+        self.nonces += 1;
+        self.nonces
+    }
+
+    fn receive(&mut self, limit: u32, filter: u64) {
+        let passes = |offset: u64| offset % filter == 0;
+        let again = self.state.select_again(limit, passes);
+        let Some(batch) = again.or_else(|| self.state.select_new(self.end, limit, passes)) else { return };
+        assert!(batch.mask.count_ones() <= limit && batch.attempt <= ATTEMPTS_MAX);
+        let (nonce, deadline_ms) = (self.nonce(), self.now_ms + 30);
+        assert!(self.state.lease(batch, nonce, deadline_ms));
+        self.log.push(Logged::Lease(batch, nonce, deadline_ms));
+        for offset in offsets(batch.first, batch.mask) {
+            assert!(offset < self.end, "a message that does not exist");
+            assert!(!self.done.contains(&offset), "delivered after an acknowledgement");
+            let before = self.held.insert(offset, (nonce, batch.attempt));
+            assert!(before.is_none(), "two holders");
+        }
+        for offset in batch.first..batch.first + u64::from(batch.span) {
+            if batch.mask >> (offset - batch.first) & 1 == 0 {
+                assert!(!passes(offset), "skipped a message that passes");
+                self.done.insert(offset);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, offset: u64, nonce: u32) {
+        let state = self.state.handle_state(offset, nonce);
+        let is_holder = self.held.get(&offset).is_some_and(|(current, _)| *current == nonce);
+        assert_eq!(state == HandleState::Current, is_holder);
+        assert_eq!(state == HandleState::Done, self.done.contains(&offset));
+        if matches!(state, HandleState::Current | HandleState::Expired) {
+            self.state.acknowledge(offset);
+            self.log.push(Logged::Acknowledge(offset));
+            self.done.insert(offset);
+            self.held.remove(&offset);
+        }
+    }
+
+    fn change(&mut self, offset: u64, nonce: u32, attempt: u32, by_ms: u64) {
+        let (new_nonce, deadline_ms) = (self.nonce(), self.now_ms + by_ms);
+        let changed = self.state.change_invisible(offset, nonce, attempt, new_nonce, deadline_ms);
+        assert!(changed.is_some());
+        self.log.push(Logged::Change { offset, nonce, attempt, new_nonce, deadline_ms });
+        self.old.push((offset, nonce));
+        self.held.insert(offset, (new_nonce, attempt));
+    }
+
+    fn wait(&mut self, by_ms: u64) {
+        self.now_ms += by_ms;
+        let due: Vec<_> = self
+            .state
+            .leases()
+            .filter(|(_, lease)| lease.deadline_ms <= self.now_ms)
+            .map(|(first, lease)| (first, *lease))
+            .collect();
+        for (first, lease) in due {
+            let exhausted = self.state.expire(first, lease.nonce, ATTEMPTS_MAX);
+            assert_eq!(exhausted.is_empty(), lease.attempt < ATTEMPTS_MAX);
+            for offset in offsets(first, lease.mask) {
+                let (nonce, _) = self.held.remove(&offset).expect("only what is held expires");
+                self.old.push((offset, nonce));
+            }
+            for offset in exhausted {
+                self.dead.insert(offset);
+                self.state.acknowledge(offset);
+                self.log.push(Logged::Acknowledge(offset));
+                self.done.insert(offset);
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let pick = |index: &prop::sample::Index, held: &BTreeMap<u64, (u32, u32)>| {
+            (!held.is_empty()).then(|| held.iter().nth(index.index(held.len())).map(|(o, h)| (*o, *h)))?
+        };
+        match step {
+            Step::Append(count) => self.end += count,
+            Step::Receive { limit, filter } => self.receive(*limit, *filter),
+            Step::Acknowledge(index) => {
+                if let Some((offset, (nonce, _))) = pick(index, &self.held) {
+                    self.acknowledge(offset, nonce);
+                }
+            }
+            Step::AcknowledgeOld(index) => {
+                if !self.old.is_empty() {
+                    let (offset, nonce) = self.old[index.index(self.old.len())];
+                    self.acknowledge(offset, nonce);
+                }
+            }
+            Step::Change { which, by_ms } => {
+                if let Some((offset, (nonce, attempt))) = pick(which, &self.held) {
+                    self.change(offset, nonce, attempt, *by_ms);
+                }
+            }
+            Step::Wait(by_ms) => self.wait(*by_ms),
+        }
+        let done_above = self.done.iter().filter(|offset| **offset < self.end).count() as u64;
+        assert_eq!(self.state.lag(self.end), self.end - done_above);
+        assert_eq!(self.state.inflight(), self.held.len() as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn every_message_is_delivered_until_it_is_done_and_never_to_two_at_once(steps in steps()) {
+        let mut model = Model::default();
+        steps.iter().for_each(|step| model.step(step));
+        // Drain: whatever is not done must still come, to a consumer that takes everything.
+        for _ in 0..1_000 {
+            model.wait(1_000);
+            model.receive(32, 1);
+            let held: Vec<_> = model.held.iter().map(|(o, (n, _))| (*o, *n)).collect();
+            held.into_iter().for_each(|(offset, nonce)| model.acknowledge(offset, nonce));
+        }
+        prop_assert_eq!(model.done.len() as u64, model.end);
+        prop_assert_eq!(model.state.cursor(), model.end);
+    }
+
+    #[test]
+    fn replaying_the_log_gives_the_same_progress(steps in steps()) {
+        let mut model = Model::default();
+        steps.iter().for_each(|step| model.step(step));
+        model.wait(0);
+        let mut replayed = GroupQueue::default();
+        for logged in &model.log {
+            match logged {
+                Logged::Lease(batch, nonce, deadline_ms) => {
+                    replayed.lease(*batch, *nonce, *deadline_ms);
+                    prop_assert!(!replayed.lease(*batch, *nonce, *deadline_ms), "applied twice");
+                }
+                Logged::Acknowledge(offset) => {
+                    replayed.acknowledge(*offset);
+                }
+                Logged::Change { offset, nonce, attempt, new_nonce, deadline_ms } => {
+                    replayed.change_invisible(*offset, *nonce, *attempt, *new_nonce, *deadline_ms);
+                }
+            }
+        }
+        prop_assert_eq!(replayed.cursor(), model.state.cursor());
+        for offset in 0..model.end {
+            prop_assert_eq!(replayed.is_done(offset), model.state.is_done(offset));
+        }
+        // What expired by time alone is still leased in the replay, until time passes there too.
+        let due: Vec<_> = replayed.leases().map(|(first, lease)| (first, *lease)).collect();
+        for (first, lease) in due.iter().filter(|(_, lease)| lease.deadline_ms <= model.now_ms) {
+            replayed.expire(*first, lease.nonce, ATTEMPTS_MAX);
+        }
+        prop_assert_eq!(replayed.inflight(), model.state.inflight());
+    }
+}
+
+#[test]
+fn a_filter_that_nothing_passes_finishes_messages_without_delivering_them() {
+    let mut queue = GroupQueue::default();
+    while let Some(batch) = queue.select_new(200, 32, |_| false) {
+        assert_eq!(batch.mask, 0);
+        assert!(queue.lease(batch, 1, 10));
+    }
+    assert_eq!((queue.cursor(), queue.lag(200), queue.inflight()), (200, 0, 0));
+}
+
+#[test]
+fn a_stale_handle_is_told_from_an_expired_one() {
+    let mut queue = GroupQueue::default();
+    let batch = queue.select_new(1, 1, |_| true).unwrap();
+    queue.lease(batch, 7, 100);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Current);
+    queue.expire(0, 7, 5);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Expired, "nobody else has it: an ack still counts");
+    let again = queue.select_again(1, |_| true).unwrap();
+    assert_eq!(again.attempt, 2);
+    queue.lease(again, 8, 200);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Stale);
+    queue.acknowledge(0);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Done);
+}

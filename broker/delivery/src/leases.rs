@@ -1,0 +1,87 @@
+//! The messages of one queue that a group has in flight, kept as batches of up to 64 with one deadline each, so that a
+//! message in flight costs little memory.
+
+use std::collections::BTreeMap;
+
+const BATCH_SPAN: u64 = 64;
+
+/// Messages handed out together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseBatch {
+    /// Bit n: message `first + n` is in flight.
+    pub mask: u64,
+    /// Which delivery it is, from 1.
+    pub attempt: u32,
+    /// Tells this delivery from others.
+    pub nonce: u32,
+    /// Visible again then.
+    pub deadline_ms: u64,
+}
+
+/// All batches in flight, by their first offset and nonce.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leases {
+    batches: BTreeMap<(u64, u32), LeaseBatch>,
+    count: u64,
+}
+
+impl Leases {
+    /// Adds a batch whose messages are not in flight.
+    pub fn insert(&mut self, first: u64, batch: LeaseBatch) {
+        self.count += u64::from(batch.mask.count_ones());
+        self.batches.insert((first, batch.nonce), batch);
+    }
+
+    /// The batch that holds this offset, with its first offset.
+    #[must_use]
+    pub fn find(&self, offset: u64) -> Option<(u64, LeaseBatch)> {
+        let from = offset.saturating_sub(BATCH_SPAN - 1);
+        let near = self.batches.range((from, 0)..=(offset, u32::MAX)).rev();
+        let holds = |first: u64, batch: &LeaseBatch| batch.mask >> (offset - first) & 1 == 1;
+        near.map(|((first, _), batch)| (*first, *batch)).find(|(first, batch)| holds(*first, batch))
+    }
+
+    /// Takes one message out; returns its batch as it was, and whether the batch is empty now.
+    pub fn remove(&mut self, offset: u64) -> Option<(u64, LeaseBatch, bool)> {
+        let (first, batch) = self.find(offset)?;
+        let key = (first, batch.nonce);
+        let mask = batch.mask & !(1 << (offset - first));
+        self.count -= 1;
+        if mask == 0 {
+            self.batches.remove(&key);
+        } else if let Some(kept) = self.batches.get_mut(&key) {
+            kept.mask = mask;
+        }
+        Some((first, batch, mask == 0))
+    }
+
+    /// Takes a whole batch out.
+    pub fn remove_batch(&mut self, first: u64, nonce: u32) -> Option<LeaseBatch> {
+        let batch = self.batches.remove(&(first, nonce))?;
+        self.count -= u64::from(batch.mask.count_ones());
+        Some(batch)
+    }
+
+    /// Messages in flight.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The lowest offset in flight.
+    #[must_use]
+    pub fn lowest(&self) -> Option<u64> {
+        let near = self.batches.iter().take(BATCH_SPAN as usize);
+        near.map(|((first, _), batch)| first + u64::from(batch.mask.trailing_zeros())).min()
+    }
+
+    /// Every batch with its first offset.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &LeaseBatch)> {
+        self.batches.iter().map(|((first, _), batch)| (*first, batch))
+    }
+}
+
+/// The offsets of a batch.
+pub fn offsets(first: u64, mask: u64) -> impl Iterator<Item = u64> {
+    (0..BATCH_SPAN).filter(move |n| mask >> n & 1 == 1).map(move |n| first + n)
+}

@@ -1,0 +1,10 @@
+//! Who may receive which message, and when: the state of one group on one queue as a pure state machine. It knows
+//! offsets, attempts and times given to it; no bodies, no names, no clock.
+
+pub mod group_queue;
+pub mod leases;
+pub mod range_set;
+
+pub use group_queue::{Batch, GroupQueue, HandleState};
+pub use leases::LeaseBatch;
+pub use range_set::RangeSet;

@@ -1,0 +1,101 @@
+//! A set of offsets kept as ranges: what a group has finished ahead of its cursor.
+
+use std::collections::BTreeMap;
+
+/// Disjoint, not touching, half-open ranges of offsets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RangeSet {
+    /// Start to end of each range.
+    ranges: BTreeMap<u64, u64>,
+    count: u64,
+}
+
+impl RangeSet {
+    /// Adds `from..to`; returns how many of them are new.
+    pub fn insert(&mut self, from: u64, to: u64) -> u64 {
+        if from >= to {
+            return 0;
+        }
+        let (mut start, mut end, mut known) = (from, to, 0);
+        // Ranges that touch or overlap, from the last one that begins at or before `to` backwards.
+        while let Some((&s, &e)) = self.ranges.range(..=to).next_back() {
+            if e < from {
+                break;
+            }
+            known += e.min(to).saturating_sub(s.max(from));
+            start = start.min(s);
+            end = end.max(e);
+            self.ranges.remove(&s);
+        }
+        self.ranges.insert(start, end);
+        let added = to - from - known;
+        self.count += added;
+        added
+    }
+
+    /// Whether the offset is in the set.
+    #[must_use]
+    pub fn contains(&self, offset: u64) -> bool {
+        self.ranges.range(..=offset).next_back().is_some_and(|(_, end)| offset < *end)
+    }
+
+    /// Takes the range that begins at or before `offset` and reaches beyond it, and returns its end.
+    pub fn take_prefix(&mut self, offset: u64) -> Option<u64> {
+        let (&start, &end) = self.ranges.first_key_value()?;
+        if start > offset {
+            return None;
+        }
+        self.ranges.remove(&start);
+        self.count -= end - start;
+        Some(end.max(offset))
+    }
+
+    /// Offsets in the set.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Ranges kept: the measure of memory.
+    #[must_use]
+    pub fn range_count(&self) -> usize {
+        self.ranges.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_behaves_as_a_set_of_numbers(
+            inserts in proptest::collection::vec((0u64..100, 0u64..20), 0..50), take in 0u64..40,
+        ) {
+            let (mut ranges, mut model) = (RangeSet::default(), BTreeSet::new());
+            for (from, length) in inserts {
+                let before = model.len();
+                model.extend(from..from + length);
+                let added = ranges.insert(from, from + length);
+                prop_assert_eq!(added as usize, model.len() - before);
+            }
+            prop_assert_eq!(ranges.count() as usize, model.len());
+            for offset in 0..130 {
+                prop_assert_eq!(ranges.contains(offset), model.contains(&offset));
+            }
+            let mut touching = ranges.ranges.iter().zip(ranges.ranges.iter().skip(1));
+            prop_assert!(touching.all(|((_, end), (start, _))| end < start));
+            let mut cursor = take;
+            while let Some(end) = ranges.take_prefix(cursor) {
+                cursor = end;
+            }
+            prop_assert!(!model.contains(&cursor), "the cursor stops before what is not done");
+            model.retain(|offset| *offset >= cursor);
+            prop_assert_eq!(ranges.count() as usize, model.len());
+        }
+    }
+}

@@ -83,6 +83,16 @@ impl Topic {
         self.placement.iter().filter(|p| p.shard == shard).map(|p| p.queues).sum()
     }
 
+    /// Takes over the queues that `other`, the same topic seen by one shard, has there.
+    pub fn merge_placement(&mut self, other: &Self) {
+        for placed in &other.placement {
+            self.placement.retain(|known| known.shard != placed.shard);
+            self.placement.push(*placed);
+        }
+        self.placement.sort_by_key(|placed| placed.shard);
+        self.queues = self.placement.iter().map(|placed| placed.queues).sum();
+    }
+
     /// Spreads `queues` evenly over `shards`, the first ones taking the rest.
     #[must_use]
     pub fn spread(queues: u32, shards: &[ShardId]) -> Vec<QueuePlacement> {

@@ -201,6 +201,12 @@ impl Log {
         self.durable_index
     }
 
+    /// Log position up to which everything is durable.
+    #[must_use]
+    pub fn durable_position(&self) -> u64 {
+        self.durable_position
+    }
+
     /// The end, with what is not durable yet.
     #[must_use]
     pub fn end(&self) -> LogEnd {

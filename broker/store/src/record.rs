@@ -46,15 +46,9 @@ pub enum Record {
         /// Visible again then, Unix time.
         deadline_ms: u64,
     },
-    /// A message was put into the dead-letter topic of a group, by reference, and is done for the group.
-    DeadLetter {
-        /// The message, for a group.
-        place: Place,
-        /// The dead-letter topic.
-        dead_letter_topic: u32,
-        /// Its offset there, in queue 0.
-        dead_letter_offset: u64,
-    },
+    /// A message is done for a group and stands, by reference, in queue 0 of the group's dead-letter topic, which was
+    /// created by an earlier record; its offset there is the next one.
+    DeadLetter(Place),
     /// A topic was created or changed.
     PutTopic {
         /// Its number, never used again for another.
@@ -172,11 +166,9 @@ impl Record {
                 }
                 put_u64(payload, *deadline_ms);
             }
-            Self::DeadLetter { place, dead_letter_topic, dead_letter_offset } => {
+            Self::DeadLetter(place) => {
                 payload.extend_from_slice(&[KIND_DEAD_LETTER]);
                 place.encode_fields(payload);
-                put_u32(payload, *dead_letter_topic);
-                put_u64(payload, *dead_letter_offset);
             }
             Self::PutTopic { number, topic } => {
                 payload.extend_from_slice(&[KIND_PUT_TOPIC]);
@@ -232,11 +224,7 @@ impl Record {
                 attempt: reader.u32()?,
                 deadline_ms: reader.u64()?,
             },
-            KIND_DEAD_LETTER => Self::DeadLetter {
-                place: Place::decode_fields(reader)?,
-                dead_letter_topic: reader.u32()?,
-                dead_letter_offset: reader.u64()?,
-            },
+            KIND_DEAD_LETTER => Self::DeadLetter(Place::decode_fields(reader)?),
             KIND_PUT_TOPIC => Self::PutTopic {
                 number: reader.u32()?,
                 topic: Box::new(catalog::decode_topic(reader)?),

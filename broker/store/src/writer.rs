@@ -37,6 +37,14 @@ pub struct Written {
     pub(crate) opened: Option<Segment>,
 }
 
+impl Written {
+    /// Whether it was the first write into a segment, so that readers need to know a new file.
+    #[must_use]
+    pub fn opens_segment(&self) -> bool {
+        self.opened.is_some()
+    }
+}
+
 /// Owns the end of the log on the disk.
 #[derive(Debug)]
 pub struct Writer {

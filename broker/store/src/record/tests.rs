@@ -50,7 +50,7 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::Lease(Lease { first: place(), span: 64, mask: u64::MAX, attempt: 1, nonce: 9, deadline_ms: 10 }),
         Record::Acknowledge(place()),
         Record::ChangeInvisible { place: place(), nonce: 1, new_nonce: 2, attempt: 3, deadline_ms: 4 },
-        Record::DeadLetter { place: place(), dead_letter_topic: 7, dead_letter_offset: 8 },
+        Record::DeadLetter(place()),
         Record::PutTopic { number: 1, topic: Box::new(topic) },
         Record::DeleteTopic { number: 1 },
         Record::PutGroup { number: 1, group: Box::new(group) },

@@ -1,0 +1,44 @@
+//! Putting a message into the dead-letter topic of a group: a small record that points at the message, never a copy.
+
+use broker_model::{MessageType, QueuePlacement, Topic, TopicName};
+use broker_store::Record;
+use broker_store::record::Place;
+
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn dead_letter(&mut self, place: Place, effects: &mut Effects<R>) {
+        if let Some(group) = self.state.groups.get(&place.group) {
+            let name = TopicName::dead_letter_of(&group.name);
+            if !self.state.topic_numbers.contains_key(&name) && !self.reserved_topics.contains(&name) {
+                self.create_dead_letter_topic(name, effects);
+            }
+        }
+        effects.append(&Record::DeadLetter(place));
+    }
+
+    fn create_dead_letter_topic(&mut self, name: TopicName, effects: &mut Effects<R>) {
+        let topic = Topic {
+            name: name.clone(),
+            message_type: MessageType::Normal,
+            queues: 1,
+            placement: vec![QueuePlacement { shard: self.shard, queues: 1 }],
+            owner: None,
+            retention_ms: None,
+            retention_bytes: None,
+            max_message_bytes: None,
+            readable: true,
+            writable: true,
+        };
+        let number = self.take_topic_number();
+        effects.append(&Record::PutTopic { number, topic: Box::new(topic) });
+        self.reserved_topics.push(name);
+    }
+
+    pub(crate) fn take_topic_number(&mut self) -> u32 {
+        let number = self.state.next_topic_number;
+        self.state.next_topic_number += 1;
+        number
+    }
+}

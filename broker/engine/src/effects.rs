@@ -1,0 +1,52 @@
+//! What the engine wants done: records to append, and replies to release now or once those records are committed.
+
+use bytes::BytesMut;
+
+use broker_model::Topic;
+use broker_store::Record;
+
+use crate::command::{Outcome, Refusal};
+
+/// The answer to a command.
+pub type Reply = Result<Outcome, Refusal>;
+
+/// Where an answer goes. The engine never sends it; it only asks whether anybody still waits.
+pub trait ReplyTo {
+    /// Whether nobody waits for the answer any more.
+    fn is_gone(&self) -> bool;
+}
+
+/// A list of effects, filled by one or more commands and carried out by the shell.
+#[derive(Debug)]
+pub struct Effects<R> {
+    /// Encoded records for the next frame.
+    pub payload: BytesMut,
+    /// How many they are.
+    pub records: u32,
+    /// To release when the frame is committed.
+    pub on_commit: Vec<(R, Reply)>,
+    /// To release now.
+    pub now: Vec<(R, Reply)>,
+    /// Dead-letter topics that came into being.
+    pub new_topics: Vec<Topic>,
+}
+
+impl<R> Default for Effects<R> {
+    fn default() -> Self {
+        Self { payload: BytesMut::new(), records: 0, on_commit: Vec::new(), now: Vec::new(), new_topics: Vec::new() }
+    }
+}
+
+impl<R> Effects<R> {
+    /// Adds a record to the next frame.
+    pub fn append(&mut self, record: &Record) {
+        record.encode(&mut self.payload);
+        self.records += 1;
+    }
+
+    /// Whether there is anything for a frame.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.records > 0
+    }
+}

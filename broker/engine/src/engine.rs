@@ -1,0 +1,110 @@
+//! The engine of one shard: a match of one line per verb, each in its own file.
+
+use broker_model::{ConsumerGroup, ShardId, Topic, TopicName};
+use broker_store::Log;
+
+use crate::command::{Command, Refusal};
+use crate::effects::{Effects, ReplyTo};
+use crate::state::State;
+
+/// State and decisions of one shard. `R` is where answers go.
+#[derive(Debug)]
+pub struct Engine<R> {
+    pub(crate) shard: ShardId,
+    pub(crate) state: State<R>,
+    /// Source of nonces; only uniqueness among the deliveries of one message matters.
+    random: u64,
+    pub(crate) next_waiter: u64,
+    pub(crate) is_disk_full: bool,
+    /// Group topics that may have something for a waiting poll.
+    pub(crate) dirty: Vec<usize>,
+    /// Dead-letter topics whose creation is decided but not committed.
+    pub(crate) reserved_topics: Vec<TopicName>,
+}
+
+impl<R: ReplyTo> Engine<R> {
+    /// An engine without state; `seed` is chance given from outside.
+    #[must_use]
+    pub fn new(shard: ShardId, seed: u64) -> Self {
+        Self {
+            shard,
+            state: State::default(),
+            random: seed,
+            next_waiter: 0,
+            is_disk_full: false,
+            dirty: Vec::new(),
+            reserved_topics: Vec::new(),
+        }
+    }
+
+    /// Decides one command. Only the leader calls this.
+    pub fn handle(
+        &mut self,
+        now_ms: u64,
+        command: Command,
+        reply: R,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) {
+        match command {
+            Command::Send(send) => self.send(send, reply, effects),
+            Command::Receive(receive) => self.receive(now_ms, receive, reply, log, effects),
+            Command::Acknowledge(request) => self.acknowledge(&request, reply, effects),
+            Command::ChangeInvisible(request) => self.change_invisible(now_ms, &request, reply, effects),
+            Command::ForwardToDeadLetter(request) => self.forward_to_dead_letter(&request, reply, effects),
+            Command::Release(handles) => self.release(now_ms, &handles, reply, effects),
+            Command::PutTopic(topic) => self.put_topic(*topic, reply, effects),
+            Command::DeleteTopic(name) => self.delete_topic(&name, reply, effects),
+            Command::PutGroup(group) => self.put_group(*group, reply, effects),
+            Command::DeleteGroup(name) => self.delete_group(&name, reply, effects),
+            Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
+            Command::ReadTopics => self.read_topics(reply, effects),
+        }
+    }
+
+    /// Whether the disk has no room for more messages; sends are refused meanwhile.
+    pub fn set_disk_full(&mut self, is_full: bool) {
+        self.is_disk_full = is_full;
+    }
+
+    /// Answers everything that waits: the shard stops.
+    pub fn answer_all_waiters(&mut self, effects: &mut Effects<R>) {
+        for index in 0..self.state.group_topics.len() {
+            let Some(progress) = self.state.group_topic_mut(index) else { continue };
+            let waiters = std::mem::take(&mut progress.waiters);
+            self.state.waiters -= waiters.len();
+            let empty = |waiter: crate::state::Waiter<R>| {
+                (waiter.reply, Ok(crate::command::Outcome::Received(Vec::new())))
+            };
+            effects.now.extend(waiters.into_iter().map(empty));
+        }
+        self.state.poll_ends.clear();
+    }
+
+    /// All topics of this shard.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.state.topics.values().map(|topic| &topic.topic)
+    }
+
+    /// All groups of this shard.
+    pub fn groups(&self) -> impl Iterator<Item = &ConsumerGroup> {
+        self.state.groups.values()
+    }
+
+    pub(crate) fn topic_number(&self, name: &TopicName) -> Result<u32, Refusal> {
+        let number = self.state.topic_numbers.get(name);
+        number.copied().ok_or_else(|| Refusal::TopicNotFound(name.clone()))
+    }
+
+    pub(crate) fn nonce(&mut self) -> u32 {
+        // SplitMix64; the same seed gives the same history.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests;

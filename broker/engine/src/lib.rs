@@ -1,0 +1,22 @@
+//! One command in, records and replies out. The engine decides and keeps the state of one shard; it reads no clock, opens
+//! no file and starts nothing. State changes only by applying records, so that recovery and followers run the same code;
+//! the one exception, handing out messages, is applied when decided and again, without effect, when committed.
+
+pub mod command;
+mod apply;
+mod dead_letter;
+pub mod effects;
+pub mod engine;
+mod index;
+mod progress;
+mod put_group;
+mod put_topic;
+mod receive;
+mod send;
+mod settle;
+mod state;
+mod tick;
+
+pub use command::*;
+pub use effects::{Effects, Reply, ReplyTo};
+pub use engine::Engine;

@@ -1,0 +1,31 @@
+//! Create, change or delete a consumer group on this shard.
+
+use broker_model::{ConsumerGroup, GroupName};
+use broker_store::Record;
+
+use crate::command::{Outcome, Refusal};
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn put_group(&mut self, group: ConsumerGroup, reply: R, effects: &mut Effects<R>) {
+        let known = self.state.group_numbers.get(&group.name).copied();
+        let number = known.unwrap_or_else(|| {
+            let number = self.state.next_group_number;
+            self.state.next_group_number += 1;
+            number
+        });
+        effects.append(&Record::PutGroup { number, group: Box::new(group) });
+        effects.on_commit.push((reply, Ok(Outcome::Done)));
+    }
+
+    pub(crate) fn delete_group(&mut self, name: &GroupName, reply: R, effects: &mut Effects<R>) {
+        match self.state.group_numbers.get(name) {
+            Some(&number) => {
+                effects.append(&Record::DeleteGroup { number });
+                effects.on_commit.push((reply, Ok(Outcome::Done)));
+            }
+            None => effects.now.push((reply, Err(Refusal::GroupNotFound(name.clone())))),
+        }
+    }
+}

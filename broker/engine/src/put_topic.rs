@@ -1,0 +1,27 @@
+//! Create, change or delete a topic on this shard. Whether the change is allowed was decided for all shards before.
+
+use broker_model::{Topic, TopicName};
+use broker_store::Record;
+
+use crate::command::Outcome;
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn put_topic(&mut self, topic: Topic, reply: R, effects: &mut Effects<R>) {
+        let known = self.state.topic_numbers.get(&topic.name).copied();
+        let number = known.unwrap_or_else(|| self.take_topic_number());
+        effects.append(&Record::PutTopic { number, topic: Box::new(topic) });
+        effects.on_commit.push((reply, Ok(Outcome::Done)));
+    }
+
+    pub(crate) fn delete_topic(&mut self, name: &TopicName, reply: R, effects: &mut Effects<R>) {
+        match self.topic_number(name) {
+            Ok(number) => {
+                effects.append(&Record::DeleteTopic { number });
+                effects.on_commit.push((reply, Ok(Outcome::Done)));
+            }
+            Err(refusal) => effects.now.push((reply, Err(refusal))),
+        }
+    }
+}

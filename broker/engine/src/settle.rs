@@ -1,0 +1,128 @@
+//! What a consumer does with a delivery: acknowledge it, change its invisible duration, give up on it. Each is checked
+//! against the current state, logged, and answered when committed; repeating one has no effect.
+
+use broker_delivery::HandleState;
+use broker_model::{GroupName, ReceiptHandle, TopicName};
+use broker_store::Record;
+use broker_store::record::Place;
+
+use crate::command::{Acknowledge, ChangeInvisible, ForwardToDeadLetter, Outcome, Refusal};
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn acknowledge(&mut self, request: &Acknowledge, reply: R, effects: &mut Effects<R>) {
+        let mut results = Vec::with_capacity(request.handles.len());
+        let before = effects.records;
+        for handle in &request.handles {
+            let state = self.handle_state(&request.group, &request.topic, handle);
+            results.push(match state {
+                Ok(HandleState::Current | HandleState::Expired) => {
+                    effects.append(&Record::Acknowledge(place(handle)));
+                    Ok(())
+                }
+                // Acknowledged before: the same answer again.
+                Ok(HandleState::Done) => Ok(()),
+                Ok(HandleState::Stale) => Err(Refusal::InvalidHandle),
+                Err(refusal) => Err(refusal),
+            });
+        }
+        let reply = (reply, Ok(Outcome::Acknowledged(results)));
+        if effects.records > before { effects.on_commit.push(reply) } else { effects.now.push(reply) }
+    }
+
+    pub(crate) fn change_invisible(
+        &mut self,
+        now_ms: u64,
+        request: &ChangeInvisible,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        match self.handle_state(&request.group, &request.topic, &request.handle) {
+            Ok(HandleState::Current | HandleState::Expired) => {
+                let deadline_ms = now_ms + request.invisible_ms;
+                let handle = self.rename_delivery(&request.handle, deadline_ms, effects);
+                effects.on_commit.push((reply, Ok(Outcome::InvisibleChanged(handle))));
+            }
+            Ok(HandleState::Done | HandleState::Stale) => {
+                effects.now.push((reply, Err(Refusal::InvalidHandle)));
+            }
+            Err(refusal) => effects.now.push((reply, Err(refusal))),
+        }
+    }
+
+    pub(crate) fn forward_to_dead_letter(
+        &mut self,
+        request: &ForwardToDeadLetter,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        match self.handle_state(&request.group, &request.topic, &request.handle) {
+            Ok(HandleState::Current | HandleState::Expired) => {
+                self.dead_letter(place(&request.handle), effects);
+                effects.on_commit.push((reply, Ok(Outcome::Done)));
+            }
+            // Clients repeat this call until it is answered with OK; what is gone needs nothing more.
+            Ok(HandleState::Done | HandleState::Stale) => effects.now.push((reply, Ok(Outcome::Done))),
+            Err(refusal) => effects.now.push((reply, Err(refusal))),
+        }
+    }
+
+    pub(crate) fn release(
+        &mut self,
+        now_ms: u64,
+        handles: &[ReceiptHandle],
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        for handle in handles {
+            let index = self.state.group_topic_indexes.get(&(handle.group, handle.topic)).copied();
+            let queue = index.and_then(|index| self.state.group_topic(index)?.queues.get(handle.queue as usize));
+            let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
+            if state == Some(HandleState::Current) {
+                self.rename_delivery(handle, now_ms, effects);
+            }
+        }
+        effects.now.push((reply, Ok(Outcome::Done)));
+    }
+
+    fn rename_delivery(
+        &mut self,
+        handle: &ReceiptHandle,
+        deadline_ms: u64,
+        effects: &mut Effects<R>,
+    ) -> ReceiptHandle {
+        let new_nonce = self.nonce();
+        effects.append(&Record::ChangeInvisible {
+            place: place(handle),
+            nonce: handle.nonce,
+            new_nonce,
+            attempt: handle.attempt,
+            deadline_ms,
+        });
+        ReceiptHandle { nonce: new_nonce, ..*handle }
+    }
+
+    fn handle_state(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &ReceiptHandle,
+    ) -> Result<HandleState, Refusal> {
+        let topic_number = self.topic_number(topic)?;
+        let group_number = self.state.group_numbers.get(group).copied();
+        let group_number = group_number.ok_or_else(|| Refusal::GroupNotFound(group.clone()))?;
+        if (handle.group, handle.topic) != (group_number, topic_number) || handle.shard != self.shard {
+            return Err(Refusal::InvalidHandle);
+        }
+        let index = self.state.group_topic_indexes.get(&(group_number, topic_number));
+        let progress = index.and_then(|index| self.state.group_topic(*index));
+        let queue = progress.and_then(|progress| progress.queues.get(handle.queue as usize));
+        let queue = queue.ok_or(Refusal::InvalidHandle)?;
+        Ok(queue.handle_state(handle.offset, handle.nonce))
+    }
+}
+
+fn place(handle: &ReceiptHandle) -> Place {
+    Place { group: handle.group, topic: handle.topic, queue: handle.queue, offset: handle.offset }
+}

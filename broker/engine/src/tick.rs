@@ -1,0 +1,55 @@
+//! Everything that time alone causes: deliveries that expire, and polls that end without a message.
+
+use broker_store::record::Place;
+
+use crate::command::Outcome;
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::state::Expiry;
+
+impl<R: ReplyTo> Engine<R> {
+    /// When [`Engine::tick`] has something to do next; none when nothing waits for time.
+    #[must_use]
+    pub fn next_tick_ms(&self) -> Option<u64> {
+        let expiry = self.state.expiries.first().map(|expiry| expiry.deadline_ms);
+        let poll = self.state.poll_ends.first().map(|end| end.deadline_ms);
+        expiry.into_iter().chain(poll).min()
+    }
+
+    /// Does what is due. Only the leader calls this.
+    pub fn tick(&mut self, now_ms: u64, effects: &mut Effects<R>) {
+        while let Some(expiry) = self.state.expiries.first().copied() {
+            if expiry.deadline_ms > now_ms {
+                break;
+            }
+            self.state.expiries.remove(&expiry);
+            self.expire(expiry, effects);
+        }
+        while let Some(end) = self.state.poll_ends.first().copied() {
+            if end.deadline_ms > now_ms {
+                break;
+            }
+            self.state.poll_ends.remove(&end);
+            let Some(progress) = self.state.group_topic_mut(end.group_topic) else { continue };
+            let at = progress.waiters.iter().position(|waiter| waiter.id == end.waiter);
+            if let Some(waiter) = at.and_then(|at| progress.waiters.remove(at)) {
+                self.state.waiters -= 1;
+                effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
+            }
+        }
+    }
+
+    fn expire(&mut self, expiry: Expiry, effects: &mut Effects<R>) {
+        let Some(progress) = self.state.group_topic(expiry.group_topic) else { return };
+        let (group, topic) = (progress.group, progress.topic);
+        let attempts_max = self.state.attempts_max(group);
+        let progress = self.state.group_topic_mut(expiry.group_topic);
+        let queue = progress.and_then(|p| p.queues.get_mut(expiry.queue as usize));
+        let Some(queue) = queue else { return };
+        let exhausted = queue.expire(expiry.first, expiry.nonce, attempts_max);
+        for offset in exhausted {
+            self.dead_letter(Place { group, topic, queue: expiry.queue, offset }, effects);
+        }
+        self.dirty.push(expiry.group_topic);
+    }
+}

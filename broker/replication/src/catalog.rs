@@ -1,0 +1,279 @@
+//! What exists on this broker: topics and groups over all its shards, kept in memory from what the shards' logs say.
+//! Changes are decided here, once for all shards, and are done when every shard has logged them.
+
+mod apply;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use broker_engine::{Command, GroupTopicProgress, Outcome, Refusal, TopicNumbers};
+use broker_model::{ConsumerGroup, GroupName, Owner, ShardId, Topic, TopicName};
+use tokio::sync::{Mutex, broadcast};
+
+use crate::shard::ShardHandle;
+
+/// Changes that a slow listener may be behind before it has to start over.
+const CHANGES_BUFFERED: usize = 1024;
+
+/// A topic and the version of its last change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicEntry {
+    /// Its settings.
+    pub topic: Topic,
+    /// Grows with every change of anything in the catalog.
+    pub version: u64,
+}
+
+/// A group and the version of its last change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupEntry {
+    /// Its settings.
+    pub group: ConsumerGroup,
+    /// Grows with every change of anything in the catalog.
+    pub version: u64,
+}
+
+/// A change, after it is done.
+#[derive(Debug, Clone)]
+pub enum CatalogChange {
+    /// Created or changed.
+    Topic(Arc<TopicEntry>),
+    /// Deleted.
+    TopicDeleted(TopicName),
+    /// Created or changed.
+    Group(Arc<GroupEntry>),
+    /// Deleted.
+    GroupDeleted(GroupName),
+}
+
+/// How a change is meant.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ApplyOptions {
+    /// Refuse to change what exists with other settings.
+    pub create_only: bool,
+    /// Accept what another owner marked.
+    pub take_ownership: bool,
+    /// Only when the version is this; 0 = only when it does not exist.
+    pub if_version: Option<u64>,
+}
+
+/// Why a change was refused; nothing was changed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CatalogError {
+    /// The settings themselves are not allowed.
+    #[error("{0}")]
+    Illegal(String),
+    /// It exists with other settings that cannot, or shall not, be changed.
+    #[error("{0}")]
+    Differs(String),
+    /// Somebody else declared it.
+    #[error("it is declared by {0}; change it there, or delete it there first")]
+    OwnedByAnother(Owner),
+    /// The precondition does not hold.
+    #[error("its version is {have}, not {wanted}; read it again")]
+    WrongVersion {
+        /// 0 = does not exist.
+        have: u64,
+        /// What was asked.
+        wanted: u64,
+    },
+    /// A limit was reached.
+    #[error("{0}")]
+    Limit(String),
+    /// Legal, but not served by this version.
+    #[error("{0}")]
+    NotServed(String),
+    /// A shard refused.
+    #[error(transparent)]
+    Shard(#[from] Refusal),
+}
+
+#[derive(Debug)]
+struct State {
+    topics: HashMap<TopicName, Arc<TopicEntry>>,
+    groups: HashMap<GroupName, Arc<GroupEntry>>,
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shards: Vec<ShardHandle>,
+    state: RwLock<State>,
+    /// One change at a time.
+    changing: Mutex<()>,
+    changes: broadcast::Sender<CatalogChange>,
+}
+
+/// Topics and groups of this broker; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+impl Catalog {
+    /// A catalog of running shards and of what their logs say. `version` must be above any version used before: the time
+    /// will do.
+    #[must_use]
+    pub fn new(shards: Vec<ShardHandle>, topics: Vec<Topic>, groups: Vec<ConsumerGroup>, version: u64) -> Self {
+        let mut state = State { topics: HashMap::new(), groups: HashMap::new(), version };
+        for topic in topics {
+            state.put_topic(topic);
+        }
+        for group in groups {
+            state.put_group(group);
+        }
+        let (changes, _) = broadcast::channel(CHANGES_BUFFERED);
+        let state = RwLock::new(state);
+        Self { inner: Arc::new(Inner { shards, state, changing: Mutex::new(()), changes }) }
+    }
+
+    /// The shards of this broker.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardHandle] {
+        &self.inner.shards
+    }
+
+    /// One shard of this broker.
+    #[must_use]
+    pub fn shard(&self, id: ShardId) -> Option<&ShardHandle> {
+        self.inner.shards.iter().find(|shard| shard.id() == id)
+    }
+
+    /// One shard of this broker, by its name on the wire.
+    #[must_use]
+    pub fn shard_by_name(&self, name: &str) -> Option<&ShardHandle> {
+        self.inner.shards.iter().find(|shard| shard.name() == name)
+    }
+
+    /// A topic by its name, which need not be checked before.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<Arc<TopicEntry>> {
+        self.read().topics.get(name).cloned()
+    }
+
+    /// All topics, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<Arc<TopicEntry>> {
+        let mut topics: Vec<_> = self.read().topics.values().cloned().collect();
+        topics.sort_by(|a, b| a.topic.name.cmp(&b.topic.name));
+        topics
+    }
+
+    /// A group by its name, which need not be checked before.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<Arc<GroupEntry>> {
+        self.read().groups.get(name).cloned()
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Arc<GroupEntry>> {
+        let mut groups: Vec<_> = self.read().groups.values().cloned().collect();
+        groups.sort_by(|a, b| a.group.name.cmp(&b.group.name));
+        groups
+    }
+
+    /// Version of the last change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.read().version
+    }
+
+    /// Hears of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<CatalogChange> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Takes note of a dead-letter topic that a shard made by itself.
+    pub fn note_dead_letter_topic(&self, topic: Topic) {
+        let entry = {
+            let mut state = self.write();
+            let known = state.topics.get(&topic.name).map(|entry| entry.topic.clone());
+            let mut merged = known.unwrap_or_else(|| Topic { queues: 0, placement: Vec::new(), ..topic.clone() });
+            merged.merge_placement(&topic);
+            state.put_topic(merged)
+        };
+        self.tell(CatalogChange::Topic(entry));
+    }
+
+    /// Progress of one group, or of all, summed over the shards.
+    ///
+    /// # Errors
+    /// [`Refusal`] of a shard.
+    pub async fn progress(&self, group: Option<GroupName>) -> Result<Vec<GroupTopicProgress>, Refusal> {
+        let mut sums: HashMap<(GroupName, TopicName), GroupTopicProgress> = HashMap::new();
+        for shard in self.shards() {
+            let Outcome::Progress(parts) = shard.submit(Command::ReadProgress(group.clone())).await? else {
+                continue;
+            };
+            for part in parts {
+                let key = (part.group.clone(), part.topic.clone());
+                match sums.get_mut(&key) {
+                    None => drop(sums.insert(key, part)),
+                    Some(sum) => {
+                        sum.lag_messages += part.lag_messages;
+                        sum.inflight_messages += part.inflight_messages;
+                        sum.waiters += part.waiters;
+                        sum.oldest_ms = sum.oldest_ms.into_iter().chain(part.oldest_ms).min();
+                    }
+                }
+            }
+        }
+        let mut progress: Vec<_> = sums.into_values().collect();
+        progress.sort_by(|a, b| (&a.group, &a.topic).cmp(&(&b.group, &b.topic)));
+        Ok(progress)
+    }
+
+    /// Numbers of all topics, summed over the shards.
+    ///
+    /// # Errors
+    /// [`Refusal`] of a shard.
+    pub async fn topic_numbers(&self) -> Result<Vec<TopicNumbers>, Refusal> {
+        let mut sums: HashMap<TopicName, TopicNumbers> = HashMap::new();
+        for shard in self.shards() {
+            let Outcome::Topics(parts) = shard.submit(Command::ReadTopics).await? else { continue };
+            for part in parts {
+                match sums.get_mut(&part.topic) {
+                    None => drop(sums.insert(part.topic.clone(), part)),
+                    Some(sum) => {
+                        sum.messages += part.messages;
+                        sum.bytes += part.bytes;
+                    }
+                }
+            }
+        }
+        let mut numbers: Vec<_> = sums.into_values().collect();
+        numbers.sort_by(|a, b| a.topic.cmp(&b.topic));
+        Ok(numbers)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.inner.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: CatalogChange) {
+        // No listener is no error.
+        let _listeners = self.inner.changes.send(change);
+    }
+}
+
+impl State {
+    fn put_topic(&mut self, topic: Topic) -> Arc<TopicEntry> {
+        self.version += 1;
+        let entry = Arc::new(TopicEntry { topic, version: self.version });
+        self.topics.insert(entry.topic.name.clone(), entry.clone());
+        entry
+    }
+
+    fn put_group(&mut self, group: ConsumerGroup) -> Arc<GroupEntry> {
+        self.version += 1;
+        let entry = Arc::new(GroupEntry { group, version: self.version });
+        self.groups.insert(entry.group.name.clone(), entry.clone());
+        entry
+    }
+}

@@ -1,0 +1,320 @@
+//! Changing the catalog: check, decide, log on every shard, then show it.
+
+use std::sync::Arc;
+
+use broker_engine::Command;
+use broker_model::limits::{ATTEMPTS_MAX, GROUPS_MAX, TOPICS_MAX};
+use broker_model::{
+    ConsumerGroup, GroupName, MessageType, Model, Order, Owner, ShardId, Topic, TopicName,
+};
+
+use super::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
+
+/// The instance name under which the command line declares: it owns nothing.
+const NOT_AN_OWNER: &str = "cli";
+
+impl Catalog {
+    /// Creates a topic or changes it to these settings; says whether anything changed. Without a placement the queues
+    /// are spread over the shards of this broker.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn apply_topic(
+        &self,
+        mut topic: Topic,
+        options: ApplyOptions,
+    ) -> Result<(Arc<TopicEntry>, bool), CatalogError> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        let known = self.topic(topic.name.as_str());
+        check_version(known.as_ref().map(|entry| entry.version), options)?;
+        topic.owner = topic.owner.filter(|owner| owner.instance != NOT_AN_OWNER);
+        let known_owner = known.as_ref().and_then(|entry| entry.topic.owner.as_ref());
+        if topic.placement.is_empty() {
+            topic.placement = self.place(&topic, known.as_deref());
+        }
+        topic.validate().map_err(|error| CatalogError::Illegal(error.to_string()))?;
+        if let Some(entry) = &known {
+            let same = Topic { owner: entry.topic.owner.clone(), ..topic.clone() };
+            let same = same == entry.topic;
+            topic.owner = next_owner(known_owner, topic.owner, same, options)?;
+            if same && topic.owner == entry.topic.owner {
+                return Ok((entry.clone(), false));
+            }
+            check_topic_change(&entry.topic, &topic, same, options)?;
+        } else {
+            check_new_topic(&topic)?;
+            self.check_room("topics", self.read().topics.len(), TOPICS_MAX)?;
+        }
+        for shard in self.shards() {
+            shard.submit(Command::PutTopic(Box::new(topic.clone()))).await?;
+        }
+        let entry = self.write().put_topic(topic);
+        self.tell(CatalogChange::Topic(entry.clone()));
+        Ok((entry, true))
+    }
+
+    /// Deletes a topic and all its messages; says whether it existed.
+    ///
+    /// # Errors
+    /// [`CatalogError::OwnedByAnother`] unless forced.
+    pub async fn delete_topic(
+        &self,
+        name: &TopicName,
+        owner: Option<&Owner>,
+        force: bool,
+    ) -> Result<bool, CatalogError> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        let Some(entry) = self.topic(name.as_str()) else { return Ok(false) };
+        check_owner(entry.topic.owner.as_ref(), owner, force)?;
+        for shard in self.shards() {
+            let deleted = shard.submit(Command::DeleteTopic(name.clone())).await;
+            ignore_missing(deleted)?;
+        }
+        let mut state = self.write();
+        state.topics.remove(name);
+        state.version += 1;
+        drop(state);
+        self.tell(CatalogChange::TopicDeleted(name.clone()));
+        Ok(true)
+    }
+
+    /// Creates a group or changes it to these settings; says whether anything changed.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn apply_group(
+        &self,
+        mut group: ConsumerGroup,
+        options: ApplyOptions,
+    ) -> Result<(Arc<GroupEntry>, bool), CatalogError> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        let known = self.group(group.name.as_str());
+        check_version(known.as_ref().map(|entry| entry.version), options)?;
+        check_group(&group)?;
+        group.owner = group.owner.filter(|owner| owner.instance != NOT_AN_OWNER);
+        if let Some(entry) = &known {
+            let same = ConsumerGroup { owner: entry.group.owner.clone(), ..group.clone() };
+            let same = same == entry.group;
+            group.owner = next_owner(entry.group.owner.as_ref(), group.owner, same, options)?;
+            if same && group.owner == entry.group.owner {
+                return Ok((entry.clone(), false));
+            }
+            if options.create_only && !same {
+                return Err(CatalogError::Differs(group_difference(&entry.group, &group)));
+            }
+        } else {
+            self.check_room("consumer groups", self.read().groups.len(), GROUPS_MAX)?;
+        }
+        self.log_group(group).await
+    }
+
+    /// Deletes a group and its progress; says whether it existed.
+    ///
+    /// # Errors
+    /// [`CatalogError::OwnedByAnother`] unless forced.
+    pub async fn delete_group(
+        &self,
+        name: &GroupName,
+        owner: Option<&Owner>,
+        force: bool,
+    ) -> Result<bool, CatalogError> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        let Some(entry) = self.group(name.as_str()) else { return Ok(false) };
+        check_owner(entry.group.owner.as_ref(), owner, force)?;
+        for shard in self.shards() {
+            let deleted = shard.submit(Command::DeleteGroup(name.clone())).await;
+            ignore_missing(deleted)?;
+        }
+        let mut state = self.write();
+        state.groups.remove(name);
+        state.version += 1;
+        drop(state);
+        self.tell(CatalogChange::GroupDeleted(name.clone()));
+        Ok(true)
+    }
+
+    /// The group, created with default settings when it is used for the first time.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn ensure_group(&self, name: &GroupName) -> Result<Arc<GroupEntry>, CatalogError> {
+        if let Some(entry) = self.group(name.as_str()) {
+            return Ok(entry);
+        }
+        let _one_at_a_time = self.inner.changing.lock().await;
+        if let Some(entry) = self.group(name.as_str()) {
+            return Ok(entry);
+        }
+        self.check_room("consumer groups", self.read().groups.len(), GROUPS_MAX)?;
+        let (entry, _) = self.log_group(ConsumerGroup::with_defaults(name.clone())).await?;
+        Ok(entry)
+    }
+
+    /// Makes all shards know what the first one knows: a stop in the middle of a change may have left some behind.
+    ///
+    /// # Errors
+    /// [`CatalogError::Shard`].
+    pub async fn complete_shards(&self) -> Result<(), CatalogError> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        let topics = self.topics();
+        for shard in self.shards().iter().skip(1) {
+            for entry in topics.iter().filter(|entry| !entry.topic.name.is_dead_letter()) {
+                shard.submit(Command::PutTopic(Box::new(entry.topic.clone()))).await?;
+            }
+            for entry in self.groups() {
+                shard.submit(Command::PutGroup(Box::new(entry.group.clone()))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn log_group(&self, group: ConsumerGroup) -> Result<(Arc<GroupEntry>, bool), CatalogError> {
+        for shard in self.shards() {
+            shard.submit(Command::PutGroup(Box::new(group.clone()))).await?;
+        }
+        let entry = self.write().put_group(group);
+        self.tell(CatalogChange::Group(entry.clone()));
+        Ok((entry, true))
+    }
+
+    fn check_room(&self, what: &str, count: usize, max: usize) -> Result<(), CatalogError> {
+        if count >= max {
+            return Err(CatalogError::Limit(format!("the broker holds {max} {what}, its limit; delete some first")));
+        }
+        Ok(())
+    }
+
+    /// Keeps queues where they are and adds new ones where there are fewest.
+    fn place(&self, topic: &Topic, known: Option<&TopicEntry>) -> Vec<broker_model::QueuePlacement> {
+        let shards: Vec<ShardId> = self.shards().iter().map(super::ShardHandle::id).collect();
+        let Some(known) = known.filter(|entry| entry.topic.queues <= topic.queues) else {
+            return Topic::spread(topic.queues, &shards);
+        };
+        let mut placement = known.topic.placement.clone();
+        for shard in shards {
+            if !placement.iter().any(|p| p.shard == shard) {
+                placement.push(broker_model::QueuePlacement { shard, queues: 0 });
+            }
+        }
+        for _ in known.topic.queues..topic.queues {
+            if let Some(fewest) = placement.iter_mut().min_by_key(|p| p.queues) {
+                fewest.queues += 1;
+            }
+        }
+        placement.retain(|p| p.queues > 0);
+        placement
+    }
+}
+
+fn check_version(have: Option<u64>, options: ApplyOptions) -> Result<(), CatalogError> {
+    match options.if_version {
+        Some(wanted) if wanted != have.unwrap_or(0) => {
+            Err(CatalogError::WrongVersion { have: have.unwrap_or(0), wanted })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_owner(known: Option<&Owner>, owner: Option<&Owner>, force: bool) -> Result<(), CatalogError> {
+    match known {
+        Some(known) if !force && !owner.is_some_and(|owner| owner.is_same_object(known)) => {
+            Err(CatalogError::OwnedByAnother(known.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who owns it after the change.
+fn next_owner(
+    known: Option<&Owner>,
+    wanted: Option<Owner>,
+    is_same: bool,
+    options: ApplyOptions,
+) -> Result<Option<Owner>, CatalogError> {
+    match (known, wanted) {
+        (Some(known), Some(wanted)) if wanted.is_same_object(known) || options.take_ownership => Ok(Some(wanted)),
+        (Some(known), Some(_)) => Err(CatalogError::OwnedByAnother(known.clone())),
+        // Without an owner of one's own one may say again what is so, but change nothing that is owned.
+        (Some(known), None) if is_same => Ok(Some(known.clone())),
+        (Some(known), None) => Err(CatalogError::OwnedByAnother(known.clone())),
+        (None, wanted) => Ok(wanted),
+    }
+}
+
+fn check_new_topic(topic: &Topic) -> Result<(), CatalogError> {
+    TopicName::parse_declared(topic.name.as_str())
+        .map_err(|error| CatalogError::Illegal(error.to_string()))?;
+    if topic.message_type != MessageType::Normal {
+        return Err(CatalogError::NotServed(format!(
+            "topics of type {} are not served yet; use NORMAL",
+            topic.message_type
+        )));
+    }
+    Ok(())
+}
+
+fn check_topic_change(known: &Topic, topic: &Topic, is_same: bool, options: ApplyOptions) -> Result<(), CatalogError> {
+    let name = &topic.name;
+    if known.message_type != topic.message_type {
+        return Err(CatalogError::Differs(format!(
+            "topic {name} has the type {}, which cannot be changed to {}; delete it first or use another name",
+            known.message_type, topic.message_type
+        )));
+    }
+    if topic.queues < known.queues {
+        return Err(CatalogError::Differs(format!(
+            "topic {name} has {} queues, which cannot be reduced to {}",
+            known.queues, topic.queues
+        )));
+    }
+    let shrinks = known.placement.iter().any(|p| topic.queues_on(p.shard) < p.queues);
+    if shrinks {
+        return Err(CatalogError::Differs(format!(
+            "the placement of topic {name} takes queues away from a shard that has them"
+        )));
+    }
+    if options.create_only && !is_same {
+        return Err(CatalogError::Differs(topic_difference(known, topic)));
+    }
+    Ok(())
+}
+
+fn topic_difference(known: &Topic, topic: &Topic) -> String {
+    let what = if known.queues != topic.queues {
+        format!("{} queues, not {}", known.queues, topic.queues)
+    } else {
+        "other settings".to_owned()
+    };
+    format!("topic {} exists with {what}; to change it, leave create-only out", topic.name)
+}
+
+fn group_difference(known: &ConsumerGroup, group: &ConsumerGroup) -> String {
+    let what = if known.retry.max_attempts != group.retry.max_attempts {
+        format!("{} attempts, not {}", known.retry.max_attempts, group.retry.max_attempts)
+    } else {
+        "other settings".to_owned()
+    };
+    format!("consumer group {} exists with {what}; to change it, leave create-only out", group.name)
+}
+
+fn check_group(group: &ConsumerGroup) -> Result<(), CatalogError> {
+    if !(1..=ATTEMPTS_MAX).contains(&group.retry.max_attempts) {
+        let attempts = group.retry.max_attempts;
+        return Err(CatalogError::Illegal(format!("{attempts} attempts are not possible; use 1 to {ATTEMPTS_MAX}")));
+    }
+    if group.model == Model::Broadcasting {
+        return Err(CatalogError::NotServed("broadcasting groups are not served yet; use clustering".to_owned()));
+    }
+    if group.order == Order::Fifo {
+        return Err(CatalogError::NotServed("groups that consume in order are not served yet; use concurrent".to_owned()));
+    }
+    Ok(())
+}
+
+fn ignore_missing(reply: broker_engine::Reply) -> Result<(), CatalogError> {
+    use broker_engine::Refusal::{GroupNotFound, TopicNotFound};
+    match reply {
+        Ok(_) | Err(TopicNotFound(_) | GroupNotFound(_)) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}

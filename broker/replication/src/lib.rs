@@ -1,0 +1,16 @@
+//! One shard as a running thing: raft-rs over the store, the engine as its state machine, and the catalog of what exists
+//! on all shards of this broker. [`replica::Replica`] is the synchronous middle, free of clocks and threads;
+//! [`shard`] is the thin shell of tasks around it.
+
+pub mod catalog;
+pub mod clock;
+mod maintenance;
+mod raft_log;
+pub mod replica;
+pub mod shard;
+pub mod transport;
+mod writer_thread;
+
+pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
+pub use clock::Clock;
+pub use shard::{DeliveredMessage, ShardHandle, ShardOptions, ShardStatus, open_shard};

@@ -1,0 +1,385 @@
+//! One replica of a shard as a plain step machine: commands and finished writes go in, replies and writes come out.
+//!
+//! The way of a command: the engine decides and adds records to the open frame; when the log is idle the frame is closed
+//! and proposed to raft-rs; the ready entry is appended to the log and handed to the writer; once the write is durable
+//! raft-rs commits it; then the engine applies the records and the replies are released. Raft entries are frames.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use broker_engine::{Command, Effects, Engine, Refusal, Reply, ReplyTo};
+use broker_model::{ShardId, Topic};
+use broker_store::log::LogOptions;
+use broker_store::recovery::{self, OpenError};
+use broker_store::writer::{Write, Writer, Written};
+use broker_store::{Disk, FrameKind, Log, LogReader, NewFrame};
+use bytes::{Bytes, BytesMut};
+use raft::{Config, RawNode};
+
+use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
+use crate::transport::Transport;
+
+/// The one voter of a shard with one replica.
+const REPLICA_ID: u64 = 1;
+/// A frame with this many bytes is closed even while the log is busy.
+const FRAME_BYTES_TARGET: usize = 1024 * 1024;
+/// Leases alone wait this long for a frame with something that is waited for.
+const LEASE_DELAY_MS: u64 = 20;
+/// After this much silence a marker frame vouches for the last entry (storage-format.md, "torn or damaged").
+const MARK_DELAY_MS: u64 = 100;
+
+/// Why a replica cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// raft-rs refuses the state.
+    #[error("consensus cannot start: {0}")]
+    Consensus(#[from] raft::Error),
+}
+
+/// What a step wants done.
+#[derive(Debug)]
+pub struct Output<R> {
+    /// To release.
+    pub replies: Vec<(R, Reply)>,
+    /// To give to the writer.
+    pub write: Option<Write>,
+    /// Dead-letter topics that came into being.
+    pub new_topics: Vec<Topic>,
+}
+
+/// A closed frame on its way.
+#[derive(Debug)]
+struct Frame<R> {
+    payload: Bytes,
+    records: u32,
+    time_ms: u64,
+    on_commit: Vec<(R, Reply)>,
+}
+
+/// A frame in the log that is not committed yet.
+#[derive(Debug)]
+struct InFlight<R> {
+    index: u64,
+    payload_position: u64,
+    frame: Frame<R>,
+}
+
+/// One replica. `R` is where answers go.
+pub struct Replica<R> {
+    node: RawNode<RaftLog>,
+    engine: Engine<R>,
+    log: Log,
+    transport: Box<dyn Transport>,
+    open: Effects<R>,
+    open_since_ms: Option<u64>,
+    proposed: VecDeque<Frame<R>>,
+    in_flight: VecDeque<InFlight<R>>,
+    /// Ready numbers not reported as persisted, with the log position that they need.
+    persisting: VecDeque<(u64, u64)>,
+    vote: Vote,
+    mark_at_ms: Option<u64>,
+    /// The last entry that a marker vouches for.
+    marked_index: u64,
+    failure: Option<String>,
+}
+
+impl<R> Debug for Replica<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").field("vote", &self.vote).field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+/// Opens the log, replays it, and starts consensus. `seed` is chance given from outside.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start<R: ReplyTo>(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    transport: Box<dyn Transport>,
+    seed: u64,
+    now_ms: u64,
+) -> Result<(Replica<R>, Writer), StartError> {
+    let first_vote = Vote { term: 0, vote: 0, voters: vec![REPLICA_ID] };
+    let mut engine = Engine::new(ShardId(options.shard), seed);
+    let mut raft_log = RaftLog::new(first_vote.clone());
+    let mut vote = first_vote;
+    let mut effects = Effects::default();
+    let (log, writer) = recovery::open(disk, options, &mut |frame| {
+        let header = frame.header;
+        if header.kind == FrameKind::HardState {
+            vote = Vote::decode(&frame.payload).unwrap_or_else(|| vote.clone());
+            return Ok(());
+        }
+        raft_log.append(header.index, header.term);
+        // With one voter every durable entry is committed.
+        engine
+            .apply(header.time_ms, frame.payload_position, frame.payload, &mut effects)
+            .map_err(|reason| OpenError::Unreadable { shard: header.shard, index: header.index, reason })
+    })?;
+    raft_log.start(vote.clone());
+    let config = Config {
+        id: REPLICA_ID,
+        applied: log.end().index,
+        check_quorum: true,
+        pre_vote: true,
+        ..Config::default()
+    };
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    let mut node = RawNode::new(&config, raft_log, &logger)?;
+    node.campaign()?;
+    let mut replica = Replica {
+        node,
+        engine,
+        log,
+        transport,
+        open: Effects::default(),
+        open_since_ms: None,
+        proposed: VecDeque::new(),
+        in_flight: VecDeque::new(),
+        persisting: VecDeque::new(),
+        vote,
+        mark_at_ms: None,
+        marked_index: 0,
+        failure: None,
+    };
+    replica.process_ready(now_ms);
+    Ok((replica, writer))
+}
+
+impl<R: ReplyTo> Replica<R> {
+    /// Takes a command in. Its answer comes out of this or a later step.
+    pub fn submit(&mut self, now_ms: u64, command: Command, reply: R) {
+        if let Some(failure) = &self.failure {
+            return self.open.now.push((reply, Err(Refusal::LogFailed(failure.clone()))));
+        }
+        if !self.is_leader() {
+            return self.open.now.push((reply, Err(Refusal::Unavailable)));
+        }
+        self.engine.handle(now_ms, command, reply, &self.log, &mut self.open);
+        if self.open.payload.len() >= FRAME_BYTES_TARGET {
+            self.close_frame(now_ms);
+        }
+    }
+
+    /// Does what time has made due, then gathers everything to be done outside.
+    pub fn step(&mut self, now_ms: u64) -> Output<R> {
+        if self.failure.is_none() && self.is_leader() {
+            self.engine.tick(now_ms, &mut self.open);
+            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+            self.close_frame_when_due(now_ms);
+            self.mark_when_due(now_ms);
+        }
+        self.process_ready(now_ms);
+        let write = self.log.take_write();
+        let replies = std::mem::take(&mut self.open.now);
+        let new_topics = std::mem::take(&mut self.open.new_topics);
+        Output { replies, write, new_topics }
+    }
+
+    /// Takes note of a finished write; the next [`Replica::step`] releases what it made durable.
+    pub fn written(&mut self, now_ms: u64, written: Written) {
+        self.log.written(written);
+        if self.log.durable_index() > self.marked_index {
+            self.mark_at_ms = Some(now_ms + MARK_DELAY_MS);
+        }
+        self.process_ready(now_ms);
+    }
+
+    /// The log failed: nothing more is stored, and what was in flight is answered with the reason.
+    pub fn fail(&mut self, reason: &str) {
+        self.failure = Some(reason.to_owned());
+        let frames = self.proposed.drain(..).chain(self.in_flight.drain(..).map(|f| f.frame));
+        let unanswered = frames.flat_map(|frame| frame.on_commit).chain(self.open.on_commit.drain(..));
+        let refused = unanswered.map(|(reply, _)| (reply, Err(Refusal::LogFailed(reason.to_owned()))));
+        let refused: Vec<_> = refused.collect();
+        self.open.now.extend(refused);
+        self.engine.answer_all_waiters(&mut self.open);
+    }
+
+    /// Answers polls that wait, closes the open frame: the shard stops after the next writes.
+    pub fn stop(&mut self, now_ms: u64) {
+        self.engine.answer_all_waiters(&mut self.open);
+        self.close_frame(now_ms);
+    }
+
+    /// Whether something is not durable yet.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.failure.is_none()
+            && (self.log.is_writing() || !self.in_flight.is_empty() || !self.proposed.is_empty())
+    }
+
+    /// When [`Replica::step`] has something to do by time alone.
+    #[must_use]
+    pub fn next_step_ms(&self) -> Option<u64> {
+        let lease = self.open_since_ms.filter(|_| !self.log.is_writing()).map(|ms| ms + LEASE_DELAY_MS);
+        let mark = self.mark_at_ms.filter(|_| !self.log.is_writing());
+        self.engine.next_tick_ms().into_iter().chain(lease).chain(mark).min()
+    }
+
+    /// Whether this replica decides.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.node.raft.state == raft::StateRole::Leader
+    }
+
+    /// Why the log failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// The engine, for asking.
+    #[must_use]
+    pub fn engine(&self) -> &Engine<R> {
+        &self.engine
+    }
+
+    /// The log, for asking.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// For reading messages outside.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        self.log.reader()
+    }
+
+    /// Whether sends are refused because the disk is nearly full.
+    pub fn set_disk_full(&mut self, is_full: bool) {
+        self.engine.set_disk_full(is_full);
+    }
+
+    fn close_frame_when_due(&mut self, now_ms: u64) {
+        if !self.open.has_records() {
+            return;
+        }
+        let since_ms = *self.open_since_ms.get_or_insert(now_ms);
+        if self.log.is_writing() {
+            return;
+        }
+        // Leases are logged, not waited for: alone they are no reason for a sync of their own right away.
+        if !self.open.on_commit.is_empty() || now_ms >= since_ms + LEASE_DELAY_MS {
+            self.close_frame(now_ms);
+        }
+    }
+
+    fn close_frame(&mut self, now_ms: u64) {
+        if !self.open.has_records() {
+            return;
+        }
+        let payload: BytesMut = std::mem::take(&mut self.open.payload);
+        let frame = Frame {
+            payload: payload.freeze(),
+            records: std::mem::take(&mut self.open.records),
+            time_ms: now_ms,
+            on_commit: std::mem::take(&mut self.open.on_commit),
+        };
+        self.open_since_ms = None;
+        match self.node.propose(Vec::new(), vec![CARRIES_RECORDS]) {
+            Ok(()) => self.proposed.push_back(frame),
+            Err(_) => {
+                let refused = frame.on_commit.into_iter().map(|(reply, _)| (reply, Err(Refusal::Unavailable)));
+                self.open.now.extend(refused);
+            }
+        }
+    }
+
+    /// Once the log has been silent for a while, a frame that says "all before is durable" follows the last entry, so
+    /// that damage to it can be told from a torn write.
+    fn mark_when_due(&mut self, now_ms: u64) {
+        if self.mark_at_ms.is_some_and(|at_ms| at_ms <= now_ms) && !self.log.is_writing() {
+            self.append_hard_state(now_ms);
+            self.marked_index = self.log.end().index;
+            self.mark_at_ms = None;
+        }
+    }
+
+    fn append_hard_state(&mut self, now_ms: u64) {
+        let end = self.log.end();
+        self.log.append(NewFrame {
+            kind: FrameKind::HardState,
+            term: self.vote.term,
+            index: end.index,
+            time_ms: now_ms,
+            records: 0,
+            payload: self.vote.encode().into(),
+        });
+    }
+
+    fn process_ready(&mut self, now_ms: u64) {
+        while self.failure.is_none() && (self.node.has_ready() || self.report_persisted()) {
+            let mut ready = self.node.ready();
+            self.transport.send(ready.take_messages());
+            if let Some(committed) = ready.take_committed_entries().last() {
+                self.commit(now_ms, committed.get_index());
+            }
+            if let Some(hard_state) = ready.hs() {
+                let changed = (hard_state.get_term(), hard_state.get_vote()) != (self.vote.term, self.vote.vote);
+                if changed {
+                    (self.vote.term, self.vote.vote) = (hard_state.get_term(), hard_state.get_vote());
+                    self.append_hard_state(now_ms);
+                }
+            }
+            for entry in ready.take_entries() {
+                self.append_entry(now_ms, entry.get_index(), entry.get_term(), !entry.get_data().is_empty());
+            }
+            self.transport.send(ready.take_persisted_messages());
+            self.persisting.push_back((ready.number(), self.log.end().position));
+            self.node.advance_append_async(ready);
+        }
+    }
+
+    /// Tells raft-rs what is durable by now; a ready without anything to write is as soon as all before it is. Returns
+    /// whether that gave raft-rs something new to say.
+    fn report_persisted(&mut self) -> bool {
+        let durable = self.log.durable_position();
+        while let Some((number, needed)) = self.persisting.front().copied() {
+            if needed > durable {
+                break;
+            }
+            self.persisting.pop_front();
+            self.node.on_persist_ready(number);
+        }
+        self.node.has_ready()
+    }
+
+    fn append_entry(&mut self, now_ms: u64, index: u64, term: u64, carries_records: bool) {
+        let empty = || Frame { payload: Bytes::new(), records: 0, time_ms: now_ms, on_commit: Vec::new() };
+        let frame = if carries_records { self.proposed.pop_front() } else { None }.unwrap_or_else(empty);
+        let payload_position = self.log.append(NewFrame {
+            kind: FrameKind::Entry,
+            term,
+            index,
+            time_ms: frame.time_ms,
+            records: frame.records,
+            payload: frame.payload.clone(),
+        });
+        self.node.mut_store().append(index, term);
+        self.in_flight.push_back(InFlight { index, payload_position, frame });
+    }
+
+    fn commit(&mut self, now_ms: u64, index: u64) {
+        while self.in_flight.front().is_some_and(|next| next.index <= index) {
+            let Some(InFlight { payload_position, frame, .. }) = self.in_flight.pop_front() else { break };
+            let applied = self.engine.apply(frame.time_ms, payload_position, frame.payload, &mut self.open);
+            if let Err(error) = applied {
+                // Our own bytes, just encoded: memory is broken or there is a bug. Stop before more is built on it.
+                return self.fail(&format!("a committed frame cannot be read: {error}"));
+            }
+            self.open.now.extend(frame.on_commit);
+        }
+        self.node.advance_apply_to(index);
+        self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! The thread that blocks on the disk so that nobody else does: one per shard, mostly asleep.
+
+use std::sync::mpsc;
+use std::thread;
+
+use broker_store::DiskError;
+use broker_store::writer::{Write, Writer, Written};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Hands writes to the thread; the thread ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct WriterThread {
+    writes: mpsc::Sender<Write>,
+}
+
+impl WriterThread {
+    /// Starts the thread. Results come out of the channel that `finished` feeds; one write is under way at a time, so
+    /// neither channel can grow.
+    pub(crate) fn start(
+        name: &str,
+        mut writer: Writer,
+        finished: UnboundedSender<Result<Written, DiskError>>,
+    ) -> std::io::Result<Self> {
+        let (writes, queue) = mpsc::channel::<Write>();
+        thread::Builder::new().name(format!("{name}-writer")).spawn(move || {
+            while let Ok(write) = queue.recv() {
+                if finished.send(writer.write(&write)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { writes })
+    }
+
+    pub(crate) fn write(&self, write: Write) {
+        // The thread lives as long as the sender; if it is gone the shard is going down as well.
+        let _gone = self.writes.send(write);
+    }
+}

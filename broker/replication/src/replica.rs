@@ -160,6 +160,10 @@ impl<R: ReplyTo> Replica<R> {
         if !self.is_leader() {
             return self.open.now.push((reply, Err(Refusal::Unavailable)));
         }
+        // What time has made due comes first, so that an expired delivery is there for this very receive.
+        if self.engine.next_tick_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.engine.tick(now_ms, &mut self.open);
+        }
         self.engine.handle(now_ms, command, reply, &self.log, &mut self.open);
         if self.open.payload.len() >= FRAME_BYTES_TARGET {
             self.close_frame(now_ms);

@@ -380,7 +380,8 @@ impl ShardHandle {
         let (sender, answer) = oneshot::channel();
         let input = Input::Command(command, Slot(Some(sender)));
         self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
-        answer.await.map_err(|_| Refusal::Unavailable)?
+        // The command was taken in; whether it was carried out is not known any more.
+        answer.await.map_err(|_| Refusal::LogFailed("the shard ended before it answered".to_owned()))?
     }
 
     /// Receives messages, waiting for them until the polling time ends. Dropping the future ends the wait; messages that
@@ -389,18 +390,24 @@ impl ShardHandle {
     /// # Errors
     /// [`Refusal`].
     pub async fn receive(&self, receive: Receive) -> Result<Vec<DeliveredMessage>, Refusal> {
-        match self.submit(Command::Receive(receive)).await? {
-            Outcome::Received(deliveries) => self.resolve(deliveries).await,
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Reads what is not in memory any more.
-    async fn resolve(&self, deliveries: Vec<Delivery>) -> Result<Vec<DeliveredMessage>, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let input = Input::Command(Command::Receive(receive), Slot(Some(sender)));
+        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
+        let mut poll = WaitingPoll { inputs: &self.inputs, answer, taken: Vec::new() };
+        let reply = (&mut poll.answer).await.map_err(|_| Refusal::Unavailable)?;
+        let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };
         let is_cold = |delivery: &Delivery| matches!(delivery.source, Source::Log { .. });
         if !deliveries.iter().any(is_cold) {
             return read_all(None, deliveries.into());
         }
+        poll.taken = deliveries.iter().map(|delivery| delivery.handle).collect();
+        let messages = self.read_cold(deliveries).await;
+        poll.taken.clear();
+        messages
+    }
+
+    /// Reads what is not in memory any more.
+    async fn read_cold(&self, deliveries: Vec<Delivery>) -> Result<Vec<DeliveredMessage>, Refusal> {
         let reader = lock(&self.shared.reader).clone();
         let read = tokio::task::spawn_blocking(move || read_all(Some(&reader), deliveries.into()));
         read.await.map_err(|_| Refusal::Unavailable)?
@@ -425,6 +432,28 @@ impl ShardHandle {
         if self.inputs.send(Input::Stop(done)).await.is_ok() {
             // A closed channel means that it is gone already.
             let _gone = stopped.await;
+        }
+    }
+}
+
+/// Gives back what a poll was answered with when it is dropped before anybody took it.
+struct WaitingPoll<'a> {
+    inputs: &'a mpsc::Sender<Input>,
+    answer: oneshot::Receiver<Reply>,
+    taken: Vec<ReceiptHandle>,
+}
+
+impl Drop for WaitingPoll<'_> {
+    fn drop(&mut self) {
+        // An answer that comes from now on finds nobody, which the shard notices itself.
+        self.answer.close();
+        if let Ok(Ok(Outcome::Received(deliveries))) = self.answer.try_recv() {
+            self.taken.extend(deliveries.into_iter().map(|delivery| delivery.handle));
+        }
+        if !self.taken.is_empty() {
+            let release = Command::Release(std::mem::take(&mut self.taken));
+            // When the queue is full they become visible at the end of their invisible duration.
+            let _full = self.inputs.try_send(Input::Command(release, Slot(None)));
         }
     }
 }

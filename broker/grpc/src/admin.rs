@@ -1,0 +1,117 @@
+//! Pinnace's admin API: one file per RPC below this one. Failures are gRPC codes here (admin.proto), not business codes.
+//! The operator, the command line and the console are clients of this one service.
+
+mod apply_cluster_map;
+mod apply_group;
+mod apply_topic;
+mod broker_status;
+mod delete_group;
+mod delete_topic;
+mod group_status;
+mod list_groups;
+mod list_topics;
+mod watch_state;
+
+use std::sync::Arc;
+
+use broker_proto::admin::admin_server::{Admin, AdminServer};
+use broker_proto::admin::{
+    ApplyClusterMapRequest, ApplyClusterMapResponse, ApplyGroupRequest, ApplyGroupResponse,
+    ApplyTopicRequest, ApplyTopicResponse, DeleteGroupRequest, DeleteGroupResponse,
+    DeleteTopicRequest, DeleteTopicResponse, GetBrokerRequest, GetBrokerResponse,
+    GetClusterMapRequest, GetClusterMapResponse, ListGroupsRequest, ListGroupsResponse,
+    ListTopicsRequest, ListTopicsResponse, WatchStateRequest,
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::context::BrokerContext;
+use crate::limits::ADMIN_REQUEST_BYTES_MAX;
+
+#[derive(Debug)]
+struct AdminService {
+    context: Arc<BrokerContext>,
+}
+
+/// The service with its limits, ready for a port.
+#[must_use]
+pub fn admin_service(context: Arc<BrokerContext>) -> AdminServer<impl Admin> {
+    AdminServer::new(AdminService { context })
+        .max_decoding_message_size(ADMIN_REQUEST_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX)
+}
+
+type Answered<A> = Result<Response<A>, Status>;
+
+#[async_trait]
+impl Admin for AdminService {
+    async fn apply_cluster_map(
+        &self,
+        request: Request<ApplyClusterMapRequest>,
+    ) -> Answered<ApplyClusterMapResponse> {
+        apply_cluster_map::apply_cluster_map(&self.context, request.into_inner()).map(Response::new)
+    }
+
+    async fn get_cluster_map(
+        &self,
+        _request: Request<GetClusterMapRequest>,
+    ) -> Answered<GetClusterMapResponse> {
+        let map = self.context.endpoints.map().map(|held| held.map.clone());
+        Ok(Response::new(GetClusterMapResponse { map }))
+    }
+
+    async fn apply_topic(
+        &self,
+        request: Request<ApplyTopicRequest>,
+    ) -> Answered<ApplyTopicResponse> {
+        apply_topic::apply_topic(&self.context, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<DeleteTopicRequest>,
+    ) -> Answered<DeleteTopicResponse> {
+        delete_topic::delete_topic(&self.context, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<ListTopicsRequest>,
+    ) -> Answered<ListTopicsResponse> {
+        list_topics::list_topics(&self.context, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn apply_group(
+        &self,
+        request: Request<ApplyGroupRequest>,
+    ) -> Answered<ApplyGroupResponse> {
+        apply_group::apply_group(&self.context, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<DeleteGroupRequest>,
+    ) -> Answered<DeleteGroupResponse> {
+        delete_group::delete_group(&self.context, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<ListGroupsRequest>,
+    ) -> Answered<ListGroupsResponse> {
+        list_groups::list_groups(&self.context, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_broker(&self, _request: Request<GetBrokerRequest>) -> Answered<GetBrokerResponse> {
+        let broker = Some(broker_status::broker_status(&self.context));
+        Ok(Response::new(GetBrokerResponse { broker }))
+    }
+
+    type WatchStateStream = watch_state::StateStream;
+
+    async fn watch_state(
+        &self,
+        _request: Request<WatchStateRequest>,
+    ) -> Answered<Self::WatchStateStream> {
+        watch_state::watch_state(&self.context).map(Response::new)
+    }
+}

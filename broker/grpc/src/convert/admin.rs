@@ -1,0 +1,237 @@
+//! The model <-> the admin API's types. Errors are sentences for INVALID_ARGUMENT: what is wrong and what to do.
+//! Whether a legal topic or group is also possible here is for the catalog to say.
+
+use broker_model::limits::{ATTEMPTS_DEFAULT, ATTEMPTS_MAX, QUEUES_DEFAULT};
+use broker_model::{
+    Backoff, ConsumerGroup, GroupName, MessageType, Model, Order, Owner, QueuePlacement,
+    RetryPolicy, ShardId, Subscription, Topic, TopicName, shard_name,
+};
+use broker_proto::admin as wire;
+use broker_replication::{GroupEntry, TopicEntry};
+
+use crate::convert::time::{duration, duration_ms};
+
+/// A topic as asked for.
+pub(crate) fn topic_from(topic: wire::Topic) -> Result<Topic, String> {
+    let name = TopicName::parse_declared(&topic.name).map_err(|e| e.to_string())?;
+    let message_type = message_type_from(topic.r#type())?;
+    let placement = topic.placement.iter().map(placement_from).collect::<Result<Vec<_>, _>>()?;
+    let placed: u32 = placement.iter().map(|p| p.queues).fold(0, u32::saturating_add);
+    let queues = match (topic.queues, placed) {
+        (0, 0) => QUEUES_DEFAULT,
+        (0, placed) => placed,
+        (queues, _) => queues,
+    };
+    let retention = topic.retention.unwrap_or_default();
+    let retention_ms = match &retention.time {
+        None => None,
+        Some(time) => Some(
+            duration_ms(time).filter(|ms| *ms > 0).ok_or("the retention time must be positive")?,
+        ),
+    };
+    Ok(Topic {
+        name,
+        message_type,
+        queues,
+        placement,
+        owner: topic.owner.map(owner_from),
+        retention_ms,
+        retention_bytes: retention.bytes,
+        max_message_bytes: topic.max_message_bytes,
+        readable: topic.read.unwrap_or(true),
+        writable: topic.write.unwrap_or(true),
+    })
+}
+
+/// A topic as it is.
+pub(crate) fn topic_to(entry: &TopicEntry) -> wire::Topic {
+    let topic = &entry.topic;
+    let has_retention = topic.retention_ms.is_some() || topic.retention_bytes.is_some();
+    wire::Topic {
+        name: topic.name.as_str().to_owned(),
+        r#type: message_type_to(topic.message_type).into(),
+        queues: topic.queues,
+        placement: topic
+            .placement
+            .iter()
+            .map(|p| wire::QueuePlacement { shard: shard_name(p.shard), queues: p.queues })
+            .collect(),
+        owner: topic.owner.as_ref().map(owner_to),
+        version: entry.version,
+        retention: has_retention.then(|| wire::Retention {
+            time: topic.retention_ms.map(duration),
+            bytes: topic.retention_bytes,
+        }),
+        max_message_bytes: topic.max_message_bytes,
+        read: Some(topic.readable),
+        write: Some(topic.writable),
+    }
+}
+
+fn placement_from(placement: &wire::QueuePlacement) -> Result<QueuePlacement, String> {
+    let shard = placement
+        .shard
+        .strip_prefix("shard-")
+        .and_then(|number| number.parse().ok())
+        .map(ShardId)
+        .filter(|id| shard_name(*id) == placement.shard)
+        .ok_or_else(|| {
+            format!("{:?} is no shard name; use shard-0, shard-1, ...", placement.shard)
+        })?;
+    if placement.queues == 0 {
+        return Err(format!("the placement gives {} no queue; leave it out", placement.shard));
+    }
+    Ok(QueuePlacement { shard, queues: placement.queues })
+}
+
+fn message_type_from(kind: wire::MessageType) -> Result<MessageType, String> {
+    match kind {
+        wire::MessageType::Unspecified => {
+            Err("the topic has no type; use NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY or LITE"
+                .into())
+        }
+        wire::MessageType::Normal => Ok(MessageType::Normal),
+        wire::MessageType::Fifo => Ok(MessageType::Fifo),
+        wire::MessageType::Delay => Ok(MessageType::Delay),
+        wire::MessageType::Transaction => Ok(MessageType::Transaction),
+        wire::MessageType::Lite => Ok(MessageType::Lite),
+        wire::MessageType::Priority => Ok(MessageType::Priority),
+    }
+}
+
+fn message_type_to(kind: MessageType) -> wire::MessageType {
+    match kind {
+        MessageType::Normal => wire::MessageType::Normal,
+        MessageType::Fifo => wire::MessageType::Fifo,
+        MessageType::Delay => wire::MessageType::Delay,
+        MessageType::Transaction => wire::MessageType::Transaction,
+        MessageType::Lite => wire::MessageType::Lite,
+        MessageType::Priority => wire::MessageType::Priority,
+    }
+}
+
+pub(crate) fn owner_from(owner: wire::Owner) -> Owner {
+    let wire::Owner { instance, namespace, name, uid } = owner;
+    Owner { instance, namespace, name, uid }
+}
+
+fn owner_to(owner: &Owner) -> wire::Owner {
+    let Owner { instance, namespace, name, uid } = owner.clone();
+    wire::Owner { instance, namespace, name, uid }
+}
+
+/// A group as asked for.
+pub(crate) fn group_from(group: wire::Group) -> Result<ConsumerGroup, String> {
+    let name = GroupName::parse(&group.name).map_err(|e| e.to_string())?;
+    if !group.lite_topic.is_empty() {
+        return Err("light topics are not served yet; leave lite_topic out".into());
+    }
+    let model = match group.model() {
+        wire::Model::Broadcasting => Model::Broadcasting,
+        wire::Model::Clustering | wire::Model::Unspecified => Model::Clustering,
+    };
+    let order = match group.order() {
+        wire::Order::Ordered => Order::Fifo,
+        wire::Order::Concurrent | wire::Order::Unspecified => Order::Concurrent,
+    };
+    let retry = group.retry.map_or_else(|| Ok(RetryPolicy::default()), retry_from)?;
+    let subscriptions =
+        group.subscriptions.into_iter().map(subscription_from).collect::<Result<_, _>>()?;
+    let owner = group.owner.map(owner_from);
+    Ok(ConsumerGroup { name, model, order, retry, subscriptions, owner })
+}
+
+/// A group as it is.
+pub(crate) fn group_to(entry: &GroupEntry) -> wire::Group {
+    let group = &entry.group;
+    let model = match group.model {
+        Model::Clustering => wire::Model::Clustering,
+        Model::Broadcasting => wire::Model::Broadcasting,
+    };
+    let order = match group.order {
+        Order::Concurrent => wire::Order::Concurrent,
+        Order::Fifo => wire::Order::Ordered,
+    };
+    wire::Group {
+        name: group.name.as_str().to_owned(),
+        model: model.into(),
+        order: order.into(),
+        retry: Some(retry_to(&group.retry)),
+        subscriptions: group.subscriptions.iter().map(subscription_to).collect(),
+        owner: group.owner.as_ref().map(owner_to),
+        version: entry.version,
+        lite_topic: String::new(),
+        // What nobody owns and nobody changed appeared by first use, or might as well have.
+        auto_created: *group == ConsumerGroup::with_defaults(group.name.clone()),
+    }
+}
+
+fn subscription_from(subscription: wire::Subscription) -> Result<Subscription, String> {
+    let topic = TopicName::parse(&subscription.topic).map_err(|e| e.to_string())?;
+    let is_sql = subscription.filter_type() == wire::FilterType::Sql92;
+    Ok(Subscription { topic, is_sql, expression: subscription.expression })
+}
+
+fn subscription_to(subscription: &Subscription) -> wire::Subscription {
+    let filter_type =
+        if subscription.is_sql { wire::FilterType::Sql92 } else { wire::FilterType::Tag };
+    wire::Subscription {
+        topic: subscription.topic.as_str().to_owned(),
+        filter_type: filter_type.into(),
+        expression: subscription.expression.clone(),
+    }
+}
+
+fn retry_from(policy: wire::RetryPolicy) -> Result<RetryPolicy, String> {
+    let max_attempts = match policy.max_attempts {
+        0 => ATTEMPTS_DEFAULT,
+        attempts if attempts <= ATTEMPTS_MAX => attempts,
+        attempts => return Err(format!("max_attempts is {attempts}; use 1 to {ATTEMPTS_MAX}")),
+    };
+    let ms = |pause: &prost_types::Duration| {
+        duration_ms(pause).ok_or_else(|| "a pause of the retry policy is negative".to_owned())
+    };
+    let backoff = match policy.backoff {
+        None => RetryPolicy::default().backoff,
+        Some(wire::retry_policy::Backoff::Customized(list)) => {
+            let next_ms = list.next.iter().map(ms).collect::<Result<Vec<_>, _>>()?;
+            if next_ms.is_empty() {
+                return Err("the customized backoff has no pause; name at least one".into());
+            }
+            Backoff::Customized { next_ms }
+        }
+        Some(wire::retry_policy::Backoff::Exponential(curve)) => {
+            let initial_ms = curve.initial.as_ref().map_or(Ok(0), ms)?;
+            let max_ms = curve.max.as_ref().map_or(Ok(initial_ms), ms)?;
+            let multiplier = curve.multiplier;
+            // Also refuses what is not a number.
+            if !(multiplier.is_finite() && multiplier >= 1.0) || max_ms < initial_ms {
+                let text =
+                    "the exponential backoff needs a multiplier of at least 1 and max >= initial";
+                return Err(text.into());
+            }
+            Backoff::Exponential { initial_ms, max_ms, multiplier }
+        }
+    };
+    Ok(RetryPolicy { max_attempts, backoff })
+}
+
+fn retry_to(policy: &RetryPolicy) -> wire::RetryPolicy {
+    let backoff = match &policy.backoff {
+        Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+            wire::retry_policy::Backoff::Exponential(wire::ExponentialBackoff {
+                initial: Some(duration(*initial_ms)),
+                max: Some(duration(*max_ms)),
+                multiplier: *multiplier,
+            })
+        }
+        Backoff::Customized { next_ms } => {
+            let next = next_ms.iter().copied().map(duration).collect();
+            wire::retry_policy::Backoff::Customized(wire::CustomizedBackoff { next })
+        }
+    };
+    wire::RetryPolicy { max_attempts: policy.max_attempts, backoff: Some(backoff) }
+}
+
+#[cfg(test)]
+mod tests;

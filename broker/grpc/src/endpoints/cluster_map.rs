@@ -1,0 +1,84 @@
+//! The cluster map: which broker leads which shard, and where brokers are reached. Versioned; checked before it is held.
+//! A map that contradicts itself is refused whole.
+
+use std::collections::{HashMap, HashSet};
+
+use broker_model::{ShardId, shard_name};
+use broker_proto::admin;
+use broker_proto::rocketmq::Endpoints;
+
+use super::endpoints_of;
+use crate::limits::{MAP_BROKERS_MAX, MAP_SHARDS_MAX};
+
+/// Why a map is refused; says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MapError {
+    #[error("the cluster map has {have} {what}; at most {max} are allowed")]
+    TooMany { what: &'static str, have: usize, max: usize },
+    #[error("the cluster map has version 0; count versions from 1")]
+    NoVersion,
+    #[error("the cluster map names broker {0} twice; give each broker an id of its own")]
+    SameBroker(u32),
+    #[error("broker {0} has no host or no port between 1 and 65535 in the cluster map")]
+    NoAddress(u32),
+    #[error("the cluster map names shard {0} twice")]
+    SameShard(u32),
+    #[error("shard {shard} is called {name:?} in the cluster map; its name is {expected:?}")]
+    Name { shard: u32, name: String, expected: String },
+    #[error("shard {shard} is led by broker {broker}, which the cluster map does not list")]
+    NoLeader { shard: u32, broker: u32 },
+}
+
+/// A map that was checked.
+#[derive(Debug)]
+pub(crate) struct HeldMap {
+    pub(crate) map: admin::ClusterMap,
+    endpoints: HashMap<ShardId, Endpoints>,
+}
+
+impl HeldMap {
+    pub(crate) fn check(map: admin::ClusterMap) -> Result<Self, MapError> {
+        count("brokers", map.brokers.len(), MAP_BROKERS_MAX)?;
+        count("shards", map.shards.len(), MAP_SHARDS_MAX)?;
+        if map.version == 0 {
+            return Err(MapError::NoVersion);
+        }
+        let mut brokers = HashMap::new();
+        for broker in &map.brokers {
+            let id = broker.broker_id;
+            let port = u16::try_from(broker.port).unwrap_or(0);
+            if broker.host.is_empty() || port == 0 {
+                return Err(MapError::NoAddress(id));
+            }
+            if brokers.insert(id, endpoints_of(&broker.host, port)).is_some() {
+                return Err(MapError::SameBroker(id));
+            }
+        }
+        let mut seen = HashSet::new();
+        let mut endpoints = HashMap::new();
+        for shard in &map.shards {
+            let id = ShardId(shard.id);
+            if !seen.insert(id) {
+                return Err(MapError::SameShard(shard.id));
+            }
+            let expected = shard_name(id);
+            if shard.name != expected {
+                return Err(MapError::Name { shard: shard.id, name: shard.name.clone(), expected });
+            }
+            let Some(leader) = brokers.get(&shard.leader_broker) else {
+                return Err(MapError::NoLeader { shard: shard.id, broker: shard.leader_broker });
+            };
+            endpoints.insert(id, leader.clone());
+        }
+        Ok(Self { map, endpoints })
+    }
+
+    /// Where the shard's leader is reached.
+    pub(crate) fn endpoints(&self, shard: ShardId) -> Option<&Endpoints> {
+        self.endpoints.get(&shard)
+    }
+}
+
+fn count(what: &'static str, have: usize, max: usize) -> Result<(), MapError> {
+    if have > max { Err(MapError::TooMany { what, have, max }) } else { Ok(()) }
+}

@@ -1,0 +1,70 @@
+//! What time alone causes in this layer: deliveries are prolonged, silent clients expire, changed groups are told.
+//! The only place of this crate with a timer of its own beside the state streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_replication::CatalogChange;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::now_ms;
+use crate::context::BrokerContext;
+use crate::limits::{EXPIRY_ROUND_MS, RENEWAL_ROUND_MS};
+use crate::rpc::telemetry::settings_command;
+use crate::session::settings;
+
+/// Runs until [`BrokerContext::stop`] is called.
+pub async fn housekeeping(context: Arc<BrokerContext>) {
+    tokio::select! {
+        () = prolong_deliveries(&context) => {}
+        () = expire_clients(&context) => {}
+        () = tell_changed_groups(&context) => {}
+        () = context.stopped() => {}
+    }
+}
+
+async fn prolong_deliveries(context: &BrokerContext) {
+    let mut rounds = every(RENEWAL_ROUND_MS);
+    loop {
+        rounds.tick().await;
+        context.renewals.round(&context.catalog, &context.sessions, now_ms()).await;
+    }
+}
+
+async fn expire_clients(context: &BrokerContext) {
+    let mut rounds = every(EXPIRY_ROUND_MS);
+    loop {
+        rounds.tick().await;
+        for client_id in context.sessions.expire(now_ms()) {
+            tracing::info!(%client_id, "client was silent for too long and is forgotten");
+            context.renewals.release_client(&context.catalog, &client_id).await;
+        }
+    }
+}
+
+/// Clients take settings at any time (protocol section 3.2), so a new retry policy need not wait for their next sync.
+async fn tell_changed_groups(context: &BrokerContext) {
+    let mut changes = context.catalog.changes();
+    loop {
+        match changes.recv().await {
+            Ok(CatalogChange::Group(entry)) => {
+                for session in context.sessions.all() {
+                    let Some(sent) = session.settings() else { continue };
+                    if settings::group(&sent).as_ref() == Some(&entry.group.name) {
+                        let _reached = session.send(settings_command(context, &sent));
+                    }
+                }
+            }
+            // After a lag clients learn it with their next sync.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+fn every(ms: u64) -> tokio::time::Interval {
+    let mut rounds = interval(Duration::from_millis(ms));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    rounds
+}

@@ -1,0 +1,23 @@
+//! RocketMQ v2 and Pinnace's admin API on the wire. A request is decoded, checked, turned into words of the model, asked
+//! of a shard or of the catalog, and answered. Nothing here stores, decides who gets a message, or opens a file or port.
+
+pub mod admin;
+mod caller;
+pub mod clock;
+pub mod context;
+mod convert;
+pub mod endpoints;
+pub mod housekeeping;
+pub mod limits;
+pub mod messaging_service;
+mod renewal;
+mod rpc;
+pub mod session;
+mod status;
+mod validate;
+
+pub use admin::admin_service;
+pub use context::{BrokerContext, BrokerOptions, DiskSpace};
+pub use endpoints::Advertised;
+pub use housekeeping::housekeeping;
+pub use messaging_service::messaging_service;

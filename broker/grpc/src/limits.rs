@@ -1,0 +1,58 @@
+//! Limits of the wire layer, each with its unit. The limits of the message model are in `broker_model::limits`.
+//! Nothing in this crate grows without one of them.
+
+/// Largest request taken. It bounds what one call can make the broker hold: above [`SEND_BYTES_MAX`], so that a batch
+/// that is too large gets an answer that says so, and far below a batch of 1024 bodies of full size.
+pub const REQUEST_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Bodies and properties of one send together; they are stored in one frame of the log, whose limit is 32 MiB.
+pub const SEND_BYTES_MAX: usize = 28 * 1024 * 1024;
+/// Largest request taken by the admin service.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Everything of one message that is not its body, encoded.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest client id.
+pub const CLIENT_ID_BYTES_MAX: usize = 255;
+/// Settings of one client, encoded.
+pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
+/// Commands to one client that wait for its telemetry stream.
+pub const TELEMETRY_COMMANDS_MAX: usize = 64;
+/// Entries of one acknowledge request.
+pub const ACK_ENTRIES_MAX: usize = 1024;
+/// Deliveries that this broker prolongs for push consumers at one time; further ones get a single slice.
+pub const RENEWALS_MAX: usize = 200_000;
+/// How often deliveries are looked at for prolonging.
+pub const RENEWAL_ROUND_MS: u64 = 5_000;
+/// A delivery is prolonged when less than this is left of its invisible duration.
+pub const RENEWAL_AHEAD_MS: u64 = 10_000;
+/// A delivery whose prolonging failed so often is let go.
+pub const RENEWAL_FAILURES_MAX: u32 = 3;
+/// Invisible durations of the first, second, ... prolonging; the last one repeats (protocol section 3.6).
+pub const RENEWAL_STEPS_MS: [u64; 6] = [60_000, 180_000, 300_000, 600_000, 1_800_000, 3_600_000];
+/// Deliveries of a client that is gone come back after this time.
+pub const RELEASE_INVISIBLE_MS: u64 = 1_000;
+/// An acknowledgement waits this long at most for a prolonging of the same delivery to end.
+pub const RENEWAL_SETTLE_MS_MAX: u64 = 2_000;
+/// How often silent clients are looked for.
+pub const EXPIRY_ROUND_MS: u64 = 10_000;
+/// Longest delay of a delayed message.
+pub const DELIVERY_DELAY_MS_MAX: u64 = 24 * 3_600_000;
+/// Longest wait for the end of a transaction that a message can ask for.
+pub const TRANSACTION_RECOVERY_MS_MAX: u64 = 3_600_000;
+/// Longest light topic name.
+pub const LITE_TOPIC_BYTES_MAX: usize = 64;
+/// Addresses of an access point that are echoed.
+pub const ACCESS_POINT_ADDRESSES_MAX: usize = 16;
+/// Pauses in a list of pauses sent to a client.
+pub const BACKOFF_PAUSES_MAX: usize = 64;
+/// Brokers in a cluster map.
+pub const MAP_BROKERS_MAX: usize = 1_024;
+/// Shards in a cluster map.
+pub const MAP_SHARDS_MAX: usize = 16_384;
+/// Open state streams.
+pub const WATCHERS_MAX: usize = 64;
+/// Events that wait for a slow reader of the state stream.
+pub const WATCH_EVENTS_MAX: usize = 256;
+/// How often numbers are compared and sent on the state stream.
+pub const WATCH_ROUND_MS: u64 = 1_000;
+/// Light subscriptions told to light consumers.
+pub const LITE_SUBSCRIPTIONS_MAX: i32 = 2_000;

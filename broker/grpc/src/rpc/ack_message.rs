@@ -1,0 +1,115 @@
+//! AckMessage: deliveries were processed (protocol section 3.7). One result per entry, in their order; an ack that was
+//! answered is durable.
+
+use broker_engine::{Acknowledge, Command, Outcome, Refusal};
+use broker_model::{GroupName, ReceiptHandle, TopicName};
+use broker_proto::rocketmq::{
+    self as wire, AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry,
+    Code,
+};
+use futures::future::join_all;
+use tonic::Request;
+
+use crate::caller::Caller;
+use crate::context::BrokerContext;
+use crate::limits::ACK_ENTRIES_MAX;
+use crate::renewal::Settlement;
+use crate::status::{self, Failure};
+
+pub(crate) async fn ack_message(
+    context: &BrokerContext,
+    request: Request<AckMessageRequest>,
+) -> Result<AckMessageResponse, Failure> {
+    Caller::of_request(&request)?;
+    let request = request.into_inner();
+    let group = context.group_name(request.group.as_ref())?;
+    let topic = context.topic_name(request.topic.as_ref())?;
+    if request.entries.len() > ACK_ENTRIES_MAX {
+        let text = format!(
+            "the request has {} entries; at most {ACK_ENTRIES_MAX} are allowed",
+            request.entries.len()
+        );
+        return Err(Failure::new(Code::PayloadTooLarge, text));
+    }
+    let results = acknowledge(context, &group, &topic, &request.entries).await;
+    let entries: Vec<_> =
+        request.entries.into_iter().zip(results).map(|(e, result)| answer(e, result)).collect();
+    let summary = status::summary(entries.iter().map(|e| e.status.as_ref()));
+    Ok(AckMessageResponse { status: Some(summary), entries })
+}
+
+/// The entries grouped by shard, each shard asked once, all shards at the same time.
+async fn acknowledge(
+    context: &BrokerContext,
+    group: &GroupName,
+    topic: &TopicName,
+    entries: &[AckMessageEntry],
+) -> Vec<Result<(), Failure>> {
+    let mut results: Vec<Result<(), Failure>> = Vec::with_capacity(entries.len());
+    let mut settling: Vec<(usize, Settlement<'_>)> = Vec::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        match ReceiptHandle::decode(&entry.receipt_handle) {
+            Ok(handle) => {
+                settling.push((at, context.renewals.settle(handle).await));
+                results.push(Ok(()));
+            }
+            Err(error) => {
+                results.push(Err(Failure::new(Code::InvalidReceiptHandle, error.to_string())));
+            }
+        }
+    }
+    // Stable, so that entries of one shard stay in their order.
+    settling.sort_by_key(|(_, settlement)| settlement.handle.shard);
+    let mut by_shard = Vec::new();
+    while let Some(shard) = settling.first().map(|(_, s)| s.handle.shard) {
+        let rest = settling.partition_point(|(_, s)| s.handle.shard <= shard);
+        let others = settling.split_off(rest);
+        by_shard.push(std::mem::replace(&mut settling, others));
+    }
+    let asked = by_shard.into_iter().map(|part| acknowledge_on_shard(context, group, topic, part));
+    for (at, result) in join_all(asked).await.into_iter().flatten() {
+        results[at] = result;
+    }
+    results
+}
+
+/// Never empty; all of one shard.
+async fn acknowledge_on_shard(
+    context: &BrokerContext,
+    group: &GroupName,
+    topic: &TopicName,
+    settling: Vec<(usize, Settlement<'_>)>,
+) -> Vec<(usize, Result<(), Failure>)> {
+    let handles: Vec<_> = settling.iter().map(|(_, s)| s.handle).collect();
+    let shard = handles.first().and_then(|handle| context.catalog.shard(handle.shard));
+    let command = Acknowledge { group: group.clone(), topic: topic.clone(), handles };
+    let outcome = match shard {
+        Some(shard) => shard.submit(Command::Acknowledge(command)).await,
+        None => Err(Refusal::InvalidHandle),
+    };
+    let results = match outcome {
+        Ok(Outcome::Acknowledged(results)) => results,
+        Ok(_) => vec![Ok(()); settling.len()],
+        Err(refusal) => vec![Err(refusal); settling.len()],
+    };
+    let settled = settling.into_iter().zip(results);
+    settled.map(|((at, settlement), result)| (at, settle(settlement, result))).collect()
+}
+
+/// A delivery that is over is no longer prolonged; one whose ack failed for another reason is, as the client repeats.
+fn settle(settlement: Settlement<'_>, result: Result<(), Refusal>) -> Result<(), Failure> {
+    let result = result.map_err(Failure::settling);
+    if result.as_ref().map_or_else(|f| f.code == Code::InvalidReceiptHandle, |()| true) {
+        settlement.done();
+    }
+    result
+}
+
+fn answer(entry: AckMessageEntry, result: Result<(), Failure>) -> AckMessageResultEntry {
+    let status: wire::Status = result.map_or_else(Failure::into_status, |()| status::ok());
+    AckMessageResultEntry {
+        message_id: entry.message_id,
+        receipt_handle: entry.receipt_handle,
+        status: Some(status),
+    }
+}

@@ -1,0 +1,63 @@
+//! ChangeInvisibleDuration: hides a delivery for so long from now on; 0 gives it back (protocol section 3.8).
+//! The answer always carries a handle, also on failure.
+
+use broker_engine::{ChangeInvisible, Command, Outcome, Refusal};
+use broker_model::ReceiptHandle;
+use broker_proto::rocketmq::{
+    ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, Code,
+};
+use tonic::Request;
+
+use crate::caller::Caller;
+use crate::context::BrokerContext;
+use crate::status::{self, Failure};
+use crate::validate;
+
+/// Some clients take the handle of the answer before they look at its status, so a failure carries the old one.
+pub(crate) async fn change_invisible_duration(
+    context: &BrokerContext,
+    request: Request<ChangeInvisibleDurationRequest>,
+) -> ChangeInvisibleDurationResponse {
+    let given = request.get_ref().receipt_handle.clone();
+    match change(context, request).await {
+        Ok(handle) => ChangeInvisibleDurationResponse {
+            status: Some(status::ok()),
+            receipt_handle: handle.encode(),
+        },
+        Err(failure) => ChangeInvisibleDurationResponse {
+            status: Some(failure.into_status()),
+            receipt_handle: given,
+        },
+    }
+}
+
+async fn change(
+    context: &BrokerContext,
+    request: Request<ChangeInvisibleDurationRequest>,
+) -> Result<ReceiptHandle, Failure> {
+    Caller::of_request(&request)?;
+    let request = request.into_inner();
+    let group = context.group_name(request.group.as_ref())?;
+    let topic = context.topic_name(request.topic.as_ref())?;
+    let invisible_ms = validate::invisible_at_change(request.invisible_duration.as_ref())?;
+    let handle = ReceiptHandle::decode(&request.receipt_handle)
+        .map_err(|error| Failure::new(Code::InvalidReceiptHandle, error.to_string()))?;
+    let settlement = context.renewals.settle(handle).await;
+    let shard = context.catalog.shard(handle.shard).ok_or(Refusal::InvalidHandle)?;
+    let command = ChangeInvisible { group, topic, handle: settlement.handle, invisible_ms };
+    let result = shard.submit(Command::ChangeInvisible(command)).await.map_err(Failure::settling);
+    match result {
+        Ok(outcome) => {
+            let current = settlement.handle;
+            // From now on the client decides how long it stays hidden.
+            settlement.done();
+            Ok(if let Outcome::InvisibleChanged(new) = outcome { new } else { current })
+        }
+        Err(failure) => {
+            if failure.code == Code::InvalidReceiptHandle {
+                settlement.done();
+            }
+            Err(failure)
+        }
+    }
+}

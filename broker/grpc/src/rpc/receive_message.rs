@@ -1,0 +1,172 @@
+//! ReceiveMessage: hands out messages of a topic, waiting for them if there are none (protocol section 3.6). The queue
+//! and shard that the client names are where the search begins; then all shards here are waited for at once.
+
+mod deliveries;
+
+use std::sync::Arc;
+
+use broker_engine::{Receive, Refusal};
+use broker_model::limits::AUTO_RENEW_SLICE_MS;
+use broker_model::{Filter, GroupName, Topic, TopicName};
+use broker_proto::rocketmq::{Code, ReceiveMessageRequest, Resource};
+use broker_replication::{DeliveredMessage, ShardHandle};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tonic::Request;
+
+pub(crate) use deliveries::Deliveries;
+
+use crate::caller::Caller;
+use crate::clock::now_ms;
+use crate::context::BrokerContext;
+use crate::convert::time::duration_ms;
+use crate::session::Session;
+use crate::status::Failure;
+use crate::validate::{self, PollingWish};
+
+/// Request timeout of a client whose settings are not known.
+const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 3_000;
+
+/// A legal receive.
+#[derive(Debug)]
+struct Wish {
+    topic: TopicName,
+    resource: Resource,
+    group: GroupName,
+    filter: Filter,
+    broker_name: String,
+    messages_max: u32,
+    invisible_ms: u64,
+    polling_ms: u64,
+    is_renewed: bool,
+    session: Arc<Session>,
+}
+
+pub(crate) async fn receive_message(
+    context: &Arc<BrokerContext>,
+    request: Request<ReceiveMessageRequest>,
+) -> Result<Deliveries, Failure> {
+    let wish = check(context, request)?;
+    let entry = context.topic(Some(&wish.resource))?;
+    if !entry.topic.readable {
+        return Err(Refusal::NotReadable(wish.topic).into());
+    }
+    context.catalog.ensure_group(&wish.group).await?;
+    let messages = tokio::select! {
+        messages = poll(context, &entry.topic, &wish) => messages?,
+        () = context.stopped() => Vec::new(),
+    };
+    if wish.is_renewed {
+        deliveries::track(context, &wish, &messages);
+    }
+    Ok(Deliveries::new(context, &wish.resource, messages))
+}
+
+fn check(
+    context: &BrokerContext,
+    request: Request<ReceiveMessageRequest>,
+) -> Result<Wish, Failure> {
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    let group = context.group_name(request.group.as_ref())?;
+    let queue = request.message_queue.unwrap_or_default();
+    let topic = context.topic_name(queue.topic.as_ref())?;
+    let filter = validate::filter(request.filter_expression.as_ref())?;
+    let is_renewed = request.auto_renew;
+    let invisible_ms = if is_renewed {
+        AUTO_RENEW_SLICE_MS
+    } else {
+        validate::invisible_at_receive(request.invisible_duration.as_ref())?
+    };
+    // A receive may overtake the settings of its client; it is served all the same.
+    let session = context.sessions.touch(caller.client_id, caller.remote, now_ms())?;
+    let settings = session.settings();
+    let request_timeout = settings.as_ref().and_then(|s| duration_ms(s.request_timeout.as_ref()?));
+    let polling_ms = validate::polling_ms(&PollingWish {
+        asked_ms: request.long_polling_timeout.as_ref().and_then(duration_ms),
+        remaining_ms: caller.timeout_ms(),
+        request_timeout_ms: request_timeout.unwrap_or(REQUEST_TIMEOUT_MS_DEFAULT),
+        client_version: caller.version(),
+    })?;
+    Ok(Wish {
+        topic,
+        resource: queue.topic.unwrap_or_default(),
+        group,
+        filter,
+        broker_name: queue.broker.map(|b| b.name).unwrap_or_default(),
+        messages_max: validate::batch_size(request.batch_size),
+        invisible_ms,
+        polling_ms,
+        is_renewed,
+        session,
+    })
+}
+
+/// The addressed shard first, without waiting; then all shards of the topic at once. The first one with messages wins;
+/// the other polls are dropped, which the shards take as a cancellation.
+async fn poll(
+    context: &BrokerContext,
+    topic: &Topic,
+    wish: &Wish,
+) -> Result<Vec<DeliveredMessage>, Failure> {
+    let shards: Vec<&ShardHandle> = context.local_shards(topic).collect();
+    let Some(last) = shards.len().checked_sub(1) else {
+        return Err(Refusal::Unavailable.into());
+    };
+    let addressed = shards.iter().position(|s| s.name() == wish.broker_name);
+    if last == 0 {
+        return Ok(receive(shards[0], wish, wish.polling_ms).await?);
+    }
+    let begun_ms = now_ms();
+    let first = shards[addressed.unwrap_or_else(|| context.next_turn() % shards.len())];
+    match receive(first, wish, 0).await {
+        Ok(messages) if !messages.is_empty() => return Ok(messages),
+        // Another shard may do better; if none does, its refusal is the answer.
+        _ => {}
+    }
+    let left_ms = wish.polling_ms.saturating_sub(now_ms().saturating_sub(begun_ms));
+    wait_for_any(&shards, wish, left_ms).await
+}
+
+async fn wait_for_any(
+    shards: &[&ShardHandle],
+    wish: &Wish,
+    polling_ms: u64,
+) -> Result<Vec<DeliveredMessage>, Failure> {
+    let mut polls: FuturesUnordered<_> =
+        shards.iter().map(|shard| receive(shard, wish, polling_ms)).collect();
+    let mut refusal = None;
+    let mut has_empty = false;
+    while let Some(result) = polls.next().await {
+        match result {
+            Ok(messages) if !messages.is_empty() => return Ok(messages),
+            Ok(_) => has_empty = true,
+            Err(refused) => refusal = Some(refused),
+        }
+    }
+    match refusal {
+        Some(refused) if !has_empty => Err(refused.into()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+async fn receive(
+    shard: &ShardHandle,
+    wish: &Wish,
+    polling_ms: u64,
+) -> Result<Vec<DeliveredMessage>, Refusal> {
+    let receive = Receive {
+        group: wish.group.clone(),
+        topic: wish.topic.clone(),
+        filter: wish.filter.clone(),
+        messages_max: wish.messages_max,
+        invisible_ms: wish.invisible_ms,
+        poll_until_ms: shard.now_ms().saturating_add(polling_ms),
+    };
+    shard.receive(receive).await
+}
+
+/// The answer when nothing came until the end of the poll.
+fn nothing_found() -> Failure {
+    Failure::new(Code::MessageNotFound, "no new message")
+}

@@ -1,0 +1,202 @@
+//! The clients this broker knows: last settings, telemetry stream, last sign of life, address (protocol section 0).
+//! A broken stream is not the death of a client; silence for 120 s or its own farewell is.
+
+pub(crate) mod settings;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use broker_model::limits::{CLIENT_EXPIRY_MS, CLIENTS_MAX};
+use broker_proto::rocketmq::{Code, Settings, TelemetryCommand};
+use tokio::sync::mpsc;
+
+use crate::status::Failure;
+
+/// Where commands for one client go.
+pub(crate) type TelemetrySender = mpsc::Sender<Result<TelemetryCommand, tonic::Status>>;
+
+const LOCK: &str = "nothing panics while it holds a session";
+
+/// One client instance.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client_id: Arc<str>,
+    last_seen_ms: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    settings: Option<Arc<Settings>>,
+    remote: Option<SocketAddr>,
+    telemetry: Option<TelemetrySender>,
+}
+
+impl Session {
+    /// The settings as the client sent them last; none before the first.
+    pub(crate) fn settings(&self) -> Option<Arc<Settings>> {
+        self.state.lock().expect(LOCK).settings.clone()
+    }
+
+    pub(crate) fn put_settings(&self, settings: Arc<Settings>) {
+        self.state.lock().expect(LOCK).settings = Some(settings);
+    }
+
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.state.lock().expect(LOCK).remote
+    }
+
+    pub(crate) fn last_seen_ms(&self) -> u64 {
+        self.last_seen_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_alive(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.last_seen_ms()) < CLIENT_EXPIRY_MS
+    }
+
+    /// Makes this stream the one that commands go to; the latest wins.
+    pub(crate) fn attach(&self, sender: TelemetrySender) {
+        self.state.lock().expect(LOCK).telemetry = Some(sender);
+    }
+
+    /// Forgets the stream unless a later one took its place.
+    pub(crate) fn detach(&self, sender: &TelemetrySender) {
+        let mut state = self.state.lock().expect(LOCK);
+        if state.telemetry.as_ref().is_some_and(|held| held.same_channel(sender)) {
+            state.telemetry = None;
+        }
+    }
+
+    /// Sends a command if the client has a stream with room for it.
+    pub(crate) fn send(&self, command: TelemetryCommand) -> bool {
+        let sender = self.state.lock().expect(LOCK).telemetry.clone();
+        sender.is_some_and(|sender| sender.try_send(Ok(command)).is_ok())
+    }
+}
+
+/// All clients of this broker.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    clients: RwLock<HashMap<Arc<str>, Arc<Session>>>,
+}
+
+impl Sessions {
+    pub(crate) fn get(&self, client_id: &str) -> Option<Arc<Session>> {
+        self.clients.read().expect(LOCK).get(client_id).cloned()
+    }
+
+    /// The client, known from now on, with a sign of life.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS when the broker knows as many clients as it may.
+    pub(crate) fn touch(
+        &self,
+        client_id: &str,
+        remote: Option<SocketAddr>,
+        now_ms: u64,
+    ) -> Result<Arc<Session>, Failure> {
+        if let Some(session) = self.get(client_id) {
+            session.last_seen_ms.fetch_max(now_ms, Ordering::Relaxed);
+            if remote.is_some() {
+                session.state.lock().expect(LOCK).remote = remote;
+            }
+            return Ok(session);
+        }
+        let mut clients = self.clients.write().expect(LOCK);
+        if clients.len() >= CLIENTS_MAX && !clients.contains_key(client_id) {
+            let text =
+                format!("the broker knows {CLIENTS_MAX} clients already; try another broker");
+            return Err(Failure::new(Code::TooManyRequests, text));
+        }
+        let id: Arc<str> = client_id.into();
+        let fresh = || {
+            Arc::new(Session {
+                client_id: Arc::clone(&id),
+                last_seen_ms: AtomicU64::new(now_ms),
+                state: Mutex::new(State { remote, ..State::default() }),
+            })
+        };
+        Ok(Arc::clone(clients.entry(Arc::clone(&id)).or_insert_with(fresh)))
+    }
+
+    /// Forgets a client; whether it was known.
+    pub(crate) fn remove(&self, client_id: &str) -> bool {
+        self.clients.write().expect(LOCK).remove(client_id).is_some()
+    }
+
+    pub(crate) fn is_alive(&self, client_id: &str, now_ms: u64) -> bool {
+        self.get(client_id).is_some_and(|session| session.is_alive(now_ms))
+    }
+
+    /// Forgets the clients that were silent for too long and names them.
+    pub(crate) fn expire(&self, now_ms: u64) -> Vec<Arc<str>> {
+        let mut clients = self.clients.write().expect(LOCK);
+        let gone: Vec<_> =
+            clients.values().filter(|s| !s.is_alive(now_ms)).map(|s| s.client_id.clone()).collect();
+        for client_id in &gone {
+            clients.remove(client_id);
+        }
+        gone
+    }
+
+    /// Everyone, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        self.clients.read().expect(LOCK).values().cloned().collect()
+    }
+
+    /// How many clients are known.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.clients.read().expect(LOCK).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_lives_until_it_was_silent_for_two_minutes() {
+        let sessions = Sessions::default();
+        sessions.touch("a", None, 1_000).unwrap();
+        sessions.touch("b", None, 50_000).unwrap();
+        assert!(sessions.expire(120_999).is_empty());
+        assert_eq!(sessions.expire(121_000), ["a".into()]);
+        assert!(!sessions.is_alive("a", 121_000) && sessions.is_alive("b", 121_000));
+        sessions.touch("b", None, 160_000).unwrap();
+        assert!(sessions.expire(200_000).is_empty(), "a sign of life counts from then on");
+        assert!(sessions.remove("b") && !sessions.remove("b"));
+    }
+
+    #[tokio::test]
+    async fn the_latest_telemetry_stream_wins_and_an_older_one_cannot_take_it_away() {
+        let sessions = Sessions::default();
+        let session = sessions.touch("a", None, 0).unwrap();
+        assert!(!session.send(TelemetryCommand::default()), "no stream yet");
+        let (first, _first_stream) = mpsc::channel(1);
+        let (second, mut second_stream) = mpsc::channel(1);
+        session.attach(first.clone());
+        session.attach(second.clone());
+        session.detach(&first);
+        assert!(session.send(TelemetryCommand::default()));
+        assert!(second_stream.recv().await.is_some());
+        assert!(session.send(TelemetryCommand::default()));
+        assert!(!session.send(TelemetryCommand::default()), "a full stream takes no more");
+        session.detach(&second);
+        assert!(!session.send(TelemetryCommand::default()));
+    }
+
+    #[test]
+    fn settings_outlive_a_new_sign_of_life() {
+        let sessions = Sessions::default();
+        let session = sessions.touch("a", None, 0).unwrap();
+        assert!(session.settings().is_none());
+        session.put_settings(Arc::new(Settings::default()));
+        let remote = Some("10.0.0.1:5000".parse().unwrap());
+        let again = sessions.touch("a", remote, 10).unwrap();
+        assert!(again.settings().is_some() && again.remote() == remote);
+        assert_eq!(sessions.count(), 1);
+    }
+}

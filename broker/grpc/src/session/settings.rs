@@ -1,0 +1,98 @@
+//! The settings handshake: are a client's settings legal, and what does the server answer (protocol section 3.2).
+//! The answer echoes everything and overwrites what the server decides.
+
+use broker_model::limits::{BODY_BYTES_MAX, POLLING_MS_MAX, RECEIVE_BATCH_MESSAGES_MAX};
+use broker_model::{ConsumerGroup, GroupName, Order, RetryPolicy};
+use broker_proto::rocketmq::{
+    ClientType, Code, FilterType, Language, Metric, Settings, Subscription, settings::PubSub,
+};
+use prost::Message as _;
+
+use crate::convert::policy;
+use crate::convert::time::duration;
+use crate::limits::{LITE_SUBSCRIPTIONS_MAX, LITE_TOPIC_BYTES_MAX, SETTINGS_BYTES_MAX};
+use crate::status::Failure;
+use crate::validate;
+
+/// Checks what a client sent.
+///
+/// # Errors
+/// The code of the first rule that is broken; the stream then ends (protocol section 3.2).
+pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    let bytes = settings.encoded_len();
+    if bytes > SETTINGS_BYTES_MAX {
+        let text =
+            format!("the settings have {bytes} bytes; at most {SETTINGS_BYTES_MAX} are allowed");
+        return Err(Failure::new(Code::BadRequest, text));
+    }
+    match &settings.pub_sub {
+        None => {
+            let text = "the settings say neither what is published nor what is subscribed";
+            Err(Failure::new(Code::BadRequest, text))
+        }
+        Some(PubSub::Publishing(publishing)) => {
+            publishing.topics.iter().try_for_each(|topic| validate::topic(Some(topic)).map(|_| ()))
+        }
+        Some(PubSub::Subscription(subscription)) => check_subscription(subscription),
+    }
+}
+
+fn check_subscription(subscription: &Subscription) -> Result<(), Failure> {
+    validate::group(subscription.group.as_ref())?;
+    for entry in &subscription.subscriptions {
+        validate::topic(entry.topic.as_ref())?;
+        let Some(expression) = &entry.expression else { continue };
+        // SQL is only looked at when it is used: until then it need not be served.
+        if expression.r#type() != FilterType::Sql || expression.expression.trim().is_empty() {
+            validate::filter(Some(expression))?;
+        }
+    }
+    Ok(())
+}
+
+/// The group of a consumer; none for producers.
+pub(crate) fn group(settings: &Settings) -> Option<GroupName> {
+    match &settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => {
+            validate::group(subscription.group.as_ref()).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The answer. A group that does not exist has the defaults.
+pub(crate) fn answer(sent: &Settings, group: Option<&ConsumerGroup>) -> Settings {
+    let language = sent.user_agent.as_ref().map_or(Language::Unspecified, |ua| ua.language());
+    let client_type = sent.client_type();
+    let mut settings = sent.clone();
+    settings.metric = Some(Metric { on: false, endpoints: None });
+    match &mut settings.pub_sub {
+        Some(PubSub::Publishing(publishing)) => {
+            publishing.max_body_size = i32::try_from(BODY_BYTES_MAX).unwrap_or(i32::MAX);
+            publishing.validate_message_type = true;
+            settings.backoff_policy = Some(policy::for_producer());
+        }
+        Some(PubSub::Subscription(subscription)) => {
+            let default = RetryPolicy::default();
+            let retry = group.map_or(&default, |g| &g.retry);
+            settings.backoff_policy = Some(policy::for_consumer(retry, language));
+            let is_fifo = group.is_some_and(|g| g.order == Order::Fifo);
+            fill_subscription(subscription, is_fifo, client_type);
+        }
+        None => {}
+    }
+    settings
+}
+
+fn fill_subscription(subscription: &mut Subscription, is_fifo: bool, client_type: ClientType) {
+    subscription.fifo = Some(is_fifo);
+    subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MESSAGES_MAX).ok();
+    subscription.long_polling_timeout = Some(duration(POLLING_MS_MAX));
+    if matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer) {
+        subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
+        subscription.max_lite_topic_size = i32::try_from(LITE_TOPIC_BYTES_MAX).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The admin API against real shards.
+
+use broker_proto::admin::state_event::Event;
+use broker_proto::admin::{
+    ApplyClusterMapRequest, ApplyTopicRequest, BrokerAddress, ClusterMap, DeleteTopicRequest,
+    GetBrokerRequest, ListGroupsRequest, ListTopicsRequest, MessageType, Owner, Shard, StateEvent,
+    Topic, WatchStateRequest,
+};
+use broker_proto::rocketmq::QueryRouteRequest;
+use tonic::{Code, Streaming};
+
+use crate::broker::{access_point, as_client, message, named, receive, start};
+
+fn apply(name: &str, queues: u32) -> ApplyTopicRequest {
+    let topic =
+        Topic { name: name.into(), r#type: MessageType::Normal.into(), queues, ..Topic::default() };
+    ApplyTopicRequest { topic: Some(topic), ..ApplyTopicRequest::default() }
+}
+
+#[tokio::test]
+async fn a_topic_is_applied_idempotently_and_its_owner_is_kept() {
+    let mut broker = start(2).await;
+    let owner = Owner { instance: "operator".into(), name: "orders".into(), ..Owner::default() };
+    let mut request = apply("orders", 4);
+    request.topic.as_mut().unwrap().owner = Some(owner.clone());
+    let first = broker.admin.apply_topic(request.clone()).await.unwrap().into_inner();
+    let again = broker.admin.apply_topic(request.clone()).await.unwrap().into_inner();
+    assert_eq!((first.changed, again.changed), (true, false));
+    let topic = again.topic.unwrap();
+    assert_eq!((topic.placement.len(), topic.owner.clone()), (2, Some(owner)));
+    request.topic.as_mut().unwrap().owner.as_mut().unwrap().name = "other".into();
+    request.topic.as_mut().unwrap().queues = 6;
+    let refused = broker.admin.apply_topic(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let unforced = DeleteTopicRequest { name: "orders".into(), owner: None, force: false };
+    let refused = broker.admin.delete_topic(unforced).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let forced = DeleteTopicRequest { name: "orders".into(), owner: None, force: true };
+    assert!(broker.admin.delete_topic(forced.clone()).await.unwrap().into_inner().existed);
+    assert!(!broker.admin.delete_topic(forced).await.unwrap().into_inner().existed);
+}
+
+#[tokio::test]
+async fn an_illegal_topic_is_refused_with_its_code() {
+    let mut broker = start(1).await;
+    let typed = |kind: MessageType| {
+        let mut request = apply("orders", 1);
+        request.topic.as_mut().unwrap().r#type = kind.into();
+        request
+    };
+    let rows = [
+        (ApplyTopicRequest::default(), Code::InvalidArgument),
+        (apply("bad topic", 1), Code::InvalidArgument),
+        (apply("orders", 1025), Code::InvalidArgument),
+        (typed(MessageType::Unspecified), Code::InvalidArgument),
+        (typed(MessageType::Transaction), Code::Unimplemented),
+    ];
+    for (request, expected) in rows {
+        assert_eq!(broker.admin.apply_topic(request).await.unwrap_err().code(), expected);
+    }
+}
+
+#[tokio::test]
+async fn lists_carry_numbers_and_lag() {
+    let mut broker = start(2).await;
+    broker.topic("orders", 2).await;
+    broker.send((0..5).map(|i| message("orders", &i.to_string(), "x")).collect()).await;
+    let mut one = receive("orders", "billing", "shard-0");
+    one.batch_size = 1;
+    broker.receive(as_client("c", one)).await;
+    let topics = broker.admin.list_topics(ListTopicsRequest::default()).await.unwrap().into_inner();
+    assert_eq!((topics.topics.len(), topics.status[0].messages), (1, 5));
+    assert_eq!(topics.status[0].groups, ["billing"]);
+    let groups = broker.admin.list_groups(ListGroupsRequest::default()).await.unwrap().into_inner();
+    assert!(groups.groups[0].auto_created);
+    let lag = &groups.status[0].topics[0];
+    assert_eq!((lag.lag_messages, lag.inflight_messages, lag.ready_messages), (5, 1, 4));
+    let absent = ListGroupsRequest { names: vec!["absent".into()] };
+    assert!(broker.admin.list_groups(absent).await.unwrap().into_inner().groups.is_empty());
+    let status = broker.admin.get_broker(GetBrokerRequest {}).await.unwrap().into_inner().broker;
+    let status = status.unwrap();
+    assert_eq!((status.shards.len(), status.disk_free_bytes), (2, 50));
+    assert!(status.shards.iter().all(|s| s.role == "leader" && s.failure.is_empty()));
+}
+
+async fn next(stream: &mut Streaming<StateEvent>) -> Event {
+    stream.message().await.unwrap().unwrap().event.unwrap()
+}
+
+#[tokio::test]
+async fn a_watcher_gets_everything_then_every_change() {
+    let mut broker = start(1).await;
+    broker.topic("orders", 1).await;
+    let stream = broker.admin.watch_state(WatchStateRequest::default()).await.unwrap();
+    let mut stream = stream.into_inner();
+    let first = next(&mut stream).await;
+    assert!(matches!(&first, Event::Topic(t) if t.name == "orders"), "{first:?}");
+    assert!(matches!(next(&mut stream).await, Event::Broker(_)));
+    assert!(matches!(next(&mut stream).await, Event::Synced(_)));
+    broker.topic("payments", 1).await;
+    let added = next(&mut stream).await;
+    assert!(matches!(&added, Event::Topic(t) if t.name == "payments"), "{added:?}");
+    broker.send(vec![message("orders", "1", "x")]).await;
+    broker.receive(as_client("c", receive("orders", "billing", "shard-0"))).await;
+    let created = next(&mut stream).await;
+    assert!(matches!(&created, Event::Group(g) if g.name == "billing"), "{created:?}");
+    loop {
+        let Event::GroupStatus(status) = next(&mut stream).await else { continue };
+        if status.topics.first().is_some_and(|t| t.inflight_messages == 1) {
+            break;
+        }
+    }
+    let forced = DeleteTopicRequest { name: "payments".into(), owner: None, force: true };
+    broker.admin.delete_topic(forced).await.unwrap();
+    loop {
+        match next(&mut stream).await {
+            Event::TopicDeleted(name) => break assert_eq!(name, "payments"),
+            Event::GroupStatus(_) | Event::Broker(_) => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    broker.context.stop();
+    while stream.message().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn a_cluster_map_changes_what_clients_are_told() {
+    let mut broker = start(1).await;
+    broker.topic("orders", 1).await;
+    let map = |version, leader_broker| ClusterMap {
+        version,
+        cluster: "main".into(),
+        brokers: vec![BrokerAddress {
+            broker_id: 0,
+            host: "main-0.main".into(),
+            port: 8081,
+            admin_port: 8083,
+        }],
+        shards: vec![Shard {
+            id: 0,
+            name: "shard-0".into(),
+            leader_broker,
+            replica_brokers: vec![0],
+        }],
+    };
+    let request = |map| ApplyClusterMapRequest { map };
+    let refused = broker.admin.apply_cluster_map(request(Some(map(1, 7)))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("broker 7"), "{refused}");
+    let held = broker.admin.apply_cluster_map(request(Some(map(5, 0)))).await.unwrap();
+    assert_eq!(held.into_inner().version, 5);
+    let held = broker.admin.apply_cluster_map(request(Some(map(3, 0)))).await.unwrap();
+    assert_eq!(held.into_inner().version, 5, "an older map changes nothing");
+    let ask = QueryRouteRequest { topic: named("orders"), endpoints: Some(access_point()) };
+    let route = broker.client.query_route(as_client("c", ask)).await.unwrap().into_inner();
+    let endpoints = route.message_queues[0].broker.as_ref().unwrap().endpoints.clone().unwrap();
+    assert_eq!(endpoints.addresses[0].host, "main-0.main");
+}

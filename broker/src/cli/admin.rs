@@ -1,0 +1,173 @@
+//! The connection of the admin verbs to a broker's admin API.
+
+use std::time::Duration;
+
+use broker_proto::admin::admin_client::AdminClient;
+use broker_proto::admin::{
+    ApplyGroupRequest, ApplyGroupResponse, ApplyTopicRequest, ApplyTopicResponse,
+    DeleteGroupRequest, DeleteTopicRequest, Group, GroupStatus, ListGroupsRequest,
+    ListTopicsRequest, Owner, Topic, TopicStatus,
+};
+use clap::Args;
+use tonic::transport::{Channel, Endpoint};
+
+use super::failure::{Failure, innermost};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The flag `--admin` that all admin verbs share.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminArguments {
+    /// Address of the broker's admin API.
+    #[arg(long, value_name = "HOST:PORT", env = "PINNACE_ADMIN", default_value = "127.0.0.1:8083")]
+    pub(crate) admin: String,
+}
+
+/// The mark that the command line leaves on what it declares.
+pub(crate) fn owner() -> Owner {
+    Owner { instance: "cli".to_owned(), ..Owner::default() }
+}
+
+/// Opens a channel to `address` (`HOST:PORT`, or with `http://` before it).
+///
+/// # Errors
+/// Wrong input when the address is none, a failure while running when nobody answers there.
+pub(crate) async fn connect(address: &str, flag: &str) -> Result<Channel, Failure> {
+    let endpoint = endpoint(address, flag)?;
+    endpoint.connect().await.map_err(|error| {
+        Failure::runtime(format!(
+            "cannot reach a broker at {address}: {}; start one with 'pinnace serve' or give {flag} HOST:PORT",
+            innermost(&error)
+        ))
+    })
+}
+
+fn endpoint(address: &str, flag: &str) -> Result<Endpoint, Failure> {
+    let bare = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    super::serve::host_and_port(bare)
+        .map_err(|hint| Failure::input(format!("{address:?} is no address for {flag}: {hint}")))?;
+    let endpoint = Endpoint::from_shared(format!("http://{bare}")).map_err(|error| {
+        Failure::input(format!("{address:?} is no address for {flag}: {error}"))
+    })?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+}
+
+/// The admin API of one broker.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    address: String,
+    client: AdminClient<Channel>,
+}
+
+impl Admin {
+    /// Connects.
+    pub(crate) async fn connect(arguments: &AdminArguments) -> Result<Self, Failure> {
+        let channel = connect(&arguments.admin, "--admin").await?;
+        let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { address: arguments.admin.clone(), client })
+    }
+
+    fn failure(&self, status: &tonic::Status) -> Failure {
+        Failure::from_admin(&self.address, status)
+    }
+
+    /// Topics by name with their numbers; all when `names` is empty.
+    pub(crate) async fn topics(
+        &mut self,
+        names: &[&str],
+    ) -> Result<Vec<(Topic, Option<TopicStatus>)>, Failure> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let answer = match self.client.list_topics(timed(ListTopicsRequest { names })).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == tonic::Code::NotFound => return Ok(Vec::new()),
+            Err(status) => return Err(self.failure(&status)),
+        };
+        let mut status = answer.status;
+        let mut take = |name: &str| {
+            let found = status.iter().position(|s| s.name == name)?;
+            Some(status.swap_remove(found))
+        };
+        let mut topics: Vec<_> = answer.topics.into_iter().map(|t| (take(&t.name), t)).collect();
+        topics.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
+        Ok(topics.into_iter().map(|(status, topic)| (topic, status)).collect())
+    }
+
+    /// Groups by name with their members and lag; all when `names` is empty.
+    pub(crate) async fn groups(
+        &mut self,
+        names: &[&str],
+    ) -> Result<Vec<(Group, GroupStatus)>, Failure> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let answer = match self.client.list_groups(timed(ListGroupsRequest { names })).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == tonic::Code::NotFound => return Ok(Vec::new()),
+            Err(status) => return Err(self.failure(&status)),
+        };
+        let mut status = answer.status;
+        let mut take = |name: &str| match status.iter().position(|s| s.name == name) {
+            Some(found) => status.swap_remove(found),
+            None => GroupStatus { name: name.to_owned(), ..GroupStatus::default() },
+        };
+        let mut groups: Vec<_> = answer.groups.into_iter().map(|g| (take(&g.name), g)).collect();
+        groups.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
+        Ok(groups.into_iter().map(|(status, group)| (group, status)).collect())
+    }
+
+    /// Creates a topic; refuses to change one that differs.
+    pub(crate) async fn create_topic(
+        &mut self,
+        topic: Topic,
+    ) -> Result<ApplyTopicResponse, Failure> {
+        let request = ApplyTopicRequest {
+            topic: Some(topic),
+            create_only: true,
+            take_ownership: false,
+            if_version: None,
+        };
+        let answer = self.client.apply_topic(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Creates a group; refuses to change one that differs.
+    pub(crate) async fn create_group(
+        &mut self,
+        group: Group,
+    ) -> Result<ApplyGroupResponse, Failure> {
+        let request = ApplyGroupRequest {
+            group: Some(group),
+            create_only: true,
+            take_ownership: false,
+            if_version: None,
+        };
+        let answer = self.client.apply_group(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Deletes a topic; false when there was none.
+    pub(crate) async fn delete_topic(&mut self, name: &str, force: bool) -> Result<bool, Failure> {
+        let request = DeleteTopicRequest { name: name.to_owned(), owner: Some(owner()), force };
+        match self.client.delete_topic(timed(request)).await {
+            Ok(answer) => Ok(answer.into_inner().existed),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
+            Err(status) => Err(self.failure(&status)),
+        }
+    }
+
+    /// Deletes a group; false when there was none.
+    pub(crate) async fn delete_group(&mut self, name: &str, force: bool) -> Result<bool, Failure> {
+        let request = DeleteGroupRequest { name: name.to_owned(), owner: Some(owner()), force };
+        match self.client.delete_group(timed(request)).await {
+            Ok(answer) => Ok(answer.into_inner().existed),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
+            Err(status) => Err(self.failure(&status)),
+        }
+    }
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(REQUEST_TIMEOUT);
+    request
+}

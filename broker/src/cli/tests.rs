@@ -1,0 +1,99 @@
+//! The argument forms that scripts rely on, and the one line that wrong input gets.
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use super::Arguments;
+use super::usage::line;
+
+fn parse(text: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(text.split(' '))
+}
+
+#[test]
+fn the_promised_forms_are_accepted() {
+    for text in [
+        "pinnace serve",
+        "pinnace serve --data d --manifests m --listen 127.0.0.1:1 --http 127.0.0.1:2 --admin 127.0.0.1:3 --shards 2",
+        "pinnace serve --shard-ids 3,4 --broker-id 1 --cluster c --advertise broker-0:8081 --log-format json",
+        "pinnace serve --tls-certificate c.pem --tls-key k.pem",
+        "pinnace topic create orders --type FIFO --queues 4 --admin 127.0.0.1:9 -o json",
+        "pinnace topic create orders --type lite",
+        "pinnace topic list -o yaml",
+        "pinnace topic describe %DLQ%billing",
+        "pinnace topic delete orders",
+        "pinnace group create billing --order fifo --model broadcasting --max-attempts 3 --lite-topic chat",
+        "pinnace group list",
+        "pinnace group describe billing",
+        "pinnace group delete billing",
+        "pinnace send orders --body hello --tag paid --key k1 --property a=b --property c=d --group g --count 3",
+        "pinnace send orders --file - --endpoint 127.0.0.1:1",
+        "pinnace receive orders --group billing --count 5 --timeout 3 -o json",
+        "pinnace lag",
+        "pinnace lag billing --output yaml",
+        "pinnace bench --endpoint 127.0.0.1:1 --size 128 --producers 2 --inflight 8 --batch 32 --duration 3 --no-receive",
+        "pinnace demo --manifests examples/orders",
+    ] {
+        if let Err(error) = parse(text) {
+            panic!("{text}: {error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_input_gets_one_line_with_a_hint() {
+    for (text, what) in [
+        ("pinnace", "pinnace --help"),
+        ("pinnace launch", "unrecognized subcommand 'launch'"),
+        ("pinnace topic", "pinnace topic --help"),
+        ("pinnace topic create", "required arguments were not provided"),
+        ("pinnace topic create a.b", "illegal character '.'"),
+        ("pinnace topic create %DLQ%x", "reserved"),
+        ("pinnace topic create orders --type FAST", "FAST"),
+        ("pinnace topic create orders --queues 0", "0 is not in 1..=1024"),
+        ("pinnace topic create orders --queus 1", "--queues"),
+        ("pinnace group create CID_RMQ_SYS_x", "reserved"),
+        ("pinnace send orders --property novalue", "NAME=VALUE"),
+        ("pinnace send orders --body a --file b", "cannot be used with"),
+        ("pinnace receive orders", "--group"),
+        ("pinnace serve --listen here", "--listen"),
+        ("pinnace serve --advertise here", "HOST:PORT"),
+        ("pinnace serve --shards 0", "1..="),
+        ("pinnace serve --tls-key k.pem", "--tls-certificate"),
+    ] {
+        let error = parse(text).expect_err(text);
+        let line = line(&error);
+        assert!(line.starts_with("error: "), "{text}: {line}");
+        assert!(!line.contains('\n'), "{text}: {line}");
+        assert!(line.contains(what), "{text}: {line}");
+        assert!(line.ends_with("--help'"), "{text}: {line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for text in ["pinnace --help", "pinnace topic create --help", "pinnace --version"] {
+        let kind = parse(text).expect_err(text).kind();
+        assert!(matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{text}");
+    }
+}
+
+#[test]
+fn every_flag_has_its_environment_variable() {
+    fn walk(command: &clap::Command, missing: &mut Vec<String>) {
+        for argument in command.get_arguments().filter(|a| !a.is_positional()) {
+            let Some(long) = argument.get_long().filter(|l| !matches!(*l, "help" | "version"))
+            else {
+                continue;
+            };
+            let wanted = format!("PINNACE_{}", long.to_uppercase().replace('-', "_"));
+            if argument.get_env().is_none_or(|env| env.to_string_lossy() != wanted) {
+                missing.push(format!("{} --{long}: {wanted}", command.get_name()));
+            }
+        }
+        command.get_subcommands().for_each(|command| walk(command, missing));
+    }
+    let mut missing = Vec::new();
+    walk(&<Arguments as clap::CommandFactory>::command(), &mut missing);
+    assert!(missing.is_empty(), "{missing:#?}");
+}

@@ -1,0 +1,97 @@
+//! Whether the process lives, and whether it serves. Ready means: every shard leads, and the manifests were applied
+//! once. The reason for anything else is a text for people.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use broker_replication::{Catalog, ShardStatus};
+
+/// What the process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Logs are being opened.
+    Opening = 0,
+    /// Manifests are being applied.
+    Applying = 1,
+    /// Everything is served.
+    Serving = 2,
+    /// On the way down.
+    Stopping = 3,
+}
+
+/// Shared by everyone who asks or tells.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    phase: AtomicU8,
+    catalog: OnceLock<Catalog>,
+}
+
+impl Health {
+    /// Tells what the process is doing from now on.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Tells that the shards are open; only the first time counts.
+    pub(crate) fn opened(&self, catalog: Catalog) {
+        // There is one catalog in a process.
+        let _ = self.catalog.set(catalog);
+    }
+
+    /// The shards' catalog once they are open.
+    pub(crate) fn catalog(&self) -> Option<&Catalog> {
+        self.catalog.get()
+    }
+
+    /// # Errors
+    /// Why requests should not be sent here now.
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        let phase = self.phase.load(Ordering::Acquire);
+        if phase == Phase::Stopping as u8 {
+            return Err("stopping".to_owned());
+        }
+        let Some(catalog) = self.catalog() else {
+            return Err("opening the logs".to_owned());
+        };
+        for shard in catalog.shards() {
+            judge(shard.name(), &shard.status())?;
+        }
+        if phase == Phase::Serving as u8 { Ok(()) } else { Err("applying the manifests".to_owned()) }
+    }
+}
+
+fn judge(name: &str, status: &ShardStatus) -> Result<(), String> {
+    match &status.failure {
+        Some(failure) => Err(format!("{name} has failed: {failure}")),
+        None if status.role == "leader" => Ok(()),
+        None => Err(format!("{name} does not lead yet, it is {}", status.role)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_failed_or_does_not_lead_is_named() {
+        let status = |role, failure: Option<&str>| ShardStatus {
+            role,
+            log_bytes: 0,
+            durable_index: 0,
+            failure: failure.map(str::to_owned),
+        };
+        assert_eq!(judge("shard-1", &status("leader", None)), Ok(()));
+        let failed = judge("shard-1", &status("failed", Some("sync a.seg: I/O error"))).unwrap_err();
+        assert!(failed.contains("shard-1") && failed.contains("I/O error"), "{failed}");
+        assert!(judge("shard-1", &status("candidate", None)).unwrap_err().contains("candidate"));
+    }
+
+    #[test]
+    fn a_process_that_opens_its_logs_is_not_ready() {
+        let health = Health::default();
+        assert_eq!(health.readiness(), Err("opening the logs".to_owned()));
+        health.enter(Phase::Stopping);
+        assert_eq!(health.readiness(), Err("stopping".to_owned()));
+    }
+}

@@ -1,0 +1,194 @@
+//! One connection of a gRPC client, from its first byte to its last: TLS or not, then HTTP/2 with the settings that
+//! the official clients need (protocol section 7.0): large windows, many streams, and never a GOAWAY for pings.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{error::Elapsed, timeout};
+use tokio_rustls::server::TlsStream;
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tower::Service;
+
+use super::opening::{Speech, listen};
+use super::rewound::Rewound;
+use super::tls::Tls;
+use super::{Accepted, OPENING_TIMEOUT, Port};
+
+/// What one stream may have on its way to us without being read.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What all streams of a connection together may.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Largest HTTP/2 frame taken.
+const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// Calls open at one time on a connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 4096;
+/// All headers of one request together.
+const HEADERS_BYTES_MAX: u32 = 32 * 1024;
+/// Calls given up by the client that are still to be cleaned up. A client whose calls all reach their deadline at
+/// once is no attacker, so this is as many as it may have open.
+const RESET_STREAMS_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
+/// Answer bytes that wait in memory per call for a slow reader.
+const SEND_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
+/// A gRPC service: cheap to clone, always ready.
+pub(crate) trait GrpcService:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> GrpcService for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// The stream beneath HTTP/2.
+enum Opened {
+    Plain(Rewound<TcpStream>),
+    Encrypted(Box<Rewound<TlsStream<Rewound<TcpStream>>>>),
+}
+
+enum Unopened {
+    Foreign,
+    Nothing,
+    Tls(io::Error),
+    Broken(io::Error),
+}
+
+/// Serves the connection until the client leaves, the transport breaks or the port stops.
+pub(crate) async fn serve<S: GrpcService>(
+    accepted: Accepted,
+    port: Arc<Port>,
+    tls: Arc<Tls>,
+    service: S,
+) {
+    let Accepted { stream, peer, place } = accepted;
+    let opened = match TcpStream::from_std(stream) {
+        Ok(stream) => timeout(OPENING_TIMEOUT, Box::pin(open(stream, &tls))).await,
+        Err(error) => Ok(Err(Unopened::Broken(error))),
+    };
+    if let Some((opened, proxied_peer)) = settle(opened, &port, peer) {
+        let peer = proxied_peer.unwrap_or(peer);
+        let ended = match opened {
+            Opened::Plain(stream) => drive(stream, peer, &port, service).await,
+            Opened::Encrypted(stream) => drive(*stream, peer, &port, service).await,
+        };
+        if let Err(error) = ended {
+            port.counters.broken.inc();
+            tracing::debug!(port = port.name, %peer, %error, "connection broke");
+        }
+    }
+    drop(place);
+}
+
+async fn open(
+    mut stream: TcpStream,
+    tls: &Tls,
+) -> Result<(Opened, Option<SocketAddr>), Unopened> {
+    let opening = listen(&mut stream).await.map_err(Unopened::Broken)?;
+    let peer = opening.proxied_peer;
+    let stream = Rewound::new(opening.read, stream);
+    match opening.speech {
+        Speech::Http2 => return Ok((Opened::Plain(stream), peer)),
+        Speech::Tls => {}
+        Speech::Foreign => return Err(Unopened::Foreign),
+        Speech::Nothing => return Err(Unopened::Nothing),
+    }
+    let mut stream = tls.acceptor().accept(stream).await.map_err(Unopened::Tls)?;
+    // Beneath TLS a client may be as silent or as foreign as above it.
+    let opening = listen(&mut stream).await.map_err(Unopened::Broken)?;
+    match opening.speech {
+        Speech::Http2 => {
+            let stream = Box::new(Rewound::new(opening.read, stream));
+            Ok((Opened::Encrypted(stream), peer))
+        }
+        Speech::Nothing => Err(Unopened::Nothing),
+        Speech::Tls | Speech::Foreign => Err(Unopened::Foreign),
+    }
+}
+
+type Outcome = Result<Result<(Opened, Option<SocketAddr>), Unopened>, Elapsed>;
+
+/// Counts what did not become a connection.
+fn settle(outcome: Outcome, port: &Port, peer: SocketAddr) -> Option<(Opened, Option<SocketAddr>)> {
+    let counters = &port.counters;
+    match outcome {
+        Ok(Ok(opened)) => return Some(opened),
+        // Health checks of load balancers connect and close; that is nobody's fault.
+        Ok(Err(Unopened::Nothing)) => {}
+        Ok(Err(Unopened::Foreign)) => {
+            counters.foreign.inc();
+            tracing::debug!(port = port.name, %peer, "closed: neither TLS nor HTTP/2");
+        }
+        Ok(Err(Unopened::Tls(error))) => {
+            counters.tls_failed.inc();
+            tracing::debug!(port = port.name, %peer, %error, "TLS handshake failed");
+        }
+        Ok(Err(Unopened::Broken(error))) => {
+            counters.broken.inc();
+            tracing::debug!(port = port.name, %peer, %error, "broke while opening");
+        }
+        Err(_elapsed) => {
+            counters.silent.inc();
+            tracing::debug!(port = port.name, %peer, "closed: said too little for too long");
+        }
+    }
+    None
+}
+
+async fn drive<T, S>(
+    stream: T,
+    peer: SocketAddr,
+    port: &Port,
+    service: S,
+) -> Result<(), hyper::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: GrpcService,
+{
+    let info = TcpConnectInfo { local_addr: None, remote_addr: Some(peer) };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(info.clone());
+        service.clone().call(request)
+    });
+    let connection = http2_settings().serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = port.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+fn http2_settings() -> http2::Builder<TokioExecutor> {
+    let mut settings = http2::Builder::new(TokioExecutor::new());
+    settings
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(RESET_STREAMS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .auto_date_header(false);
+    settings
+}

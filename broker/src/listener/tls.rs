@@ -1,0 +1,180 @@
+//! The certificate of the broker: given as files and read again when they change, or made at start and kept in
+//! memory only. Clients of messaging protocols mostly trust any certificate (protocol section 7.0).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// Changed files are noticed by the first connection after this long.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum CertificateSource {
+    /// Made at start for these host names and addresses.
+    SelfMade(Vec<String>),
+    /// PEM files: the chain, and the private key.
+    Files { chain: PathBuf, key: PathBuf },
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("cannot read {what} from {path}: {reason}; give a PEM file")]
+    File { what: &'static str, path: PathBuf, reason: String },
+    #[error("the certificate and the private key do not work together: {0}")]
+    Pair(rustls::Error),
+    #[error("cannot make a certificate: {0}")]
+    Make(rcgen::Error),
+}
+
+/// The current certificate.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    source: CertificateSource,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    version: Option<FileVersions>,
+    checked: Instant,
+}
+
+/// Tells a new file from the one that was read.
+type FileVersions = [(SystemTime, u64); 2];
+
+impl Tls {
+    /// Reads or makes the certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`] naming the file.
+    pub(crate) fn new(source: CertificateSource) -> Result<Self, TlsError> {
+        let version = file_versions(&source);
+        let config = load(&source)?;
+        let current = Mutex::new(Current { config, version, checked: Instant::now() });
+        Ok(Self { source, current })
+    }
+
+    /// For the next handshake. New files that do not work are logged, and the old certificate stays.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.version.is_some() && current.checked.elapsed() >= CHECK_INTERVAL {
+            current.checked = Instant::now();
+            self.reload(&mut current);
+        }
+        TlsAcceptor::from(Arc::clone(&current.config))
+    }
+
+    fn reload(&self, current: &mut Current) {
+        let version = file_versions(&self.source);
+        if version.is_none() || version == current.version {
+            return;
+        }
+        match load(&self.source) {
+            Ok(config) => {
+                current.config = config;
+                tracing::info!("the TLS certificate was read again");
+            }
+            Err(error) => tracing::error!(%error, "the new TLS certificate is not used"),
+        }
+        current.version = version;
+    }
+}
+
+fn file_versions(source: &CertificateSource) -> Option<FileVersions> {
+    let CertificateSource::Files { chain, key } = source else { return None };
+    let version = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    Some([version(chain)?, version(key)?])
+}
+
+fn load(source: &CertificateSource) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = match source {
+        CertificateSource::SelfMade(names) => make(names)?,
+        CertificateSource::Files { chain, key } => (read_chain(chain)?, read_key(key)?),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Pair)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(TlsError::Pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Pair)?;
+    Ok(Arc::new(config))
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn make(names: &[String]) -> Result<Pair, TlsError> {
+    let made = rcgen::generate_simple_self_signed(names).map_err(TlsError::Make)?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    Ok((vec![made.cert.der().clone()], key.into()))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fail = |reason| TlsError::File { what: "a certificate", path: path.to_owned(), reason };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| fail(error.to_string()))?;
+    if chain.is_empty() { Err(fail("no certificate in it".to_owned())) } else { Ok(chain) }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::File {
+        what: "a private key",
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_pair(folder: &Path, name: &str) -> CertificateSource {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (chain, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+        std::fs::write(&chain, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        CertificateSource::Files { chain, key }
+    }
+
+    fn let_the_interval_pass(tls: &Tls) {
+        let past = Instant::now().checked_sub(CHECK_INTERVAL).unwrap();
+        tls.current.lock().unwrap().checked = past;
+    }
+
+    #[test]
+    fn changed_files_are_used_and_broken_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = Tls::new(write_pair(folder.path(), "first.example")).unwrap();
+        let config = |tls: &Tls| Arc::clone(tls.acceptor().config());
+        let first = config(&tls);
+        write_pair(folder.path(), "second-name.example");
+        assert!(Arc::ptr_eq(&first, &config(&tls)), "not looked at before the interval is over");
+        let_the_interval_pass(&tls);
+        let second = config(&tls);
+        assert!(!Arc::ptr_eq(&first, &second));
+        std::fs::write(folder.path().join("tls.crt"), "no certificate").unwrap();
+        let_the_interval_pass(&tls);
+        assert!(Arc::ptr_eq(&second, &config(&tls)), "the old one stays");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let source = CertificateSource::Files { chain: "/no/such.crt".into(), key: "/no/such.key".into() };
+        let text = Tls::new(source).unwrap_err().to_string();
+        assert!(text.contains("/no/such.crt"), "{text}");
+    }
+}

@@ -1,0 +1,25 @@
+//! The binary `pinnace`: a broker, and the tools to work with one. Only the list of parts and the exit code live here.
+
+mod bench;
+mod cli;
+mod demo;
+mod health;
+mod listener;
+mod manifests;
+mod metrics;
+mod real_clock;
+mod real_disk;
+mod serve;
+mod shutdown;
+mod web;
+mod wiring;
+
+use std::process::ExitCode;
+
+/// Small allocations of many threads are what a broker does all day (measured in docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,277 @@
+//! From the specs of manifests to the model's topics and groups. Pure: texts in, declarations or one line out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use broker_model::consumer_group::Subscription;
+use broker_model::{
+    Backoff, ConsumerGroup, GroupName, MessageType, Model, Order, Owner, RetryPolicy, Topic,
+    TopicName,
+};
+use operator_api::consumer_group as group_spec;
+use operator_api::manifest::{Declared, Manifest, Origin};
+use operator_api::quantity::QuantityError;
+use operator_api::topic::{AdoptionPolicy, DeletionPolicy, MessageType as TypeSpec};
+use operator_api::{ConsumerGroupSpec, TopicSpec};
+
+use super::ManifestsError;
+
+/// `instance` of the owner of everything declared by files.
+const OWNER_INSTANCE: &str = "manifests";
+
+/// Topics come before groups: that is the order of applying.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Topic(String),
+    Group(String),
+}
+
+/// The declared thing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Thing {
+    Topic(Box<Topic>),
+    Group(Box<ConsumerGroup>),
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(topic) => write!(f, "topic {}", topic.name),
+            Self::Group(group) => write!(f, "consumer group {}", group.name),
+        }
+    }
+}
+
+/// One manifest in the words of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Declaration {
+    pub(super) thing: Thing,
+    pub(super) take_ownership: bool,
+    pub(super) delete_when_removed: bool,
+    /// File and document, for people.
+    pub(super) origin: String,
+}
+
+impl Declaration {
+    /// Whether both ask for the same; where they stand does not matter.
+    pub(super) fn declares_same(&self, other: &Self) -> bool {
+        let parts = |d: &Self| (d.take_ownership, d.delete_when_removed);
+        self.thing == other.thing && parts(self) == parts(other)
+    }
+
+    fn key(&self) -> Key {
+        match &self.thing {
+            Thing::Topic(topic) => Key::Topic(topic.name.to_string()),
+            Thing::Group(group) => Key::Group(group.name.to_string()),
+        }
+    }
+}
+
+/// Reads all files as one set. A BrokerCluster has no meaning for one process and is passed over.
+///
+/// # Errors
+/// One line: the first error with file, document and field, and how many more there are.
+pub(super) fn read(
+    files: &[(String, String)],
+) -> Result<BTreeMap<Key, Declaration>, ManifestsError> {
+    let files = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let manifests = operator_api::manifest::load_all(files).map_err(|errors| {
+        let more = errors.len().saturating_sub(1);
+        let first = errors.first().map(ToString::to_string).unwrap_or_default();
+        let rest = if more == 0 { String::new() } else { format!(" (and {more} more errors)") };
+        ManifestsError::Wrong(format!("{first}{rest}"))
+    })?;
+    let mut wanted = BTreeMap::new();
+    for manifest in manifests {
+        let declaration = match manifest {
+            Manifest::Topic(declared) => topic(&declared)?,
+            Manifest::ConsumerGroup(declared) => group(&declared)?,
+            Manifest::BrokerCluster(_) => continue,
+        };
+        wanted.insert(declaration.key(), declaration);
+    }
+    Ok(wanted)
+}
+
+fn wrong(origin: &Origin, field: &str, error: impl fmt::Display) -> ManifestsError {
+    ManifestsError::Wrong(format!("{origin}, field {field}: {error}"))
+}
+
+fn owner<S>(declared: &Declared<S>) -> Option<Owner> {
+    Some(Owner {
+        instance: OWNER_INSTANCE.to_owned(),
+        namespace: declared.namespace.clone().unwrap_or_default(),
+        name: declared.name.clone(),
+        uid: String::new(),
+    })
+}
+
+fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> {
+    let Declared { name, spec, origin, .. } = declared;
+    let name = TopicName::parse_declared(spec.topic_name(name))
+        .map_err(|error| wrong(origin, "spec.topicName", error))?;
+    let retention = spec.retention.as_ref();
+    let retention_ms = retention.and_then(|r| r.time.as_ref()).map(|t| t.as_ms()).transpose();
+    let retention_bytes = retention.and_then(|r| r.bytes.as_ref()).map(|b| b.as_bytes()).transpose();
+    let topic = Topic {
+        name,
+        message_type: message_type(spec.message_type),
+        queues: spec.queues,
+        placement: Vec::new(),
+        owner: owner(declared),
+        retention_ms: retention_ms.map_err(|e| wrong(origin, "spec.retention.time", e))?,
+        retention_bytes: retention_bytes.map_err(|e| wrong(origin, "spec.retention.bytes", e))?,
+        max_message_bytes: spec.max_message_bytes,
+        readable: spec.access.as_ref().is_none_or(|access| access.read),
+        writable: spec.access.as_ref().is_none_or(|access| access.write),
+    };
+    Ok(Declaration {
+        thing: Thing::Topic(Box::new(topic)),
+        take_ownership: spec.adoption_policy == AdoptionPolicy::Adopt,
+        delete_when_removed: spec.deletion_policy == DeletionPolicy::Delete,
+        origin: origin.to_string(),
+    })
+}
+
+fn message_type(spec: TypeSpec) -> MessageType {
+    match spec {
+        TypeSpec::Normal => MessageType::Normal,
+        TypeSpec::Fifo => MessageType::Fifo,
+        TypeSpec::Delay => MessageType::Delay,
+        TypeSpec::Transaction => MessageType::Transaction,
+        TypeSpec::Priority => MessageType::Priority,
+        TypeSpec::Lite => MessageType::Lite,
+    }
+}
+
+fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, ManifestsError> {
+    let Declared { name, spec, origin, .. } = declared;
+    let name = GroupName::parse(spec.group_name(name))
+        .map_err(|error| wrong(origin, "spec.groupName", error))?;
+    let subscription = |(index, wanted): (usize, &group_spec::Subscription)| {
+        let field = format!("spec.subscriptions[{index}].topic");
+        let topic = TopicName::parse(&wanted.topic).map_err(|e| wrong(origin, &field, e))?;
+        let filter = wanted.filter.as_ref();
+        Ok(Subscription {
+            topic,
+            is_sql: filter.is_some_and(|f| f.type_ == group_spec::FilterType::Sql92),
+            expression: filter.map_or_else(|| "*".to_owned(), |f| f.expression.clone()),
+        })
+    };
+    let group = ConsumerGroup {
+        name,
+        model: match spec.model {
+            group_spec::Model::Clustering => Model::Clustering,
+            group_spec::Model::Broadcasting => Model::Broadcasting,
+        },
+        order: match spec.order {
+            group_spec::Order::Concurrent => Order::Concurrent,
+            group_spec::Order::Fifo => Order::Fifo,
+        },
+        retry: retry(spec.retry.as_ref()).map_err(|e| wrong(origin, "spec.retry.backoff", e))?,
+        subscriptions: spec
+            .subscriptions
+            .iter()
+            .enumerate()
+            .map(subscription)
+            .collect::<Result<_, _>>()?,
+        owner: owner(declared),
+    };
+    Ok(Declaration {
+        thing: Thing::Group(Box::new(group)),
+        take_ownership: spec.adoption_policy == AdoptionPolicy::Adopt,
+        delete_when_removed: spec.deletion_policy == DeletionPolicy::Delete,
+        origin: origin.to_string(),
+    })
+}
+
+fn retry(spec: Option<&group_spec::Retry>) -> Result<RetryPolicy, QuantityError> {
+    let mut policy = RetryPolicy::default();
+    let Some(spec) = spec else { return Ok(policy) };
+    policy.max_attempts = spec.max_attempts.unwrap_or(policy.max_attempts);
+    let Some(backoff) = &spec.backoff else { return Ok(policy) };
+    if let Some(growing) = &backoff.exponential {
+        policy.backoff = Backoff::Exponential {
+            initial_ms: growing.initial.as_ms()?,
+            max_ms: growing.max.as_ms()?,
+            multiplier: f64::from(growing.multiplier),
+        };
+    } else if let Some(list) = backoff.list.as_ref().filter(|list| !list.is_empty()) {
+        let next_ms = list.iter().map(|pause| pause.as_ms()).collect::<Result<_, _>>()?;
+        policy.backoff = Backoff::Customized { next_ms };
+    }
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOPIC: &str = "apiVersion: pinnace.dev/v1alpha1
+kind: Topic
+metadata: {name: orders, namespace: shop}
+spec:
+  messageType: NORMAL
+  queues: 4
+  retention: {time: 72h, bytes: 1Gi}
+  deletionPolicy: Delete
+";
+    const GROUP: &str = "apiVersion: pinnace.dev/v1alpha1
+kind: ConsumerGroup
+metadata: {name: billing}
+spec:
+  order: Fifo
+  subscriptions:
+    - topic: orders
+      filter: {type: Tag, expression: created}
+  retry:
+    maxAttempts: 5
+    backoff: {list: [1s, 10s]}
+";
+
+    fn read_text(text: &str) -> Result<BTreeMap<Key, Declaration>, ManifestsError> {
+        read(&[("shop.yaml".to_owned(), text.to_owned())])
+    }
+
+    #[test]
+    fn manifests_become_topics_and_groups() {
+        let wanted = read_text(&format!("{GROUP}---\n{TOPIC}")).unwrap();
+        let declarations: Vec<_> = wanted.values().collect();
+        let [topic, group] = declarations.as_slice() else { panic!("{wanted:?}") };
+        let Thing::Topic(made) = &topic.thing else { panic!("topics come first") };
+        assert_eq!((made.queues, made.retention_ms), (4, Some(72 * 3_600_000)));
+        assert_eq!(made.retention_bytes, Some(1 << 30));
+        assert_eq!(made.owner.as_ref().unwrap().to_string(), "manifests:shop/orders");
+        assert!(topic.delete_when_removed && !group.delete_when_removed);
+        let Thing::Group(made) = &group.thing else { panic!("then groups") };
+        assert_eq!((made.order, made.retry.max_attempts), (Order::Fifo, 5));
+        assert_eq!((made.retry.pause_ms(1), made.retry.pause_ms(9)), (1_000, 10_000));
+        assert_eq!(made.subscriptions[0].expression, "created");
+    }
+
+    #[test]
+    fn errors_name_file_document_and_field() {
+        let bad = format!("{TOPIC}---\n{}", TOPIC.replace("queues: 4", "queues: 0"));
+        let Err(ManifestsError::Wrong(text)) = read_text(&bad) else { panic!("accepted") };
+        for part in ["shop.yaml", "document 2", "spec.queues"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains('\n'), "{text}");
+        let reserved = TOPIC.replace("name: orders", "name: orders").replace(
+            "  queues: 4",
+            "  topicName: TBW102",
+        );
+        let Err(ManifestsError::Wrong(text)) = read_text(&reserved) else { panic!("accepted") };
+        assert!(text.contains("spec.topicName") && text.contains("reserved"), "{text}");
+    }
+
+    #[test]
+    fn only_what_is_asked_for_counts_as_a_change() {
+        let first = read_text(TOPIC).unwrap();
+        let moved = read(&[("other.yaml".to_owned(), format!("---\n{TOPIC}"))]).unwrap();
+        let changed = read_text(&TOPIC.replace("queues: 4", "queues: 8")).unwrap();
+        let of = |set: &BTreeMap<Key, Declaration>| set.values().next().unwrap().clone();
+        assert!(of(&first).declares_same(&of(&moved)));
+        assert!(!of(&first).declares_same(&of(&changed)));
+    }
+}

@@ -1,0 +1,57 @@
+//! What Prometheus sees. Numbers are collected when they are asked for and at no other time; names are RocketMQ's where
+//! RocketMQ has the same number (protocol section 8.3), else they begin with `pinnace_` or `process_`.
+
+mod family;
+pub(crate) mod ports;
+mod process;
+mod shards;
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+
+use crate::health::Health;
+use crate::listener::Port;
+use family::{Families, Family};
+
+/// Where the numbers come from.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// Knows the shards once they are open.
+    pub(crate) health: Arc<Health>,
+    /// All ports of the process.
+    pub(crate) ports: Vec<Arc<Port>>,
+    /// Label `cluster`.
+    pub(crate) cluster: String,
+    /// Label `node_id`.
+    pub(crate) broker: String,
+}
+
+impl Sources {
+    /// The page in the OpenMetrics text format.
+    pub(crate) async fn page(&self) -> Result<String, std::fmt::Error> {
+        let mut families = process::families();
+        families.push(self.build());
+        families.extend(ports::families(&self.ports));
+        if let Some(catalog) = self.health.catalog() {
+            families.extend(shards::families(catalog, self).await);
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Families(families)));
+        let mut page = String::new();
+        text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+
+    fn build(&self) -> Family {
+        Family::gauge("pinnace_build", "Version of the running binary; always 1").with(
+            vec![
+                ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("cluster", self.cluster.clone()),
+                ("broker", self.broker.clone()),
+            ],
+            1.0,
+        )
+    }
+}

@@ -1,0 +1,184 @@
+//! The composition root of a broker: which shards are opened, on which core each runs, and who is handed what.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace};
+use broker_model::{ShardId, Topic, shard_name};
+use broker_replication::shard::OpenShard;
+use broker_replication::{Catalog, ShardHandle, ShardOptions, open_shard};
+use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
+use broker_store::Disk;
+use tokio::sync::mpsc;
+
+use crate::cli::failure::Failure;
+use crate::listener::cores::Cores;
+use crate::real_clock::{self, RealClock};
+use crate::real_disk::RealDisk;
+use crate::serve::whole_file;
+
+/// The cluster map as the operator sent it last.
+const MAP_FILE: &str = "cluster-map";
+
+/// Which shards this process holds.
+///
+/// # Errors
+/// Wrong input: a number given twice, or data of a shard that is left out.
+pub(crate) fn shard_ids(data: &Path, count: u32, listed: &[u32]) -> Result<Vec<ShardId>, Failure> {
+    let wanted: Vec<u32> = if listed.is_empty() { (0..count).collect() } else { listed.to_vec() };
+    let distinct: BTreeSet<u32> = wanted.iter().copied().collect();
+    if distinct.len() != wanted.len() {
+        return Err(Failure::input("--shard-ids names a shard twice; name each once"));
+    }
+    let left_out = stored_shards(data)?.into_iter().find(|stored| !distinct.contains(stored));
+    match left_out {
+        None => Ok(distinct.into_iter().map(ShardId).collect()),
+        Some(id) => {
+            let (name, data) = (shard_name(ShardId(id)), data.display());
+            Err(Failure::input(format!(
+                "{data} holds messages of {name}, which would not be served; start with --shards {} or more, \
+                 or name it in --shard-ids",
+                id.saturating_add(1)
+            )))
+        }
+    }
+}
+
+/// The shards that have a folder.
+fn stored_shards(data: &Path) -> Result<BTreeSet<u32>, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::runtime(format!("cannot read the data directory {}: {error}", data.display()))
+    };
+    let mut stored = BTreeSet::new();
+    for entry in std::fs::read_dir(data).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix("shard-")?.parse::<u32>().ok());
+        stored.extend(id);
+    }
+    Ok(stored)
+}
+
+/// Opens all shards at the same time and runs each on its core.
+///
+/// # Errors
+/// The first shard whose log cannot be opened; nothing was changed then.
+pub(crate) async fn open_shards(
+    data: &Path,
+    ids: Vec<ShardId>,
+    cores: &Cores,
+) -> anyhow::Result<Catalog> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
+    let space = disk.space(data)?;
+    let segment_bytes = if space.total_bytes >= LARGE_VOLUME_BYTES {
+        SEGMENT_BYTES_LARGE
+    } else {
+        SEGMENT_BYTES_MIN
+    };
+    let mut opening = Vec::new();
+    for id in ids {
+        let options =
+            ShardOptions { id, data: data.to_owned(), segment_bytes, seed: random_seed()? };
+        let disk = Arc::clone(&disk);
+        let open = move || open_shard(&disk, Arc::new(RealClock), &options);
+        opening.push((id, tokio::task::spawn_blocking(open)));
+    }
+    let mut open = Vec::new();
+    for (id, shard) in opening {
+        let name = shard_name(id);
+        let shard = shard.await.with_context(|| format!("opening {name} broke off"))?;
+        open.push(shard.with_context(|| format!("cannot open {name}"))?);
+    }
+    Ok(run_shards(open, cores))
+}
+
+fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> Catalog {
+    let (new_topics, noticed) = mpsc::unbounded_channel();
+    let mut handles: Vec<ShardHandle> = Vec::new();
+    let (mut topics, mut groups) = (Vec::new(), Vec::new());
+    for (index, mut shard) in open.into_iter().enumerate() {
+        handles.push(shard.handle.clone());
+        topics.append(&mut shard.topics);
+        groups.append(&mut shard.groups);
+        cores.spawn_on(index, shard.run(new_topics.clone()));
+    }
+    let catalog = Catalog::new(handles, topics, groups, real_clock::now_ms());
+    cores.spawn_on(0, note_new_topics(catalog.clone(), noticed));
+    catalog
+}
+
+/// Dead-letter topics come into being inside shards.
+async fn note_new_topics(catalog: Catalog, mut noticed: mpsc::UnboundedReceiver<Topic>) {
+    while let Some(topic) = noticed.recv().await {
+        catalog.note_dead_letter_topic(topic);
+    }
+}
+
+fn random_seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("the system gives no random numbers")?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// What the services need.
+///
+/// # Errors
+/// When the kept cluster map cannot be read from the disk.
+pub(crate) fn broker_context(
+    catalog: Catalog,
+    broker_id: u32,
+    advertised: Advertised,
+    data: PathBuf,
+) -> anyhow::Result<Arc<BrokerContext>> {
+    let kept_map = whole_file::read(&data, MAP_FILE)
+        .with_context(|| format!("cannot read {}", data.join(MAP_FILE).display()))?;
+    let directory = data.clone();
+    Ok(BrokerContext::new(BrokerOptions {
+        catalog,
+        broker_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        advertised,
+        disk: Box::new(move || disk_space(&directory)),
+        keep_map: Box::new(move |bytes| whole_file::replace(&data, MAP_FILE, bytes)),
+        kept_map,
+    }))
+}
+
+/// Zeros when the system does not tell.
+fn disk_space(directory: &Path) -> DiskSpace {
+    let Ok(volume) = rustix::fs::statvfs(directory) else { return DiskSpace::default() };
+    DiskSpace {
+        free_bytes: volume.f_bavail.saturating_mul(volume.f_frsize),
+        total_bytes: volume.f_blocks.saturating_mul(volume.f_frsize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(data: &Path, count: u32, listed: &[u32]) -> Result<Vec<u32>, String> {
+        let ids = shard_ids(data, count, listed).map_err(|failure| failure.to_string())?;
+        Ok(ids.into_iter().map(|id| id.0).collect())
+    }
+
+    #[test]
+    fn shards_are_counted_from_zero_or_listed() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(ids(data.path(), 3, &[]), Ok(vec![0, 1, 2]));
+        assert_eq!(ids(data.path(), 1, &[7, 4]), Ok(vec![4, 7]));
+        assert!(ids(data.path(), 1, &[4, 4]).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn stored_shards_cannot_be_left_out() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("shard-2")).unwrap();
+        let text = ids(data.path(), 2, &[]).unwrap_err();
+        assert!(text.contains("shard-2") && text.contains("--shards 3"), "{text}");
+        assert_eq!(ids(data.path(), 3, &[]), Ok(vec![0, 1, 2]));
+        assert_eq!(ids(data.path(), 1, &[2]), Ok(vec![2]));
+    }
+}

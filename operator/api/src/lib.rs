@@ -1,0 +1,28 @@
+//! The custom resources of `pinnace.dev/v1alpha1` as types, their rules, and the loader of the same manifests from files.
+//! Without the feature `custom-resources` nothing of Kubernetes is linked: a broker without a cluster reads the same YAML.
+//! No client lives here.
+
+pub mod broker_cluster;
+pub mod condition;
+pub mod consumer_group;
+#[cfg(feature = "custom-resources")]
+pub mod definitions;
+pub mod limits;
+pub mod manifest;
+pub mod quantity;
+pub mod rules;
+pub mod topic;
+
+pub use broker_cluster::BrokerClusterSpec;
+pub use consumer_group::ConsumerGroupSpec;
+pub use topic::TopicSpec;
+
+#[cfg(feature = "custom-resources")]
+pub use broker_cluster::BrokerCluster;
+#[cfg(feature = "custom-resources")]
+pub use consumer_group::ConsumerGroup;
+#[cfg(feature = "custom-resources")]
+pub use topic::Topic;
+
+/// API group and version of every kind.
+pub const API_VERSION: &str = "pinnace.dev/v1alpha1";

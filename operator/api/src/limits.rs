@@ -1,0 +1,63 @@
+//! Every limit of the custom resources, with its unit in the name. The message model's own limits (protocol section
+//! 5.6) are repeated here because this crate depends on none of the broker's.
+
+/// Longest topic name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 127;
+/// Longest consumer group name.
+pub const GROUP_NAME_BYTES_MAX: usize = 120;
+/// Most queues of one topic over all shards.
+pub const QUEUES_PER_TOPIC_MAX: u32 = 1024;
+/// Queues of a topic that names none.
+pub const QUEUES_DEFAULT: u32 = 8;
+/// Largest message body.
+pub const MESSAGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Most deliveries of one message to one group.
+pub const ATTEMPTS_MAX: u32 = 1000;
+/// Most entries of a list of pauses.
+pub const BACKOFF_ENTRIES_MAX: usize = 32;
+/// Most declared subscriptions of a group.
+pub const SUBSCRIPTIONS_MAX: usize = 100;
+/// Longest filter expression of a declared subscription.
+pub const FILTER_EXPRESSION_BYTES_MAX: usize = 1024;
+/// Shortest retention time.
+pub const RETENTION_MS_MIN: u64 = 60_000;
+/// Most brokers of a cluster.
+pub const BROKERS_MAX: u32 = 64;
+/// Most shards of one broker.
+pub const SHARDS_PER_BROKER_MAX: u32 = 64;
+/// Most shards of a cluster.
+pub const SHARDS_MAX: u32 = 1024;
+/// Most copies of a shard that can ever be asked for.
+pub const REPLICATION_MAX: u32 = 5;
+/// Longest name of a cluster: the names of its pods and their labels must still fit into 63 characters.
+pub const CLUSTER_NAME_BYTES_MAX: usize = 40;
+/// Most listeners of a cluster.
+pub const LISTENERS_MAX: usize = 8;
+/// Longest name of a listener.
+pub const LISTENER_NAME_BYTES_MAX: usize = 20;
+/// Longest name of any Kubernetes object.
+pub const OBJECT_NAME_BYTES_MAX: usize = 253;
+/// Longest name of a namespace.
+pub const NAMESPACE_BYTES_MAX: usize = 63;
+/// Most entries of a map of labels, annotations or resources.
+pub const MAP_ENTRIES_MAX: usize = 64;
+/// Longest value in such a map.
+pub const MAP_VALUE_BYTES_MAX: usize = 4096;
+/// Most tolerations of a pod.
+pub const TOLERATIONS_MAX: usize = 32;
+/// Most entries of a list of names in a status.
+pub const STATUS_NAMES_MAX: usize = 64;
+/// Most members of a group shown in its status; the count is always complete.
+pub const STATUS_MEMBERS_MAX: usize = 64;
+/// Most assignments of a group shown in its status.
+pub const STATUS_ASSIGNMENTS_MAX: usize = 256;
+/// Most topics of a group shown in its status.
+pub const STATUS_TOPICS_MAX: usize = 100;
+/// Most conditions of an object.
+pub const CONDITIONS_MAX: usize = 16;
+/// Longest message of a condition.
+pub const CONDITION_MESSAGE_BYTES_MAX: usize = 32_768;
+/// Largest manifest file.
+pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most documents of one manifest file.
+pub const MANIFEST_DOCUMENTS_MAX: usize = 10_000;

@@ -1,0 +1,257 @@
+//! The kind `Topic`: a named container of messages of one type, made of queues. Spec and status as plain data; its rules
+//! stand in `rules`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::limits::{MESSAGE_BYTES_MAX, QUEUES_DEFAULT};
+use crate::quantity::{DurationText, SizeText};
+use crate::rules;
+
+/// What a Topic asks for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "custom-resources", derive(kube::CustomResource))]
+#[cfg_attr(
+    feature = "custom-resources",
+    kube(
+        group = "pinnace.dev",
+        version = "v1alpha1",
+        kind = "Topic",
+        namespaced,
+        shortname = "ptopic",
+        category = "pinnace",
+        status = "TopicStatus",
+        derive = "PartialEq",
+        doc = "A named container of messages of one type, made of queues that brokers hold.",
+        selectable = ".spec.clusterRef.name",
+        printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
+        printcolumn(name = "Type", type_ = "string", json_path = ".spec.messageType"),
+        printcolumn(name = "Queues", type_ = "integer", json_path = ".spec.queues"),
+        printcolumn(name = "Retention", type_ = "string", json_path = ".spec.retention.time"),
+        printcolumn(
+            name = "Ready",
+            type_ = "string",
+            json_path = ".status.conditions[?(@.type=='Ready')].status"
+        ),
+        printcolumn(
+            name = "Status",
+            type_ = "string",
+            json_path = ".status.conditions[?(@.type=='Ready')].reason"
+        ),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+        printcolumn(
+            name = "Topic-Name",
+            type_ = "string",
+            json_path = ".status.topicName",
+            priority = 1
+        ),
+        printcolumn(
+            name = "Deletion",
+            type_ = "string",
+            json_path = ".spec.deletionPolicy",
+            priority = 1
+        )
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::TOPIC_SPEC)))]
+pub struct TopicSpec {
+    /// The BrokerCluster that holds the topic. Cannot be changed.
+    #[serde(default)]
+    pub cluster_ref: ClusterRef,
+    /// The topic's name in the cluster; the object's own name when absent. Cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 127),
+        extend("x-kubernetes-validations" = rules::cel(&rules::TOPIC_NAME))
+    )]
+    pub topic_name: Option<String>,
+    /// The one type of its messages. Cannot be changed once the topic exists in the cluster.
+    #[serde(default)]
+    pub message_type: MessageType,
+    /// Number of queues in all, over all brokers. Can only grow; of a FIFO topic it is fixed.
+    #[serde(default = "queues_default")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub queues: u32,
+    /// How long and how much is kept; the cluster's own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Largest message body in bytes; the protocol's limit of 4 MiB when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
+    pub max_message_bytes: Option<u32>,
+    /// Who may use the topic at all; everything when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// What happens in the cluster when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// What happens when the cluster already has a topic of this name that nobody or somebody else declared.
+    #[serde(default)]
+    pub adoption_policy: AdoptionPolicy,
+}
+
+fn queues_default() -> u32 {
+    QUEUES_DEFAULT
+}
+
+impl TopicSpec {
+    /// The topic's name in the cluster.
+    #[must_use]
+    pub fn topic_name<'a>(&'a self, object_name: &'a str) -> &'a str {
+        self.topic_name.as_deref().unwrap_or(object_name)
+    }
+}
+
+/// Names a BrokerCluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::CLUSTER_REF)))]
+pub struct ClusterRef {
+    /// Name of the BrokerCluster.
+    #[serde(default = "cluster_default")]
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+    /// Its namespace, when it is another one; the cluster must allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+fn cluster_default() -> String {
+    "default".to_owned()
+}
+
+impl Default for ClusterRef {
+    fn default() -> Self {
+        Self { name: cluster_default(), namespace: None }
+    }
+}
+
+/// The one type of a topic's messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MessageType {
+    /// No order, no delay.
+    #[default]
+    Normal,
+    /// In order per message group.
+    Fifo,
+    /// Visible at a delivery timestamp.
+    Delay,
+    /// Visible after commit.
+    Transaction,
+    /// With a priority level.
+    Priority,
+    /// Addressed to a lite topic inside the topic.
+    Lite,
+}
+
+impl MessageType {
+    /// The name in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "NORMAL",
+            Self::Fifo => "FIFO",
+            Self::Delay => "DELAY",
+            Self::Transaction => "TRANSACTION",
+            Self::Priority => "PRIORITY",
+            Self::Lite => "LITE",
+        }
+    }
+}
+
+/// How long and how much is kept. What crosses either bound goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::RETENTION)))]
+pub struct Retention {
+    /// Oldest age kept, like `72h`; at least one minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<DurationText>,
+    /// Most bytes kept, like `100Gi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<SizeText>,
+}
+
+/// Freezes a topic from its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// May be received from.
+    #[serde(default = "yes")]
+    pub read: bool,
+    /// May be sent to.
+    #[serde(default = "yes")]
+    pub write: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What happens in the cluster when the object is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// Nothing: messages and progress stay.
+    #[default]
+    Retain,
+    /// It is deleted with all it holds.
+    Delete,
+}
+
+/// What happens when the cluster already has one of this name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AdoptionPolicy {
+    /// Take it over when nobody declared it and it is the same; else say what differs and touch nothing.
+    #[default]
+    IfIdentical,
+    /// Take it over, whoever declared it.
+    Adopt,
+}
+
+/// What is known of a Topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The topic's name in the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub topic_name: Option<String>,
+    /// Queues that exist, over all shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u32>,
+    /// Where the queues are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub placement: Vec<QueuePlacement>,
+    /// Consumer groups that draw from it, the first 64 by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 255)))]
+    pub groups: Vec<String>,
+    /// Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
+    pub conditions: Vec<Condition>,
+}
+
+/// The queues of a topic on one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuePlacement {
+    /// Name of the shard; what clients see as broker name.
+    #[schemars(length(max = 63))]
+    pub shard: String,
+    /// Number of the broker that leads the shard.
+    pub broker: u32,
+    /// How many queues; their numbers count from 0 in each shard.
+    pub queues: u32,
+}

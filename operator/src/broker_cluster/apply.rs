@@ -1,0 +1,106 @@
+//! Writes a cluster's objects by server-side apply, in an order that needs no second look: what pods refer to first. An
+//! object of the same name that is somebody else's is never touched.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use serde::Serialize;
+use tracing::info;
+
+use super::build::Objects;
+use super::fetch::{Observed, is_owned};
+use crate::context::Context;
+use crate::error::Error;
+use crate::names::{CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::status_writer::{Kind, describe};
+use crate::verdict::Verdict;
+
+/// Field manager of everything that this controller writes.
+const FIELD_MANAGER: &str = "pinnace.dev/broker-cluster";
+
+/// Applies all of them; answers a verdict when a name is taken.
+///
+/// # Errors
+/// [`Error::Apply`].
+pub async fn apply(
+    observed: &Observed,
+    objects: Objects,
+    context: &Context,
+) -> Result<Result<(), Verdict>, Error> {
+    let wanted: BTreeSet<String> = objects.services.iter().map(|s| s.name_any()).collect();
+    if let Err(taken) = apply_one(observed, &objects.config_map, context).await? {
+        return Ok(Err(taken));
+    }
+    for service in &objects.services {
+        if let Err(taken) = apply_one(observed, service, context).await? {
+            return Ok(Err(taken));
+        }
+    }
+    if let Err(taken) = apply_one(observed, &objects.disruption_budget, context).await? {
+        return Ok(Err(taken));
+    }
+    for (_, stateful_set) in &objects.stateful_sets {
+        if let Err(taken) = apply_one(observed, stateful_set, context).await? {
+            return Ok(Err(taken));
+        }
+    }
+    prune_services(observed, &wanted, context).await?;
+    Ok(Ok(()))
+}
+
+async fn apply_one<K: Kind + Serialize>(
+    observed: &Observed,
+    object: &K,
+    context: &Context,
+) -> Result<Result<(), Verdict>, Error> {
+    let failed = |source: kube::Error| Error::Apply {
+        what: describe(object),
+        source: Box::new(source),
+    };
+    let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let name = object.name_any();
+    let live = api.get_opt(&name).await.map_err(failed)?;
+    if let Some(live) = &live
+        && !is_owned(live.meta(), &observed.cluster)
+    {
+        let what = describe(object);
+        let message = format!(
+            "{what} exists and does not belong to this cluster; delete it or give the cluster another name"
+        );
+        return Ok(Err(Verdict::stalled("NameTaken", message)));
+    }
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(&name, &params, &Patch::Apply(object)).await.map_err(failed)?;
+    if live.is_none() {
+        info!(object = %describe(object), "created");
+    }
+    Ok(Ok(()))
+}
+
+/// Deletes Services of listeners that are gone.
+async fn prune_services(
+    observed: &Observed,
+    wanted: &BTreeSet<String>,
+    context: &Context,
+) -> Result<(), Error> {
+    let what = || format!("the Services of {}", observed.key);
+    let failed = |source: kube::Error| Error::Apply { what: what(), source: Box::new(source) };
+    let api: Api<Service> = Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let labels = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{CLUSTER_LABEL}={}", observed.key.name);
+    let services = api.list(&ListParams::default().labels(&labels)).await.map_err(failed)?;
+    for service in services {
+        if wanted.contains(&service.name_any()) || !is_owned(&service.metadata, &observed.cluster) {
+            continue;
+        }
+        let same = Preconditions { uid: service.uid(), ..Preconditions::default() };
+        let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
+        match api.delete(&service.name_any(), &params).await {
+            Ok(_) => info!(object = %describe(&service), "deleted with its listener"),
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! From a validated cluster and its plan to every Kubernetes object, by kind. Pure: no client.
+
+mod config_map;
+mod disruption_budget;
+mod service;
+mod stateful_set;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::plan::{Plan, Rollout};
+use super::validate::ValidCluster;
+
+/// Every object of a cluster.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    /// The record of the cluster map.
+    pub config_map: ConfigMap,
+    /// Headless first, then one for each listener.
+    pub services: Vec<Service>,
+    /// One for all brokers.
+    pub disruption_budget: PodDisruptionBudget,
+    /// One for each broker, with its number.
+    pub stateful_sets: Vec<(u32, StatefulSet)>,
+}
+
+/// Builds them.
+#[must_use]
+pub fn build(valid: &ValidCluster, plan: &Plan) -> Objects {
+    let headless = std::iter::once(service::headless(valid));
+    let listeners = valid.listeners.iter().map(|listener| service::listener(valid, listener));
+    let brokers = plan.brokers.iter();
+    Objects {
+        config_map: config_map::cluster_map(valid, &plan.map),
+        services: headless.chain(listeners).collect(),
+        disruption_budget: disruption_budget::brokers(valid),
+        stateful_sets: brokers.map(|b| (b.id, stateful_set::broker(valid, b))).collect(),
+    }
+}
+
+impl Objects {
+    /// Without the StatefulSets that wait.
+    #[must_use]
+    pub fn only(mut self, rollout: &Rollout) -> Self {
+        self.stateful_sets.retain(|(broker, _)| rollout.apply.contains(broker));
+        self
+    }
+}
+
+/// Name, labels and owner of every object.
+fn metadata(valid: &ValidCluster, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(valid.key.namespace.clone()),
+        labels: Some(labels),
+        owner_references: Some(vec![valid.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

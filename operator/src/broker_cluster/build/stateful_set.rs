@@ -1,0 +1,300 @@
+//! The StatefulSet of one broker: one pod with one volume, under the restricted pod security profile.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, LocalObjectReference,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, Toleration, VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use operator_api::broker_cluster::{
+    PullPolicy, Resources, TaintEffect, TolerationOperator, VolumeDeletion,
+};
+use operator_api::quantity::ResourceText;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::metadata;
+use crate::broker_cluster::plan::BrokerPlan;
+use crate::broker_cluster::validate::ValidCluster;
+use crate::names::{
+    ADMIN_PORT, CLIENT_PORT, HTTP_PORT, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION,
+};
+
+/// The user that brokers run as.
+const USER: i64 = 65_532;
+/// Time to answer parked polls and sync on a planned stop.
+const GRACE_SECONDS: i64 = 60;
+/// A broker may take this long to replay its log before it counts as failed: 600 probes, one each second.
+const STARTUP_PROBES_MAX: i32 = 600;
+
+pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan) -> StatefulSet {
+    let selector = valid.key.broker_selector(broker.id);
+    let template = template(valid, broker);
+    let text = serde_json::to_vec(&template).expect("a template is plain data");
+    let mut metadata =
+        metadata(valid, valid.key.stateful_set(broker.id), valid.key.labels());
+    metadata.labels.get_or_insert_default().extend(selector.clone());
+    metadata.annotations = Some(BTreeMap::from([
+        (SHARDS_ANNOTATION.to_owned(), shard_list(broker)),
+        (TEMPLATE_ANNOTATION.to_owned(), format!("{:016x}", xxh3_64(&text))),
+    ]));
+    let deletion = match valid.spec.storage.deletion {
+        VolumeDeletion::Retain => "Retain",
+        VolumeDeletion::Delete => "Delete",
+    };
+    let retention = StatefulSetPersistentVolumeClaimRetentionPolicy {
+        when_deleted: Some(deletion.to_owned()),
+        when_scaled: Some("Retain".to_owned()),
+    };
+    StatefulSet {
+        metadata,
+        spec: StatefulSetSpec {
+            replicas: Some(1),
+            service_name: Some(valid.key.headless_service()),
+            // With one pod there is no order to keep, and a pod that never gets ready does not block its successor.
+            pod_management_policy: Some("Parallel".to_owned()),
+            selector: LabelSelector {
+                match_labels: Some(selector),
+                ..LabelSelector::default()
+            },
+            template,
+            volume_claim_templates: Some(vec![claim(valid)]),
+            persistent_volume_claim_retention_policy: Some(retention),
+            ..StatefulSetSpec::default()
+        },
+        status: None,
+    }
+}
+
+fn shard_list(broker: &BrokerPlan) -> String {
+    let ids: Vec<String> = broker.shards.iter().map(u32::to_string).collect();
+    ids.join(",")
+}
+
+fn claim(valid: &ValidCluster) -> PersistentVolumeClaim {
+    let storage = &valid.spec.storage;
+    let size = BTreeMap::from([("storage".to_owned(), Quantity(storage.size.0.clone()))]);
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some("data".to_owned()),
+            labels: Some(valid.key.selector()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: storage.class_name.clone(),
+            volume_mode: Some("Filesystem".to_owned()),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(size),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn template(valid: &ValidCluster, broker: &BrokerPlan) -> PodTemplateSpec {
+    let pod = valid.spec.pod.clone().unwrap_or_default();
+    let mut labels = pod.labels;
+    // The labels that select the pod win over anybody's.
+    labels.extend(valid.key.labels());
+    labels.extend(valid.key.broker_selector(broker.id));
+    let secrets = valid.pull_secrets.iter();
+    let secrets: Vec<_> =
+        secrets.map(|name| LocalObjectReference { name: name.clone() }).collect();
+    let tolerations: Vec<_> = pod.tolerations.iter().map(toleration).collect();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: some_map(pod.annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            containers: vec![container(valid, broker)],
+            affinity: Some(spread(valid)),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            image_pull_secrets: some_list(secrets),
+            node_selector: some_map(pod.node_selector),
+            priority_class_name: pod.priority_class_name,
+            security_context: Some(pod_security()),
+            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            tolerations: some_list(tolerations),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn some_map<V>(map: BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {
+    if map.is_empty() { None } else { Some(map) }
+}
+
+fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
+    if list.is_empty() { None } else { Some(list) }
+}
+
+fn container(valid: &ValidCluster, broker: &BrokerPlan) -> Container {
+    let port = |name: &str, number: u16| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number.into(),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    Container {
+        name: "broker".to_owned(),
+        image: Some(valid.image.clone()),
+        image_pull_policy: valid.pull_policy.map(|policy| {
+            let word = match policy {
+                PullPolicy::Always => "Always",
+                PullPolicy::IfNotPresent => "IfNotPresent",
+                PullPolicy::Never => "Never",
+            };
+            word.to_owned()
+        }),
+        args: Some(arguments(valid, broker)),
+        ports: Some(vec![
+            port("client", CLIENT_PORT),
+            port("http", HTTP_PORT),
+            port("admin", ADMIN_PORT),
+        ]),
+        resources: Some(resources(valid.spec.resources.as_ref())),
+        security_context: Some(container_security()),
+        startup_probe: Some(probe("/readyz", 1, STARTUP_PROBES_MAX)),
+        readiness_probe: Some(probe("/readyz", 2, 2)),
+        liveness_probe: Some(probe("/healthz", 10, 6)),
+        volume_mounts: Some(vec![VolumeMount {
+            name: "data".to_owned(),
+            mount_path: "/data".to_owned(),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    }
+}
+
+fn arguments(valid: &ValidCluster, broker: &BrokerPlan) -> Vec<String> {
+    let id = broker.id;
+    let mut arguments = vec!["serve".to_owned()];
+    let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+    flag("data", "/data".to_owned());
+    flag("listen", format!("0.0.0.0:{CLIENT_PORT}"));
+    flag("http", format!("0.0.0.0:{HTTP_PORT}"));
+    flag("admin", format!("0.0.0.0:{ADMIN_PORT}"));
+    flag("broker-id", id.to_string());
+    flag("cluster", valid.key.name.clone());
+    flag("shard-ids", shard_list(broker));
+    flag("advertise", format!("{}:{CLIENT_PORT}", valid.key.broker_host(id)));
+    arguments
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("http".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn resources(asked: Option<&Resources>) -> ResourceRequirements {
+    let quantities = |map: &BTreeMap<String, ResourceText>| {
+        let quantity = |(name, text): (&String, &ResourceText)| {
+            (name.clone(), Quantity(text.0.clone()))
+        };
+        some_map(map.iter().map(quantity).collect())
+    };
+    let small = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));
+    match asked {
+        Some(asked) => ResourceRequirements {
+            requests: quantities(&asked.requests),
+            limits: quantities(&asked.limits),
+            ..ResourceRequirements::default()
+        },
+        None => ResourceRequirements {
+            requests: Some(BTreeMap::from([small("cpu", "100m"), small("memory", "128Mi")])),
+            ..ResourceRequirements::default()
+        },
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(seccomp()),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        seccomp_profile: Some(seccomp()),
+        ..SecurityContext::default()
+    }
+}
+
+fn seccomp() -> SeccompProfile {
+    SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }
+}
+
+/// Brokers go to different nodes where there are enough.
+fn spread(valid: &ValidCluster) -> Affinity {
+    let term = PodAffinityTerm {
+        label_selector: Some(LabelSelector {
+            match_labels: Some(valid.key.selector()),
+            ..LabelSelector::default()
+        }),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![
+                WeightedPodAffinityTerm { pod_affinity_term: term, weight: 100 },
+            ]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn toleration(asked: &operator_api::broker_cluster::Toleration) -> Toleration {
+    let operator = asked.operator.map(|operator| match operator {
+        TolerationOperator::Exists => "Exists",
+        TolerationOperator::Equal => "Equal",
+    });
+    let effect = asked.effect.map(|effect| match effect {
+        TaintEffect::NoSchedule => "NoSchedule",
+        TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+        TaintEffect::NoExecute => "NoExecute",
+    });
+    Toleration {
+        key: asked.key.clone(),
+        operator: operator.map(str::to_owned),
+        value: asked.value.clone(),
+        effect: effect.map(str::to_owned),
+        toleration_seconds: asked.toleration_seconds,
+    }
+}

@@ -1,0 +1,139 @@
+//! The cluster map as it is recorded in a ConfigMap and given to brokers: where brokers are and who leads which shard.
+//! Pure.
+
+use broker_proto::admin::{BrokerAddress, ClusterMap, Shard};
+use serde::{Deserialize, Serialize};
+
+use super::plan::BrokerPlan;
+use crate::names::{ADMIN_PORT, CLIENT_PORT, ClusterKey, shard_name};
+
+/// The map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Grows with every change.
+    pub version: u64,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Where brokers are, by number.
+    pub brokers: Vec<BrokerRecord>,
+    /// Shards by number.
+    pub shards: Vec<ShardRecord>,
+}
+
+/// Where one broker is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerRecord {
+    /// Its number.
+    pub id: u32,
+    /// DNS name of its pod.
+    pub host: String,
+    /// Port for clients.
+    pub port: u16,
+    /// Port of the admin API.
+    pub admin_port: u16,
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardRecord {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The broker that leads it.
+    pub leader: u32,
+    /// The brokers that hold a copy.
+    pub replicas: Vec<u32>,
+}
+
+impl Record {
+    /// The map of planned brokers: the recorded one when it says the same, else one with a newer version than any known.
+    #[must_use]
+    pub fn next(
+        key: &ClusterKey,
+        brokers: &[BrokerPlan],
+        recorded: Option<&Self>,
+        known_version: u64,
+    ) -> Self {
+        let mut shards: Vec<ShardRecord> = brokers
+            .iter()
+            .flat_map(|broker| broker.shards.iter().map(|&id| (id, broker.id)))
+            .map(|(id, leader)| ShardRecord {
+                id,
+                name: shard_name(id),
+                leader,
+                replicas: vec![leader],
+            })
+            .collect();
+        shards.sort_by_key(|shard| shard.id);
+        let address = |broker: &BrokerPlan| BrokerRecord {
+            id: broker.id,
+            host: key.broker_host(broker.id),
+            port: CLIENT_PORT,
+            admin_port: ADMIN_PORT,
+        };
+        let mut next = Self {
+            version: recorded.map_or(0, |recorded| recorded.version),
+            cluster: key.name.clone(),
+            brokers: brokers.iter().map(address).collect(),
+            shards,
+        };
+        let same = recorded == Some(&next);
+        if !same || known_version > next.version {
+            next.version = next.version.max(known_version) + 1;
+        }
+        next
+    }
+
+    /// The map as brokers take it.
+    #[must_use]
+    pub fn to_proto(&self) -> ClusterMap {
+        let address = |broker: &BrokerRecord| BrokerAddress {
+            broker_id: broker.id,
+            host: broker.host.clone(),
+            port: broker.port.into(),
+            admin_port: broker.admin_port.into(),
+        };
+        let shard = |shard: &ShardRecord| Shard {
+            id: shard.id,
+            name: shard.name.clone(),
+            leader_broker: shard.leader,
+            replica_brokers: shard.replicas.clone(),
+        };
+        ClusterMap {
+            version: self.version,
+            cluster: self.cluster.clone(),
+            brokers: self.brokers.iter().map(address).collect(),
+            shards: self.shards.iter().map(shard).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_grows_only_when_the_map_says_something_else() {
+        let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
+        let one = [BrokerPlan { id: 0, shards: vec![0] }];
+        let first = Record::next(&key, &one, None, 0);
+        assert_eq!(first.version, 1);
+        assert_eq!(Record::next(&key, &one, Some(&first), 1), first);
+        let two = [BrokerPlan { id: 0, shards: vec![0] }, BrokerPlan { id: 1, shards: vec![1] }];
+        let second = Record::next(&key, &two, Some(&first), 1);
+        assert_eq!((second.version, second.shards.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_lost_record_never_leads_to_an_older_version_than_brokers_hold() {
+        let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
+        let one = [BrokerPlan { id: 0, shards: vec![0] }];
+        assert_eq!(Record::next(&key, &one, None, 7).version, 8);
+        let restored = Record::next(&key, &one, None, 0);
+        assert_eq!(Record::next(&key, &one, Some(&restored), 7).version, 8);
+    }
+}

@@ -1,0 +1,189 @@
+//! What is said of a cluster. Pure: observations in, status out.
+
+use std::time::Duration;
+
+use operator_api::broker_cluster::{
+    BrokerClusterStatus, BrokerCounts, ClusterDisplay, Endpoint, ShardState, ShardStatus,
+};
+use operator_api::condition::{READY, Truth, merge};
+
+use super::fetch::Observed;
+use super::plan::{Plan, is_ready};
+use crate::links::{BrokerReport, SILENCE_MAX};
+use crate::names::BROKER_LABEL;
+use crate::verdict::{Reason, Verdict};
+
+/// What the status is made of.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The cluster and its objects.
+    pub observed: &'a Observed,
+    /// What is to be, or why it cannot be.
+    pub plan: Result<&'a Plan, Verdict>,
+    /// What brokers say of themselves.
+    pub reports: &'a [BrokerReport],
+    /// The status before.
+    pub before: &'a BrokerClusterStatus,
+}
+
+/// The status, and when to look again because time alone may change it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The status.
+    pub status: BrokerClusterStatus,
+    /// When to look again; none = when something happens.
+    pub again_after: Option<Duration>,
+}
+
+/// Makes the status.
+#[must_use]
+pub fn status(input: &Input<'_>, now: &str) -> Outcome {
+    let generation = input.observed.cluster.metadata.generation.unwrap_or_default();
+    let mut status = match &input.plan {
+        Ok(plan) => planned(input, plan),
+        // What runs goes on running: everything but the conditions stays as it was.
+        Err(_) => input.before.clone(),
+    };
+    status.observed_generation = Some(generation);
+    let (verdict, again_after) = match &input.plan {
+        Ok(plan) => judge(input, plan),
+        Err(verdict) => (Some(verdict.clone()), None),
+    };
+    status.conditions = match verdict {
+        Some(verdict) => merge(&input.before.conditions, &verdict.findings(), generation, now),
+        None => input.before.conditions.clone(),
+    };
+    Outcome { status, again_after }
+}
+
+fn ready_brokers(input: &Input<'_>, plan: &Plan) -> Vec<u32> {
+    let pod_is_ready = |id: u32| {
+        let number = id.to_string();
+        input.observed.stateful_sets.iter().any(|set| {
+            let labels = set.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(BROKER_LABEL)) == Some(&number) && is_ready(set)
+        })
+    };
+    plan.brokers.iter().map(|broker| broker.id).filter(|&id| pod_is_ready(id)).collect()
+}
+
+fn shards(input: &Input<'_>, plan: &Plan) -> Vec<ShardStatus> {
+    let told = |id: u32, leader: u32| {
+        let report = input.reports.iter().find(|report| report.broker == leader)?;
+        report.status.as_ref()?.shards.iter().find(|shard| shard.id == id)
+    };
+    let shard = |record: &super::map::ShardRecord| ShardStatus {
+        id: record.id,
+        name: record.name.clone(),
+        leader: record.leader,
+        replicas: record.replicas.clone(),
+        state: match told(record.id, record.leader) {
+            None => ShardState::Unknown,
+            Some(shard) if shard.failure.is_empty() => ShardState::Leading,
+            Some(_) => ShardState::Failed,
+        },
+    };
+    plan.map.shards.iter().map(shard).collect()
+}
+
+fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
+    let desired = u32::try_from(plan.brokers.len()).unwrap_or(u32::MAX);
+    let ready = u32::try_from(ready_brokers(input, plan).len()).unwrap_or(u32::MAX);
+    let mut shards = shards(input, plan);
+    // A broker that has just become silent is no news yet, and neither is an operator that has just started.
+    if input.reports.iter().any(|report| is_short(report)) || input.reports.is_empty() {
+        for shard in shards.iter_mut().filter(|shard| shard.state == ShardState::Unknown) {
+            let before = input.before.shards.iter().find(|before| before.id == shard.id);
+            shard.state = before.map_or(ShardState::Unknown, |before| before.state);
+        }
+    }
+    let leading = shards.iter().filter(|shard| shard.state == ShardState::Leading).count();
+    let selector = input.observed.key.selector();
+    let selector: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let endpoint = |(listener, address): &(String, String)| Endpoint {
+        listener: listener.clone(),
+        address: address.clone(),
+    };
+    let display = ClusterDisplay {
+        brokers: format!("{ready}/{desired}"),
+        shards: format!("{leading}/{}", shards.len()),
+    };
+    BrokerClusterStatus {
+        observed_generation: None,
+        replicas: Some(desired),
+        selector: Some(selector.join(",")),
+        version: Some(plan.version.clone()),
+        brokers: Some(BrokerCounts { desired, ready }),
+        shards,
+        endpoints: plan.endpoints.iter().map(endpoint).collect(),
+        map_version: Some(plan.map.version),
+        display: Some(display),
+        conditions: Vec::new(),
+    }
+}
+
+fn is_short(report: &BrokerReport) -> bool {
+    report.silence.as_ref().is_some_and(|silence| silence.lasted < SILENCE_MAX)
+}
+
+/// The verdict, or none when what was said before still stands; and when to look again.
+fn judge(input: &Input<'_>, plan: &Plan) -> (Option<Verdict>, Option<Duration>) {
+    let ready = ready_brokers(input, plan);
+    let all = plan.brokers.len();
+    let away: Vec<u32> = plan.brokers.iter().map(|b| b.id).filter(|id| !ready.contains(id)).collect();
+    if !away.is_empty() {
+        let message = format!(
+            "{} of {all} brokers are ready; waits for the pods of broker {}",
+            ready.len(),
+            list(&away)
+        );
+        return (Some(Verdict::waiting("BrokersNotReady", message)), None);
+    }
+    if let Some(failure) = failure(input) {
+        return (Some(failure), None);
+    }
+    let silent = input.reports.iter().filter_map(|r| Some((r.broker, r.silence.as_ref()?)));
+    if let Some((broker, silence)) = silent.max_by_key(|(_, silence)| silence.lasted) {
+        let again = SILENCE_MAX.saturating_sub(silence.lasted).max(Duration::from_secs(1));
+        let was_ready = is_ready_before(input);
+        if silence.lasted < SILENCE_MAX && was_ready {
+            return (None, Some(again));
+        }
+        let message = format!("broker {broker} does not answer: {}", silence.error);
+        let reason = Reason::new("BrokersUnreachable", message);
+        let verdict =
+            if was_ready { Verdict::Unknown(reason) } else { Verdict::Waiting(reason) };
+        return (Some(verdict), Some(again));
+    }
+    if input.reports.iter().any(|report| report.map_version < plan.map.version) {
+        let message = format!("waits until every broker holds version {} of the cluster map", plan.map.version);
+        return (Some(Verdict::waiting("MapNotHeld", message)), Some(Duration::from_secs(5)));
+    }
+    if !plan.held_back.is_empty() {
+        let message = format!("restarts brokers one by one; still to come: {}", list(&plan.held_back));
+        return (Some(Verdict::waiting("Rolling", message)), None);
+    }
+    let message = format!("{all} of {all} brokers serve {} shards", plan.map.shards.len());
+    (Some(Verdict::Ready(Reason::new("Serving", message))), None)
+}
+
+fn is_ready_before(input: &Input<'_>) -> bool {
+    let generation = input.observed.cluster.metadata.generation;
+    let ready = input.before.conditions.iter().find(|c| c.type_ == READY);
+    ready.is_some_and(|c| c.status != Truth::False && Some(c.observed_generation) == generation)
+}
+
+fn failure(input: &Input<'_>) -> Option<Verdict> {
+    let broken = |report: &BrokerReport| {
+        let shards = &report.status.as_ref()?.shards;
+        let shard = shards.iter().find(|shard| !shard.failure.is_empty())?;
+        let message = format!("{} on broker {} stopped: {}", shard.name, report.broker, shard.failure);
+        Some(Verdict::stalled("ShardFailed", message))
+    };
+    input.reports.iter().find_map(broken)
+}
+
+fn list(ids: &[u32]) -> String {
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    ids.join(", ")
+}

@@ -1,0 +1,109 @@
+//! The controller of ConsumerGroups: the same group in every broker of its cluster, and what runs of it.
+//! fetch -> validate -> plan -> push -> status.
+
+pub mod fetch;
+pub mod plan;
+pub mod progress;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+
+use broker_proto::admin::{DeleteGroupRequest, Group as WireGroup};
+use kube::runtime::controller::Action;
+use operator_api::ConsumerGroup;
+use operator_api::topic::DeletionPolicy;
+use tokio::time::Instant;
+
+use crate::broker_admin::{Answer, BrokerAdmin};
+use crate::context::{Context, RESYNC, now};
+use crate::error::Error;
+use crate::ownership::Claim;
+use crate::push;
+use crate::topic::delete::{Deletable, delete_thing, set_finalizer};
+use crate::verdict::Verdict;
+use fetch::Observed;
+
+/// Name in metrics and field managers.
+pub const CONTROLLER: &str = "consumer-group";
+
+/// Looks at one group.
+///
+/// # Errors
+/// What is worth another attempt by itself.
+pub async fn reconcile(group: Arc<ConsumerGroup>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let outcome = if group.metadata.deletion_timestamp.is_some() {
+        delete(&group, &context).await
+    } else {
+        work(&group, &context).await
+    };
+    context.finished(CONTROLLER, group.as_ref(), started, &outcome);
+    outcome
+}
+
+/// The pause after an error.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
+pub fn on_error(group: Arc<ConsumerGroup>, error: &Error, context: Arc<Context>) -> Action {
+    context.retry(group.as_ref(), error)
+}
+
+impl Deletable for WireGroup {
+    fn delete<'a>(
+        admin: &'a dyn BrokerAdmin,
+        name: &str,
+        claim: &Claim,
+        instance: &str,
+    ) -> Answer<'a, ()> {
+        let owner = Some(claim.mark(instance));
+        admin.delete_group(DeleteGroupRequest { name: name.to_owned(), owner, force: false })
+    }
+}
+
+async fn delete(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, Error> {
+    let (key, name) = fetch::target(group);
+    let destroys = group.spec.deletion_policy == DeletionPolicy::Delete;
+    delete_thing::<WireGroup, _>(group.as_ref(), destroys, &key, &name, context).await
+}
+
+async fn work(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, Error> {
+    let wanted = group.spec.deletion_policy == DeletionPolicy::Delete;
+    set_finalizer(group.as_ref(), wanted, context).await?;
+    let observed = fetch::fetch(group, context);
+    let found = match prepare(&observed, context) {
+        Err(verdict) => status::Found::Verdict(verdict),
+        Ok(plan) => {
+            let outcome = match &observed.view {
+                Some(view) => {
+                    let key = &observed.cluster_key;
+                    push::push(&context.links, key, view, &plan.group, plan.take_ownership).await
+                }
+                None => push::Outcome::Everywhere,
+            };
+            status::Found::Pushed(outcome)
+        }
+    };
+    report(&observed, found, context).await
+}
+
+/// The pure middle.
+fn prepare(observed: &Observed, context: &Context) -> Result<plan::Plan, Verdict> {
+    let valid = validate::validate(observed, &context.settings.instance)?;
+    plan::plan(observed, &valid)
+}
+
+async fn report(
+    observed: &Observed,
+    found: status::Found,
+    context: &Context,
+) -> Result<Action, Error> {
+    let group = observed.group.as_ref();
+    let before = context.group_status.before(group, group.status.as_ref());
+    let since = before.written_at.map(|at| at.elapsed());
+    let outcome = status::status(observed, &found, &before.status, since, &now());
+    let written = context.group_status.write(group, &before, outcome.status.clone()).await?;
+    if written {
+        context.tell(group, &before.status.conditions, &outcome.status.conditions).await;
+    }
+    Ok(Action::requeue(outcome.again_after.unwrap_or(RESYNC)))
+}

@@ -1,0 +1,71 @@
+//! Reads what a group's reconcile needs from what the process holds in memory: objects and brokers' states.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_proto::admin;
+use kube::ResourceExt as _;
+use operator_api::{BrokerCluster, ConsumerGroup};
+
+use crate::context::Context;
+use crate::links::ClusterView;
+use crate::names::ClusterKey;
+use crate::ownership::Claim;
+use crate::topic::fetch::{claim, cluster_key};
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The group.
+    pub group: Arc<ConsumerGroup>,
+    /// Its name in the cluster.
+    pub name: String,
+    /// The cluster that it names.
+    pub cluster_key: ClusterKey,
+    /// That cluster.
+    pub cluster: Option<Arc<BrokerCluster>>,
+    /// The group in every broker; none when the cluster is not set up yet.
+    pub view: Option<ClusterView<admin::Group>>,
+    /// Other objects that claim the same name in the same cluster.
+    pub rivals: Vec<Claim>,
+    /// Members and lag, a part from each broker.
+    pub parts: Vec<admin::GroupStatus>,
+    /// Declared topics that no broker holds.
+    pub missing_topics: Vec<String>,
+    /// For how long this process has been at work.
+    pub uptime: Duration,
+}
+
+/// The cluster of a group and the group's name there.
+#[must_use]
+pub fn target(group: &ConsumerGroup) -> (ClusterKey, String) {
+    let namespace = group.namespace().unwrap_or_default();
+    let key = cluster_key(&group.spec.cluster_ref, &namespace);
+    (key, group.spec.group_name(&group.name_any()).to_owned())
+}
+
+/// Reads it.
+#[must_use]
+pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
+    let (cluster_key, name) = target(group);
+    let is_rival = |other: &&Arc<ConsumerGroup>| {
+        other.uid() != group.uid()
+            && other.metadata.deletion_timestamp.is_none()
+            && target(other) == (cluster_key.clone(), name.clone())
+    };
+    let others = context.groups.state();
+    let rivals = others.iter().filter(is_rival).map(|other| claim(other.as_ref())).collect();
+    let declared = group.spec.subscriptions.iter().map(|s| &s.topic);
+    let missing = declared.filter(|topic| !context.links.has_topic(&cluster_key, topic));
+    Observed {
+        group: Arc::clone(group),
+        cluster: context.cluster(&cluster_key),
+        view: context.links.view(&cluster_key, &name),
+        rivals,
+        parts: context.links.group_status(&cluster_key, &name),
+        missing_topics: missing.cloned().collect(),
+        uptime: context.started.elapsed(),
+        name,
+        cluster_key,
+    }
+}

@@ -1,0 +1,83 @@
+//! From a validated group to what every broker is asked for. Pure.
+
+use broker_proto::admin::{self, retry_policy};
+use operator_api::consumer_group::{Backoff, FilterType, Model, Order, Retry, Subscription};
+
+use super::fetch::Observed;
+use super::validate::ValidGroup;
+use crate::topic::plan::wire_duration;
+use crate::verdict::Verdict;
+
+/// What is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What every broker is asked for.
+    pub group: admin::Group,
+    /// Whether the mark of somebody else is overwritten.
+    pub take_ownership: bool,
+}
+
+/// Plans a validated group.
+///
+/// # Errors
+/// The verdict that says what it waits for.
+pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
+    if observed.view.is_none() {
+        let message = format!("BrokerCluster {} is not set up yet; see its conditions", observed.cluster_key);
+        return Err(Verdict::waiting("ClusterNotReady", message));
+    }
+    let spec = &observed.group.spec;
+    let model = match spec.model {
+        Model::Clustering => admin::Model::Clustering,
+        Model::Broadcasting => admin::Model::Broadcasting,
+    };
+    let order = match spec.order {
+        Order::Concurrent => admin::Order::Concurrent,
+        Order::Fifo => admin::Order::Ordered,
+    };
+    let group = admin::Group {
+        name: observed.name.clone(),
+        model: model.into(),
+        order: order.into(),
+        retry: spec.retry.as_ref().map(wire_retry),
+        subscriptions: spec.subscriptions.iter().map(wire_subscription).collect(),
+        owner: Some(valid.owner.clone()),
+        ..admin::Group::default()
+    };
+    Ok(Plan { group, take_ownership: valid.take_ownership })
+}
+
+fn wire_retry(retry: &Retry) -> admin::RetryPolicy {
+    admin::RetryPolicy {
+        max_attempts: retry.max_attempts.unwrap_or_default(),
+        backoff: retry.backoff.as_ref().and_then(wire_backoff),
+    }
+}
+
+fn wire_backoff(backoff: &Backoff) -> Option<retry_policy::Backoff> {
+    if let Some(exponential) = &backoff.exponential {
+        return Some(retry_policy::Backoff::Exponential(admin::ExponentialBackoff {
+            initial: wire_duration(&exponential.initial),
+            max: wire_duration(&exponential.max),
+            multiplier: f64::from(exponential.multiplier),
+        }));
+    }
+    let list = backoff.list.as_ref()?;
+    let next = list.iter().filter_map(wire_duration).collect();
+    Some(retry_policy::Backoff::Customized(admin::CustomizedBackoff { next }))
+}
+
+fn wire_subscription(subscription: &Subscription) -> admin::Subscription {
+    let (filter_type, expression) = match &subscription.filter {
+        None => (admin::FilterType::Tag, "*".to_owned()),
+        Some(filter) => match filter.type_ {
+            FilterType::Tag => (admin::FilterType::Tag, filter.expression.clone()),
+            FilterType::Sql92 => (admin::FilterType::Sql92, filter.expression.clone()),
+        },
+    };
+    admin::Subscription {
+        topic: subscription.topic.clone(),
+        filter_type: filter_type.into(),
+        expression,
+    }
+}

@@ -1,0 +1,319 @@
+//! One connection to every broker of every cluster, and what came over it. Controllers ask for views and note what they
+//! pushed; nothing here knows of Kubernetes objects.
+
+pub mod state;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use broker_proto::admin::{BrokerStatus, ClusterMap, GroupStatus};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::broker_admin::{BrokerAdmin, BrokerEndpoint, Connect};
+use crate::names::ClusterKey;
+use crate::signals::Signals;
+use state::{BrokerState, Pushed, Thing};
+
+/// A broker that is silent for less than this keeps what was last reported of it: a restart is no news.
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// All connections.
+#[derive(Debug)]
+pub struct Links {
+    connector: Arc<dyn Connect>,
+    signals: Signals,
+    clusters: Mutex<HashMap<ClusterKey, Cluster>>,
+}
+
+#[derive(Debug)]
+struct Cluster {
+    map: Arc<ClusterMap>,
+    brokers: BTreeMap<u32, Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    endpoint: BrokerEndpoint,
+    admin: Arc<dyn BrokerAdmin>,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the watching task and the controllers share.
+#[derive(Debug)]
+struct Shared(Mutex<Session>);
+
+/// One session with a broker: from one opening of the state stream to the next.
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    state: BrokerState,
+    silent_since: Option<Instant>,
+    error: String,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self(Mutex::new(Session {
+            number: 0,
+            state: BrokerState::default(),
+            silent_since: Some(Instant::now()),
+            error: "not connected yet".to_owned(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// Why a broker cannot be worked with now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// For how long.
+    pub lasted: Duration,
+    /// What the last attempt said.
+    pub error: String,
+}
+
+/// One broker as a controller sees it.
+#[derive(Debug, Clone)]
+pub struct BrokerView<T> {
+    /// Its number.
+    pub broker: u32,
+    /// The way to it.
+    pub admin: Arc<dyn BrokerAdmin>,
+    /// The session that the rest is about.
+    pub session: u64,
+    /// Nothing but silence; none when its state is known and its cluster map is the newest.
+    pub silence: Option<Silence>,
+    /// The thing in question, as the broker holds it.
+    pub held: Option<T>,
+    /// What was pushed for it in this session.
+    pub pushed: Option<Pushed>,
+}
+
+/// A cluster as a controller sees it.
+#[derive(Debug, Clone)]
+pub struct ClusterView<T> {
+    /// Brokers and shards.
+    pub map: Arc<ClusterMap>,
+    /// Every broker of it.
+    pub brokers: Vec<BrokerView<T>>,
+}
+
+impl<T> ClusterView<T> {
+    /// The longest silence among its brokers, with the broker's number.
+    #[must_use]
+    pub fn longest_silence(&self) -> Option<(u32, &Silence)> {
+        let silences = self.brokers.iter().filter_map(|b| Some((b.broker, b.silence.as_ref()?)));
+        silences.max_by_key(|(_, silence)| silence.lasted)
+    }
+}
+
+/// What one broker says of itself.
+#[derive(Debug, Clone)]
+pub struct BrokerReport {
+    /// Its number.
+    pub broker: u32,
+    /// The way to it.
+    pub admin: Arc<dyn BrokerAdmin>,
+    /// None when its state is known.
+    pub silence: Option<Silence>,
+    /// Version of the cluster map that it holds.
+    pub map_version: u64,
+    /// Its own words.
+    pub status: Option<BrokerStatus>,
+}
+
+impl Links {
+    /// No connection yet.
+    #[must_use]
+    pub fn new(connector: Arc<dyn Connect>, signals: Signals) -> Self {
+        Self { connector, signals, clusters: Mutex::default() }
+    }
+
+    fn clusters(&self) -> MutexGuard<'_, HashMap<ClusterKey, Cluster>> {
+        self.clusters.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Makes the connections of a cluster what its map asks for. Kept ones are not touched. Must run inside the runtime.
+    ///
+    /// # Errors
+    /// The words of the connector for an address that it cannot use.
+    pub fn set(&self, key: &ClusterKey, map: ClusterMap) -> Result<(), String> {
+        let mut clusters = self.clusters();
+        let cluster = clusters.entry(key.clone()).or_insert_with(|| Cluster {
+            map: Arc::new(ClusterMap::default()),
+            brokers: BTreeMap::new(),
+        });
+        let wanted: BTreeSet<u32> = map.brokers.iter().map(|b| b.broker_id).collect();
+        cluster.brokers.retain(|broker, _| wanted.contains(broker));
+        for address in &map.brokers {
+            let endpoint = BrokerEndpoint {
+                broker: address.broker_id,
+                host: address.host.clone(),
+                port: u16::try_from(address.admin_port).unwrap_or_default(),
+            };
+            let kept = cluster.brokers.get(&endpoint.broker).is_some_and(|l| l.endpoint == endpoint);
+            if !kept {
+                let admin = self.connector.connect(&endpoint).map_err(|error| error.to_string())?;
+                let link = self.open(key, endpoint, admin);
+                cluster.brokers.insert(link.endpoint.broker, link);
+            }
+        }
+        let changed = *cluster.map != map;
+        cluster.map = Arc::new(map);
+        drop(clusters);
+        if changed {
+            self.signals.all_of(key);
+        }
+        Ok(())
+    }
+
+    fn open(&self, key: &ClusterKey, endpoint: BrokerEndpoint, admin: Arc<dyn BrokerAdmin>) -> Link {
+        let shared = Arc::new(Shared::new());
+        let watch = watch::Watch {
+            cluster: key.clone(),
+            broker: endpoint.broker,
+            admin: Arc::clone(&admin),
+            shared: Arc::clone(&shared),
+            signals: self.signals.clone(),
+        };
+        let task = tokio::spawn(watch.run());
+        Link { endpoint, admin, shared, task }
+    }
+
+    /// Closes all connections of a cluster.
+    pub fn remove(&self, key: &ClusterKey) {
+        let removed = self.clusters().remove(key);
+        if removed.is_some() {
+            self.signals.all_of(key);
+        }
+    }
+
+    /// One thing in every broker of a cluster; none when the cluster has no map yet.
+    #[must_use]
+    pub fn view<T: Thing>(&self, key: &ClusterKey, name: &str) -> Option<ClusterView<T>> {
+        let clusters = self.clusters();
+        let cluster = clusters.get(key)?;
+        let view = |(&broker, link): (&u32, &Link)| {
+            let session = link.shared.lock();
+            let held = T::held(&session.state);
+            BrokerView {
+                broker,
+                admin: Arc::clone(&link.admin),
+                session: session.number,
+                silence: session.silence(cluster.map.version),
+                held: held.get(name).cloned(),
+                pushed: held.pushed(name),
+            }
+        };
+        let brokers = cluster.brokers.iter().map(view).collect();
+        Some(ClusterView { map: Arc::clone(&cluster.map), brokers })
+    }
+
+    /// Every broker of a cluster about itself.
+    #[must_use]
+    pub fn reports(&self, key: &ClusterKey) -> Vec<BrokerReport> {
+        let clusters = self.clusters();
+        let brokers = clusters.get(key).map(|cluster| &cluster.brokers);
+        let report = |(&broker, link): (&u32, &Link)| {
+            let session = link.shared.lock();
+            BrokerReport {
+                broker,
+                admin: Arc::clone(&link.admin),
+                silence: session.silence(0),
+                map_version: session.state.map_version,
+                status: session.state.broker.clone(),
+            }
+        };
+        brokers.into_iter().flatten().map(report).collect()
+    }
+
+    fn sessions<R>(&self, key: &ClusterKey, mut read: impl FnMut(&BrokerState) -> R) -> Vec<R> {
+        let clusters = self.clusters();
+        let brokers = clusters.get(key).map(|cluster| &cluster.brokers);
+        let read = |(_, link): (&u32, &Link)| read(&link.shared.lock().state);
+        brokers.into_iter().flatten().map(read).collect()
+    }
+
+    /// Members and lag of a group, one part from each broker that has any.
+    #[must_use]
+    pub fn group_status(&self, key: &ClusterKey, group: &str) -> Vec<GroupStatus> {
+        let parts = self.sessions(key, |state| state.group_status.get(group).cloned());
+        parts.into_iter().flatten().collect()
+    }
+
+    /// Groups that draw from a topic on any broker.
+    #[must_use]
+    pub fn groups_of(&self, key: &ClusterKey, topic: &str) -> BTreeSet<String> {
+        let parts = self.sessions(key, |state| {
+            state.groups_of(topic).map(str::to_owned).collect::<Vec<_>>()
+        });
+        parts.into_iter().flatten().collect()
+    }
+
+    /// Whether any broker holds a topic.
+    #[must_use]
+    pub fn has_topic(&self, key: &ClusterKey, topic: &str) -> bool {
+        self.sessions(key, |state| state.topics.get(topic).is_some()).contains(&true)
+    }
+
+    /// Runs `note` on the state of one broker, unless its session ended meanwhile.
+    fn note(&self, key: &ClusterKey, broker: u32, number: u64, note: impl FnOnce(&mut BrokerState)) {
+        let clusters = self.clusters();
+        let link = clusters.get(key).and_then(|cluster| cluster.brokers.get(&broker));
+        if let Some(link) = link {
+            let mut session = link.shared.lock();
+            if session.number == number {
+                note(&mut session.state);
+            }
+        }
+    }
+
+    /// Notes an answered push.
+    pub fn note_push<T: Thing>(&self, key: &ClusterKey, view: &BrokerView<T>, answer: T, hash: u64) {
+        self.note(key, view.broker, view.session, |state| T::held_mut(state).note_push(answer, hash));
+    }
+
+    /// Notes an answered deletion.
+    pub fn note_deletion<T: Thing>(&self, key: &ClusterKey, view: &BrokerView<T>, name: &str) {
+        self.note(key, view.broker, view.session, |state| T::held_mut(state).note_deletion(name));
+    }
+
+    /// Notes that a broker holds a version of the cluster map; who waited for that is woken.
+    pub fn note_map(&self, key: &ClusterKey, broker: u32, version: u64) {
+        let clusters = self.clusters();
+        let Some(link) = clusters.get(key).and_then(|cluster| cluster.brokers.get(&broker)) else {
+            return;
+        };
+        let mut session = link.shared.lock();
+        session.state.map_version = session.state.map_version.max(version);
+        drop(session);
+        drop(clusters);
+        self.signals.all_of(key);
+    }
+}
+
+impl Session {
+    fn silence(&self, map_version: u64) -> Option<Silence> {
+        if let Some(since) = self.silent_since {
+            return Some(Silence { lasted: since.elapsed(), error: self.error.clone() });
+        }
+        let behind = self.state.map_version < map_version;
+        behind.then(|| Silence {
+            lasted: Duration::ZERO,
+            error: format!("waits for version {map_version} of the cluster map"),
+        })
+    }
+}

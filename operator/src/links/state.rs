@@ -1,0 +1,293 @@
+//! What one broker holds, as its state stream told it, and what was pushed to it in this session. Pure and synchronous:
+//! an event in, the changes that somebody may want to look at out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use broker_proto::admin::state_event::Event;
+use broker_proto::admin::{BrokerStatus, Group, GroupStatus, Owner, StateEvent, Topic};
+
+/// A thing with a name that brokers hold and the operator pushes.
+pub trait Thing: prost::Message + Clone + Send + Sync + fmt::Debug + 'static {
+    /// Its name in the cluster.
+    fn name(&self) -> &str;
+    /// Changes with every change in the broker.
+    fn version(&self) -> u64;
+    /// Who declared it.
+    fn owner(&self) -> Option<&Owner>;
+    /// All of its kind that a broker holds.
+    fn held(state: &BrokerState) -> &Held<Self>;
+    /// All of its kind that a broker holds.
+    fn held_mut(state: &mut BrokerState) -> &mut Held<Self>;
+}
+
+/// What was pushed last, and the version that the broker gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// Hash of what was asked for.
+    pub hash: u64,
+    /// Version in the broker's answer.
+    pub version: u64,
+}
+
+/// All things of one kind that a broker holds.
+#[derive(Debug, Clone)]
+pub struct Held<T> {
+    things: BTreeMap<String, T>,
+    pushed: HashMap<String, Pushed>,
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self { things: BTreeMap::new(), pushed: HashMap::new() }
+    }
+}
+
+impl<T: Thing> Held<T> {
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.things.get(name)
+    }
+
+    /// What was pushed for it in this session.
+    #[must_use]
+    pub fn pushed(&self, name: &str) -> Option<Pushed> {
+        self.pushed.get(name).copied()
+    }
+
+    /// Notes an answered push.
+    pub fn note_push(&mut self, answer: T, hash: u64) {
+        let name = answer.name().to_owned();
+        self.pushed.insert(name.clone(), Pushed { hash, version: answer.version() });
+        // The stream may already have told something newer.
+        let older = self.things.get(&name).is_none_or(|held| held.version() <= answer.version());
+        if older {
+            self.things.insert(name, answer);
+        }
+    }
+
+    /// Notes an answered deletion, ahead of the stream.
+    pub fn note_deletion(&mut self, name: &str) {
+        self.remove(name);
+    }
+
+    fn insert(&mut self, thing: T) -> bool {
+        let name = thing.name().to_owned();
+        self.things.insert(name, thing).is_none()
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.things.remove(name);
+        self.pushed.remove(name);
+    }
+}
+
+impl Thing for Topic {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn version(&self) -> u64 {
+        self.version
+    }
+    fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+    fn held(state: &BrokerState) -> &Held<Self> {
+        &state.topics
+    }
+    fn held_mut(state: &mut BrokerState) -> &mut Held<Self> {
+        &mut state.topics
+    }
+}
+
+impl Thing for Group {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn version(&self) -> u64 {
+        self.version
+    }
+    fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+    fn held(state: &BrokerState) -> &Held<Self> {
+        &state.groups
+    }
+    fn held_mut(state: &mut BrokerState) -> &mut Held<Self> {
+        &mut state.groups
+    }
+}
+
+/// What one broker told in one session.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerState {
+    /// Everything has been told; from now on there are changes only.
+    pub synced: bool,
+    /// Version of the cluster map that it holds.
+    pub map_version: u64,
+    /// What it says of itself.
+    pub broker: Option<BrokerStatus>,
+    /// Its topics.
+    pub topics: Held<Topic>,
+    /// Its groups.
+    pub groups: Held<Group>,
+    /// Members and lag of its groups.
+    pub group_status: BTreeMap<String, GroupStatus>,
+}
+
+/// Something that somebody may want to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The first telling ended.
+    Synced,
+    /// The broker itself: shards, version, cluster map.
+    Broker,
+    /// A topic or who draws from it.
+    Topic(String),
+    /// A topic appeared or went; groups may have waited for it.
+    TopicSet(String),
+    /// A group, its members or its lag.
+    Group(String),
+}
+
+impl BrokerState {
+    /// Takes in one event. Before the first telling ended, nothing needs to be looked at.
+    pub fn apply(&mut self, event: StateEvent) -> Vec<Change> {
+        let changes = match event.event {
+            Some(Event::Topic(topic)) => {
+                let name = topic.name.clone();
+                let kind = if self.topics.insert(topic) { Change::TopicSet } else { Change::Topic };
+                vec![kind(name)]
+            }
+            Some(Event::TopicDeleted(name)) => {
+                self.topics.remove(&name);
+                vec![Change::TopicSet(name)]
+            }
+            Some(Event::Group(group)) => {
+                let name = group.name.clone();
+                self.groups.insert(group);
+                vec![Change::Group(name)]
+            }
+            Some(Event::GroupDeleted(name)) => {
+                self.groups.remove(&name);
+                self.group_status.remove(&name);
+                vec![Change::Group(name)]
+            }
+            Some(Event::GroupStatus(status)) => self.apply_group_status(status),
+            Some(Event::Broker(broker)) => self.apply_broker(broker),
+            Some(Event::Synced(_)) => {
+                self.synced = true;
+                vec![Change::Synced]
+            }
+            None => Vec::new(),
+        };
+        if self.synced { changes } else { Vec::new() }
+    }
+
+    fn apply_group_status(&mut self, status: GroupStatus) -> Vec<Change> {
+        let topics_of = |status: &GroupStatus| -> BTreeSet<String> {
+            status.topics.iter().map(|lag| lag.topic.clone()).collect()
+        };
+        let now = topics_of(&status);
+        let mut changes = vec![Change::Group(status.name.clone())];
+        let before = self.group_status.insert(status.name.clone(), status);
+        let before = before.as_ref().map(topics_of).unwrap_or_default();
+        changes.extend(now.symmetric_difference(&before).cloned().map(Change::Topic));
+        changes
+    }
+
+    fn apply_broker(&mut self, broker: BrokerStatus) -> Vec<Change> {
+        // Free disk and log sizes move all the time and change nothing that is reported.
+        let facts = |broker: &BrokerStatus| {
+            let shard = |s: &broker_proto::admin::ShardStatus| (s.id, s.role.clone(), s.failure.clone());
+            let shards: Vec<_> = broker.shards.iter().map(shard).collect();
+            (broker.version.clone(), broker.started_ms, broker.cluster_map_version, shards)
+        };
+        let changed = self.broker.as_ref().map(facts) != Some(facts(&broker));
+        self.map_version = broker.cluster_map_version.max(self.map_version);
+        self.broker = Some(broker);
+        if changed { vec![Change::Broker] } else { Vec::new() }
+    }
+
+    /// Groups that draw from a topic.
+    pub fn groups_of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> {
+        self.group_status
+            .values()
+            .filter(move |status| status.topics.iter().any(|lag| lag.topic == topic))
+            .map(|status| status.name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_proto::admin::{Synced, TopicLag};
+
+    use super::*;
+
+    fn event(event: Event) -> StateEvent {
+        StateEvent { version: 1, event: Some(event) }
+    }
+
+    fn topic(version: u64) -> Topic {
+        Topic { name: "orders".to_owned(), version, ..Topic::default() }
+    }
+
+    fn synced_state() -> BrokerState {
+        let mut state = BrokerState::default();
+        assert!(state.apply(event(Event::Topic(topic(1)))).is_empty());
+        assert_eq!(state.apply(event(Event::Synced(Synced {}))), [Change::Synced]);
+        state
+    }
+
+    #[test]
+    fn the_first_telling_wakes_nobody_until_it_ends() {
+        let mut state = synced_state();
+        assert_eq!(state.apply(event(Event::Topic(topic(2)))), [Change::Topic("orders".to_owned())]);
+        let gone = state.apply(event(Event::TopicDeleted("orders".to_owned())));
+        assert_eq!(gone, [Change::TopicSet("orders".to_owned())]);
+        assert!(state.topics.get("orders").is_none());
+    }
+
+    #[test]
+    fn an_answer_never_replaces_something_newer_that_the_stream_told() {
+        let mut state = synced_state();
+        state.topics.note_push(topic(5), 77);
+        assert_eq!(state.topics.get("orders").map(Thing::version), Some(5));
+        state.apply(event(Event::Topic(topic(6))));
+        state.topics.note_push(topic(5), 77);
+        assert_eq!(state.topics.get("orders").map(Thing::version), Some(6));
+        assert_eq!(state.topics.pushed("orders"), Some(Pushed { hash: 77, version: 5 }));
+    }
+
+    #[test]
+    fn a_group_that_starts_to_draw_from_a_topic_wakes_the_topic_once() {
+        let mut state = synced_state();
+        let status = |lag_messages| GroupStatus {
+            name: "billing".to_owned(),
+            topics: vec![TopicLag { topic: "orders".to_owned(), lag_messages, ..TopicLag::default() }],
+            ..GroupStatus::default()
+        };
+        let first = state.apply(event(Event::GroupStatus(status(1))));
+        assert_eq!(first, [Change::Group("billing".to_owned()), Change::Topic("orders".to_owned())]);
+        let second = state.apply(event(Event::GroupStatus(status(2))));
+        assert_eq!(second, [Change::Group("billing".to_owned())]);
+        assert_eq!(state.groups_of("orders").collect::<Vec<_>>(), ["billing"]);
+    }
+
+    #[test]
+    fn free_disk_alone_wakes_nobody() {
+        let mut state = synced_state();
+        let status = |disk_free_bytes, cluster_map_version| {
+            event(Event::Broker(BrokerStatus {
+                disk_free_bytes,
+                cluster_map_version,
+                ..BrokerStatus::default()
+            }))
+        };
+        assert_eq!(state.apply(status(10, 1)), [Change::Broker]);
+        assert!(state.apply(status(9, 1)).is_empty());
+        assert_eq!(state.apply(status(9, 2)), [Change::Broker]);
+        assert_eq!(state.map_version, 2);
+    }
+}

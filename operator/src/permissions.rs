@@ -1,0 +1,73 @@
+//! The permissions that the operator needs and no more, as the roles that a chart installs. The table here is the truth;
+//! `pinnace-operator rbac` prints it.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const READ: &[&str] = &["get", "list", "watch"];
+const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
+
+/// In every namespace that the operator looks after: API group, resources, verbs.
+pub const WORK: [Rule; 10] = [
+    ("pinnace.dev", &["brokerclusters", "topics", "consumergroups"], READ),
+    // Finalizers of objects whose deletion deletes something in the brokers.
+    ("pinnace.dev", &["topics", "consumergroups"], &["patch"]),
+    (
+        "pinnace.dev",
+        &["brokerclusters/status", "topics/status", "consumergroups/status"],
+        &["get", "patch"],
+    ),
+    // Owner references that hold back the deletion of their owner.
+    ("pinnace.dev", &["brokerclusters/finalizers"], &["update"]),
+    ("apps", &["statefulsets"], APPLY),
+    ("", &["configmaps"], APPLY),
+    // Services of listeners that are gone are deleted.
+    ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
+    ("policy", &["poddisruptionbudgets"], APPLY),
+    ("events.k8s.io", &["events"], &["create", "patch"]),
+    ("", &["events"], &["create", "patch"]),
+];
+
+/// For all of the Kubernetes cluster, also when only one namespace is looked after.
+pub const DEFINITIONS: [Rule; 1] =
+    [("apiextensions.k8s.io", &["customresourcedefinitions"], READ)];
+
+/// In the operator's own namespace.
+pub const LEASES: [Rule; 1] =
+    [("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch"])];
+
+fn policy_rules(rules: &[Rule]) -> Option<Vec<PolicyRule>> {
+    let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    let policy_rule = |&(group, resources, verbs): &Rule| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    };
+    Some(rules.iter().map(policy_rule).collect())
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+}
+
+/// The roles as YAML documents.
+///
+/// # Errors
+/// None with this table; the YAML writer's otherwise.
+pub fn to_yaml() -> Result<String, serde_yaml::Error> {
+    let cluster_role = |name, rules| ClusterRole {
+        metadata: named(name),
+        rules: policy_rules(rules),
+        ..ClusterRole::default()
+    };
+    let leases = Role { metadata: named("pinnace-operator-leases"), rules: policy_rules(&LEASES) };
+    let documents = [
+        serde_yaml::to_string(&cluster_role("pinnace-operator", &WORK))?,
+        serde_yaml::to_string(&cluster_role("pinnace-operator-definitions", &DEFINITIONS))?,
+        serde_yaml::to_string(&leases)?,
+    ];
+    Ok(documents.join("---\n"))
+}

@@ -1,0 +1,442 @@
+//! Wiring: signals of the system, the lease, the definitions, then three controllers until the end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::wait::{await_condition, conditions::is_crd_established};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{Controller, WatchStreamExt as _, watcher as watch};
+use kube::{Api, Client, ResourceExt as _};
+use operator_api::{BrokerCluster, ConsumerGroup, Topic, definitions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::arguments::{LogFormat, RunArguments};
+use crate::broker_admin::{Connect, GrpcConnector};
+use crate::context::{Context, Settings};
+use crate::http::{self, Readiness};
+use crate::lease::Election;
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::names::{ClusterKey, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::signals::{Scopes, Signals};
+use crate::status_writer::{Kind, StatusWriter};
+use crate::{broker_cluster, consumer_group, topic};
+
+/// Where a pod finds the namespace of its service account.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Runs the operator as a process: until SIGTERM or SIGINT, or until the lease is lost.
+///
+/// # Errors
+/// What kept it from running.
+pub fn main(arguments: RunArguments) -> anyhow::Result<()> {
+    start_log(&arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::try_default().await.context("cannot find a Kubernetes API server")?;
+        let stop = CancellationToken::new();
+        stop_on_signal(stop.clone())?;
+        run(arguments, client, Arc::new(GrpcConnector), stop).await
+    })
+}
+
+fn start_log(arguments: &RunArguments) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
+        .with_context(|| format!("--log {:?} is no filter; use for example info", arguments.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stops"),
+            _ = interrupt.recv() => info!("SIGINT: stops"),
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn own_namespace(asked: Option<&str>) -> String {
+    let file = || std::fs::read_to_string(NAMESPACE_FILE).ok();
+    let found = asked.map(str::to_owned).or_else(file).unwrap_or_default();
+    let found = found.trim();
+    if found.is_empty() { "default".to_owned() } else { found.to_owned() }
+}
+
+fn own_identity(asked: Option<&str>) -> anyhow::Result<String> {
+    let host = || hostname::get().ok().and_then(|name| name.into_string().ok());
+    let identity = asked.map(str::to_owned).or_else(host).unwrap_or_default();
+    if identity.is_empty() {
+        bail!("the host has no name; give this process one with --identity");
+    }
+    Ok(identity)
+}
+
+/// Runs the operator until `stop`, with any way to reach brokers.
+///
+/// # Errors
+/// What kept it from running; losing the lease is one.
+pub async fn run(
+    arguments: RunArguments,
+    client: Client,
+    connector: Arc<dyn Connect>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let metrics = Metrics::default();
+    let readiness = Readiness::default();
+    let listener = http::bind(arguments.http).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", arguments.http))?;
+    info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "probes and metrics");
+    let http_stop = CancellationToken::new();
+    let http = http::serve(listener, readiness.clone(), metrics.clone(), http_stop.clone());
+    let http = tokio::spawn(http);
+    let election = Election {
+        client: client.clone(),
+        namespace: own_namespace(arguments.namespace.as_deref()),
+        name: arguments.lease_name.clone(),
+        identity: own_identity(arguments.identity.as_deref())?,
+    };
+    let done = tokio::select! {
+        found = await_definitions(&client) => found.map(|()| true),
+        () = stop.cancelled() => Ok(false),
+    };
+    let done = match done {
+        Ok(true) => {
+            readiness.set(true);
+            lead(&arguments, client, connector, &election, metrics, &stop).await
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    http_stop.cancel();
+    http.await.context("the HTTP server ended badly")??;
+    done
+}
+
+/// Waits until the API server serves every kind.
+async fn await_definitions(client: &Client) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for (_, definition) in definitions::all() {
+        let name = definition.name_any();
+        debug!(%name, "waits for the custom resource definition");
+        loop {
+            // A watch that breaks is started again; a missing definition is waited for without end.
+            match await_condition(api.clone(), &name, is_crd_established()).await {
+                Ok(_) => break,
+                Err(error) => warn!(%name, %error, "cannot look for the custom resource definition"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the lease and works for as long as it is held.
+async fn lead(
+    arguments: &RunArguments,
+    client: Client,
+    connector: Arc<dyn Connect>,
+    election: &Election,
+    metrics: Metrics,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(held) = election.acquire(stop).await else { return Ok(()) };
+    metrics.set_leader(true);
+    let work_stop = stop.child_token();
+    let lease_stop = CancellationToken::new();
+    let mut keep = Box::pin(held.keep(&lease_stop));
+    let mut work = Box::pin(control(arguments, client, connector, metrics.clone(), work_stop));
+    let kept = tokio::select! {
+        // The lease is lost: nothing more may be done, not even what is under way.
+        lost = &mut keep => lost.map(|()| None),
+        done = &mut work => Ok(Some(done)),
+    };
+    metrics.set_leader(false);
+    match kept {
+        Ok(Some(done)) => {
+            lease_stop.cancel();
+            keep.await.context("the lease could not be given back")?;
+            done
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error).context("lost the lease; another operator goes on"),
+    }
+}
+
+/// One namespace or all.
+#[derive(Debug, Clone)]
+struct Reach(Option<String>);
+
+impl Reach {
+    fn api<K: Kind>(&self, client: &Client) -> Api<K> {
+        match &self.0 {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
+    }
+}
+
+type Objects<K> = BoxStream<'static, Result<K, watcher::Error>>;
+
+/// Watches one kind into a store; `gone` hears of deletions.
+fn watch_kind<K: Kind>(
+    api: Api<K>,
+    gone: impl Fn(&K) + Send + 'static,
+) -> (Store<K>, Objects<K>) {
+    let (store, writer) = reflector::store();
+    let events = watch(api, watch::Config::default()).default_backoff();
+    let events = reflector::reflector(writer, events).inspect(move |event| {
+        if let Ok(Event::Delete(object)) = event {
+            gone(object);
+        }
+    });
+    (store, events.touched_objects().boxed())
+}
+
+/// Late-bound hearers of deletions: watches are made before the context that hears them.
+#[derive(Clone, Default)]
+struct Hearer(Arc<std::sync::OnceLock<Arc<Context>>>);
+
+impl fmt::Debug for Hearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hearer")
+    }
+}
+
+impl Hearer {
+    fn with(&self, hear: impl FnOnce(&Context)) {
+        if let Some(context) = self.0.get() {
+            hear(context);
+        }
+    }
+}
+
+/// The three watches of our own kinds.
+struct Watches {
+    clusters: Objects<BrokerCluster>,
+    topics: Objects<Topic>,
+    groups: Objects<ConsumerGroup>,
+}
+
+fn set_up(
+    arguments: &RunArguments,
+    client: &Client,
+    connector: Arc<dyn Connect>,
+    metrics: Metrics,
+    reach: &Reach,
+) -> (Arc<Context>, Watches) {
+    let signals = Signals::default();
+    let hearer = Hearer::default();
+    let heard = hearer.clone();
+    let (clusters, cluster_watch) = watch_kind(reach.api(client), move |cluster: &BrokerCluster| {
+        heard.with(|context| cluster_is_gone(context, cluster));
+    });
+    let heard = hearer.clone();
+    let (topics, topic_watch) = watch_kind(reach.api(client), move |topic: &Topic| {
+        heard.with(|context| topic_is_gone(context, topic));
+    });
+    let heard = hearer.clone();
+    let (groups, group_watch) = watch_kind(reach.api(client), move |group: &ConsumerGroup| {
+        heard.with(|context| group_is_gone(context, group));
+    });
+    let settings = Settings {
+        instance: arguments.instance.clone(),
+        broker_image: arguments.broker_image.clone(),
+        broker_version: arguments.broker_version.clone(),
+    };
+    let status = |controller| (client.clone(), controller, metrics.clone());
+    let (c, t, g) =
+        (status(broker_cluster::CONTROLLER), status(topic::CONTROLLER), status(consumer_group::CONTROLLER));
+    let context = Arc::new(Context {
+        client: client.clone(),
+        settings,
+        links: Arc::new(Links::new(connector, signals.clone())),
+        signals,
+        clusters,
+        topics,
+        groups,
+        cluster_status: StatusWriter::new(c.0, c.1, c.2),
+        topic_status: StatusWriter::new(t.0, t.1, t.2),
+        group_status: StatusWriter::new(g.0, g.1, g.2),
+        metrics,
+        recorder: Recorder::new(client.clone(), Reporter::from("pinnace-operator")),
+        started: tokio::time::Instant::now(),
+        failures: Mutex::new(HashMap::new()),
+    });
+    let first = hearer.0.set(Arc::clone(&context));
+    debug_assert!(first.is_ok(), "the context is set once");
+    let watches =
+        Watches { clusters: cluster_watch, topics: topic_watch, groups: group_watch };
+    (context, watches)
+}
+
+fn cluster_is_gone(context: &Context, cluster: &BrokerCluster) {
+    let key = ClusterKey {
+        namespace: cluster.namespace().unwrap_or_default(),
+        name: cluster.name_any(),
+    };
+    context.links.remove(&key);
+    context.signals.all_of(&key);
+    context.cluster_status.forget(cluster);
+    context.forget(cluster);
+}
+
+/// Whoever else claimed the name may have it now.
+fn topic_is_gone(context: &Context, topic: &Topic) {
+    let (key, name) = topic::fetch::target(topic);
+    context.signals.topics.mark(crate::signals::Scope::One(key, name));
+    context.topic_status.forget(topic);
+    context.forget(topic);
+}
+
+fn group_is_gone(context: &Context, group: &ConsumerGroup) {
+    let (key, name) = consumer_group::fetch::target(group);
+    context.signals.groups.mark(crate::signals::Scope::One(key, name));
+    context.group_status.forget(group);
+    context.forget(group);
+}
+
+/// The three controllers until `stop`; what is under way then is finished.
+async fn control(
+    arguments: &RunArguments,
+    client: Client,
+    connector: Arc<dyn Connect>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let namespace = arguments.watch_namespace.clone().filter(|name| !name.is_empty());
+    let reach = Reach(namespace);
+    let (context, watches) = set_up(arguments, &client, connector, metrics, &reach);
+    let config = ControllerConfig::default().concurrency(arguments.concurrency);
+    let clusters = control_clusters(&context, watches.clusters, &client, &reach, &config, &stop);
+    let topics = control_topics(&context, watches.topics, &config, &stop);
+    let groups = control_groups(&context, watches.groups, &config, &stop);
+    tokio::join!(clusters, topics, groups);
+    info!("controllers have stopped");
+    Ok(())
+}
+
+async fn control_clusters(
+    context: &Arc<Context>,
+    watched: Objects<BrokerCluster>,
+    client: &Client,
+    reach: &Reach,
+    config: &ControllerConfig,
+    stop: &CancellationToken,
+) {
+    let ours = || watch::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let dirty = Arc::clone(&context.signals.clusters).batches();
+    let dirty = dirty.flat_map(|keys| {
+        stream::iter(keys.into_iter().map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
+    });
+    Controller::for_stream(watched, context.clusters.clone())
+        .with_config(config.clone())
+        .owns(reach.api::<StatefulSet>(client), ours())
+        .owns(reach.api::<Service>(client), ours())
+        .owns(reach.api::<ConfigMap>(client), ours())
+        .owns(reach.api::<PodDisruptionBudget>(client), ours())
+        .reconcile_on(dirty)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(broker_cluster::reconcile, broker_cluster::on_error, Arc::clone(context))
+        .for_each(|outcome| async move { log_outcome(outcome.map(|_| ())) })
+        .await;
+}
+
+/// What topics and groups say depends on clusters: those must be known first.
+async fn clusters_are_known(context: &Context, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        known = context.clusters.wait_until_ready() => known.is_ok(),
+        () = stop.cancelled() => false,
+    }
+}
+
+async fn control_topics(
+    context: &Arc<Context>,
+    watched: Objects<Topic>,
+    config: &ControllerConfig,
+    stop: &CancellationToken,
+) {
+    let store = context.topics.clone();
+    let dirty = Arc::clone(&context.signals.topics).batches().flat_map(move |batch| {
+        let scopes = Scopes::from(batch);
+        let is_meant = |topic: &Arc<Topic>| {
+            let (key, name) = topic::fetch::target(topic);
+            scopes.contains(&key, &name)
+        };
+        let meant = store.state().into_iter().filter(is_meant);
+        stream::iter(meant.map(|topic| ObjectRef::from_obj(topic.as_ref())).collect::<Vec<_>>())
+    });
+    if !clusters_are_known(context, stop).await {
+        return;
+    }
+    Controller::for_stream(watched, context.topics.clone())
+        .with_config(config.clone())
+        .reconcile_on(dirty)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(topic::reconcile, topic::on_error, Arc::clone(context))
+        .for_each(|outcome| async move { log_outcome(outcome.map(|_| ())) })
+        .await;
+}
+
+async fn control_groups(
+    context: &Arc<Context>,
+    watched: Objects<ConsumerGroup>,
+    config: &ControllerConfig,
+    stop: &CancellationToken,
+) {
+    let store = context.groups.clone();
+    let dirty = Arc::clone(&context.signals.groups).batches().flat_map(move |batch| {
+        let scopes = Scopes::from(batch);
+        let is_meant = |group: &Arc<ConsumerGroup>| {
+            let (key, name) = consumer_group::fetch::target(group);
+            scopes.contains(&key, &name)
+        };
+        let meant = store.state().into_iter().filter(is_meant);
+        stream::iter(meant.map(|group| ObjectRef::from_obj(group.as_ref())).collect::<Vec<_>>())
+    });
+    if !clusters_are_known(context, stop).await {
+        return;
+    }
+    Controller::for_stream(watched, context.groups.clone())
+        .with_config(config.clone())
+        .reconcile_on(dirty)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(consumer_group::reconcile, consumer_group::on_error, Arc::clone(context))
+        .for_each(|outcome| async move { log_outcome(outcome.map(|_| ())) })
+        .await;
+}
+
+fn log_outcome<E, Q>(outcome: Result<(), kube::runtime::controller::Error<E, Q>>)
+where
+    E: std::error::Error + 'static,
+    Q: std::error::Error + 'static,
+{
+    use kube::runtime::controller::Error as ControllerError;
+    match outcome {
+        // Failed reconciles are logged with their pause; an object that is gone is no error.
+        Ok(()) | Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) => {}
+        Err(error) => warn!(%error, "watch"),
+    }
+}

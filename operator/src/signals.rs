@@ -1,0 +1,139 @@
+//! What has to be looked at again, as sets: a thing that changes a thousand times before anybody looks stands there once.
+//! This is how brokers and controllers wake controllers; it is bounded by the number of names there are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use futures::{Stream, stream};
+use tokio::sync::Notify;
+
+use crate::names::ClusterKey;
+
+/// A topic or group of a cluster by its name there, or all of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everything in the cluster.
+    All(ClusterKey),
+    /// One name in the cluster.
+    One(ClusterKey, String),
+}
+
+/// Everything in one set of scopes, quickly asked.
+#[derive(Debug, Default)]
+pub struct Scopes(BTreeSet<Scope>);
+
+impl Scopes {
+    /// Whether a name of a cluster is among them.
+    #[must_use]
+    pub fn contains(&self, cluster: &ClusterKey, name: &str) -> bool {
+        self.0.contains(&Scope::All(cluster.clone()))
+            || self.0.contains(&Scope::One(cluster.clone(), name.to_owned()))
+    }
+}
+
+/// A set that wakes its one reader.
+#[derive(Debug)]
+pub struct Dirty<T> {
+    set: Mutex<BTreeSet<T>>,
+    wake: Notify,
+}
+
+impl<T> Default for Dirty<T> {
+    fn default() -> Self {
+        Self { set: Mutex::default(), wake: Notify::new() }
+    }
+}
+
+impl<T: Ord + Send + 'static> Dirty<T> {
+    /// Adds something to look at.
+    pub fn mark(&self, item: T) {
+        self.set.lock().expect("nothing panics while it holds this lock").insert(item);
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<T> {
+        std::mem::take(&mut *self.set.lock().expect("nothing panics while it holds this lock"))
+    }
+
+    /// Waits until there is something and takes all of it.
+    pub async fn next(&self) -> BTreeSet<T> {
+        loop {
+            let taken = self.take();
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// The batches as a stream without end.
+    pub fn batches(self: Arc<Self>) -> impl Stream<Item = BTreeSet<T>> + Send {
+        stream::unfold(self, |dirty| async move { Some((dirty.next().await, dirty)) })
+    }
+}
+
+/// The three sets, one for each controller.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Clusters to look at.
+    pub clusters: Arc<Dirty<ClusterKey>>,
+    /// Topics to look at.
+    pub topics: Arc<Dirty<Scope>>,
+    /// Groups to look at.
+    pub groups: Arc<Dirty<Scope>>,
+}
+
+impl Signals {
+    /// Everything that names the cluster is to be looked at.
+    pub fn all_of(&self, cluster: &ClusterKey) {
+        self.topics.mark(Scope::All(cluster.clone()));
+        self.groups.mark(Scope::All(cluster.clone()));
+    }
+}
+
+impl From<BTreeSet<Scope>> for Scopes {
+    fn from(set: BTreeSet<Scope>) -> Self {
+        Self(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_marks_of_one_thing_are_one_thing_to_look_at() {
+        let dirty = Dirty::default();
+        for _ in 0..1000 {
+            dirty.mark(7);
+            dirty.mark(8);
+        }
+        assert_eq!(dirty.next().await, BTreeSet::from([7, 8]));
+        assert!(dirty.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_mark_wakes_a_waiting_reader() {
+        let dirty = Arc::new(Dirty::default());
+        let reader = tokio::spawn({
+            let dirty = Arc::clone(&dirty);
+            async move { dirty.next().await }
+        });
+        dirty.mark("x");
+        assert_eq!(reader.await.unwrap(), BTreeSet::from(["x"]));
+    }
+
+    #[test]
+    fn a_scope_of_all_holds_every_name_of_its_cluster_only() {
+        let cluster = ClusterKey { namespace: "a".to_owned(), name: "b".to_owned() };
+        let other = ClusterKey { namespace: "a".to_owned(), name: "c".to_owned() };
+        let scopes = Scopes::from(BTreeSet::from([
+            Scope::All(cluster.clone()),
+            Scope::One(other.clone(), "orders".to_owned()),
+        ]));
+        assert!(scopes.contains(&cluster, "anything"));
+        assert!(scopes.contains(&other, "orders"));
+        assert!(!scopes.contains(&other, "payments"));
+    }
+}

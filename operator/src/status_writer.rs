@@ -1,0 +1,161 @@
+//! Writes statuses, and only when they differ. Remembers what was written last, because the watch may still show what
+//! was before.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Mutex;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+
+/// Writes the statuses of one kind.
+#[derive(Debug)]
+pub struct StatusWriter<S> {
+    client: ShownClient,
+    controller: &'static str,
+    field_manager: String,
+    metrics: Metrics,
+    written: Mutex<HashMap<String, Written<S>>>,
+}
+
+/// A client that can be shown in debug texts.
+struct ShownClient(Client);
+
+impl fmt::Debug for ShownClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Written<S> {
+    resource_version: u64,
+    at: Instant,
+    status: S,
+}
+
+/// The newest status that is known of an object.
+#[derive(Debug, Clone)]
+pub struct Before<S> {
+    /// The status.
+    pub status: S,
+    /// When this process wrote it, if it did.
+    pub written_at: Option<Instant>,
+}
+
+/// Kinds whose status this module can write.
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + DeserializeOwned
+    + fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + fmt::Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Kind, namespace and name, for messages.
+pub fn describe<K: Kind>(object: &K) -> String {
+    let namespace = object.namespace().unwrap_or_default();
+    format!("{} {namespace}/{}", K::kind(&()), object.name_any())
+}
+
+fn version_of(object: &impl kube::ResourceExt) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+impl<S: Serialize + Clone + PartialEq + Default + fmt::Debug> StatusWriter<S> {
+    /// A writer for one controller.
+    pub fn new(client: Client, controller: &'static str, metrics: Metrics) -> Self {
+        let field_manager = format!("pinnace.dev/{controller}-status");
+        let written = Mutex::default();
+        Self { client: ShownClient(client), controller, field_manager, metrics, written }
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, HashMap<String, Written<S>>> {
+        self.written.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// The newest status known of an object: the watch's, or what was written after that.
+    pub fn before<K: Kind>(&self, object: &K, status: Option<&S>) -> Before<S> {
+        let written = self.written();
+        let mine = object.uid().and_then(|uid| written.get(&uid).cloned());
+        match mine {
+            Some(mine) if mine.resource_version > version_of(object) => {
+                Before { status: mine.status, written_at: Some(mine.at) }
+            }
+            mine => Before {
+                status: status.cloned().unwrap_or_default(),
+                written_at: mine.map(|mine| mine.at),
+            },
+        }
+    }
+
+    /// Writes a status that differs from what is known; answers whether it did.
+    ///
+    /// # Errors
+    /// [`Error::Status`]. An object that is gone is no error.
+    pub async fn write<K: Kind>(
+        &self,
+        object: &K,
+        before: &Before<S>,
+        status: S,
+    ) -> Result<bool, Error> {
+        if before.status == status {
+            return Ok(false);
+        }
+        let namespace = object.namespace().unwrap_or_default();
+        let api: Api<K> = Api::namespaced(self.client.0.clone(), &namespace);
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            // With the uid, the status of an object can never land on its successor of the same name.
+            "metadata": {"name": object.name_any(), "namespace": namespace, "uid": object.uid()},
+            "status": status,
+        });
+        let params = PatchParams::apply(&self.field_manager).force();
+        match api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await {
+            Ok(answer) => {
+                self.metrics.status_written(self.controller);
+                let resource_version = version_of(&answer);
+                let written = Written { resource_version, at: Instant::now(), status };
+                if let Some(uid) = object.uid() {
+                    self.written().insert(uid, written);
+                }
+                Ok(true)
+            }
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => Ok(false),
+            Err(source) => {
+                let what = describe(object);
+                Err(Error::Status { what, source: Box::new(source) })
+            }
+        }
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget<K: Kind>(&self, object: &K) {
+        if let Some(uid) = object.uid() {
+            self.written().remove(&uid);
+        }
+    }
+}

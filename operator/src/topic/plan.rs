@@ -1,0 +1,110 @@
+//! From a validated topic to what every broker is asked for: settings, and the placement of its queues. Pure.
+
+use broker_proto::admin::{self, Owner, QueuePlacement};
+use operator_api::TopicSpec;
+use operator_api::quantity::DurationText;
+use operator_api::topic::Retention;
+
+use super::fetch::Observed;
+use super::validate::{ValidTopic, wire_type};
+use crate::links::ClusterView;
+use crate::placement::{Placed, PlacementError, place};
+use crate::verdict::Verdict;
+
+/// What is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What every broker is asked for.
+    pub topic: admin::Topic,
+    /// Whether the mark of somebody else is overwritten.
+    pub take_ownership: bool,
+}
+
+/// A span of time as brokers take it.
+pub(crate) fn wire_duration(text: &DurationText) -> Option<prost_types::Duration> {
+    let ms = text.as_ms().ok()?;
+    let seconds = i64::try_from(ms / 1000).ok()?;
+    let nanos = i32::try_from(ms % 1000 * 1_000_000).ok()?;
+    Some(prost_types::Duration { seconds, nanos })
+}
+
+fn wire_retention(retention: &Retention) -> admin::Retention {
+    admin::Retention {
+        time: retention.time.as_ref().and_then(wire_duration),
+        bytes: retention.bytes.as_ref().and_then(|bytes| bytes.as_bytes().ok()),
+    }
+}
+
+/// Where the queues are already: what brokers hold is the truth, and the status the memory of it.
+fn existing(observed: &Observed, view: &ClusterView<admin::Topic>) -> Vec<Placed> {
+    let shard_id = |name: &str| view.map.shards.iter().find(|s| s.name == name).map(|s| s.id);
+    let mut placed: Vec<Placed> = Vec::new();
+    let mut note = |shard: &str, queues: u32| {
+        let Some(shard) = shard_id(shard) else { return };
+        match placed.iter_mut().find(|p| p.shard == shard) {
+            Some(known) => known.queues = known.queues.max(queues),
+            None => placed.push(Placed { shard, queues }),
+        }
+    };
+    let held = view.brokers.iter().filter_map(|broker| broker.held.as_ref());
+    for placement in held.flat_map(|topic| &topic.placement) {
+        note(&placement.shard, placement.queues);
+    }
+    if placed.is_empty() {
+        let told = observed.topic.status.iter().flat_map(|status| &status.placement);
+        for placement in told {
+            let Some(shard) = shard_id(&placement.shard) else { continue };
+            placed.push(Placed { shard, queues: placement.queues });
+        }
+    }
+    placed
+}
+
+/// Plans a validated topic.
+///
+/// # Errors
+/// The verdict that says what it waits for, or what to change.
+pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
+    let Some(view) = &observed.view else {
+        let message = format!("BrokerCluster {} is not set up yet; see its conditions", observed.cluster_key);
+        return Err(Verdict::waiting("ClusterNotReady", message));
+    };
+    let spec = &observed.topic.spec;
+    let shards: Vec<u32> = view.map.shards.iter().map(|shard| shard.id).collect();
+    let placed = place(&observed.name, spec.queues, &shards, &existing(observed, view));
+    let placed = placed.map_err(|error| match error {
+        PlacementError::NoShard => Verdict::waiting("ClusterNotReady", error.to_string()),
+        PlacementError::Shrinks { .. } => Verdict::stalled("ImmutableChange", error.to_string()),
+    })?;
+    let name_of = |id: u32| view.map.shards.iter().find(|s| s.id == id).map(|s| s.name.clone());
+    let placement = placed.iter().filter_map(|p| {
+        Some(QueuePlacement { shard: name_of(p.shard)?, queues: p.queues })
+    });
+    let retention = spec.retention.as_ref().or(valid.cluster.spec.retention.as_ref());
+    let topic = wire_topic(&observed.name, spec, retention, placement.collect(), &valid.owner);
+    Ok(Plan { topic, take_ownership: valid.take_ownership })
+}
+
+fn wire_topic(
+    name: &str,
+    spec: &TopicSpec,
+    retention: Option<&Retention>,
+    placement: Vec<QueuePlacement>,
+    owner: &Owner,
+) -> admin::Topic {
+    admin::Topic {
+        name: name.to_owned(),
+        r#type: wire_type(spec.message_type).into(),
+        queues: spec.queues,
+        placement,
+        owner: Some(owner.clone()),
+        version: 0,
+        retention: retention.map(wire_retention),
+        max_message_bytes: spec.max_message_bytes,
+        read: spec.access.as_ref().map(|access| access.read),
+        write: spec.access.as_ref().map(|access| access.write),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! From YAML to what brokers are asked for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_proto::admin::{ClusterMap, MessageType, Shard};
+use operator_api::{BrokerCluster, Topic};
+
+use super::*;
+use crate::broker_admin::{BrokerEndpoint, Connect as _, GrpcConnector};
+use crate::links::BrokerView;
+use crate::names::{ClusterKey, shard_name};
+use crate::topic::validate::validate;
+
+fn topic(spec: &str) -> Topic {
+    let yaml = format!(
+        "{{apiVersion: pinnace.dev/v1alpha1, kind: Topic, metadata: {{name: orders, namespace: shop, uid: u1}}, spec: {spec}}}"
+    );
+    serde_yaml::from_str(&yaml).unwrap()
+}
+
+fn map(shards: u32) -> ClusterMap {
+    let shard = |id| Shard { id, name: shard_name(id), leader_broker: id, replica_brokers: vec![id] };
+    ClusterMap { version: 1, shards: (0..shards).map(shard).collect(), ..ClusterMap::default() }
+}
+
+fn cluster(spec: &str) -> Arc<BrokerCluster> {
+    let yaml = format!(
+        "{{apiVersion: pinnace.dev/v1alpha1, kind: BrokerCluster, metadata: {{name: default, namespace: shop}}, spec: {spec}}}"
+    );
+    Arc::new(serde_yaml::from_str(&yaml).unwrap())
+}
+
+fn observed(spec: &str, held: Option<admin::Topic>) -> Observed {
+    let endpoint = BrokerEndpoint { broker: 0, host: "localhost".to_owned(), port: 1 };
+    let broker = BrokerView {
+        broker: 0,
+        admin: GrpcConnector.connect(&endpoint).unwrap(),
+        session: 1,
+        silence: None,
+        held,
+        pushed: None,
+    };
+    Observed {
+        topic: Arc::new(topic(spec)),
+        name: "orders".to_owned(),
+        cluster_key: ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() },
+        cluster: Some(cluster("{retention: {time: 24h}}")),
+        view: Some(ClusterView { map: Arc::new(map(3)), brokers: vec![broker] }),
+        rivals: Vec::new(),
+        groups: BTreeSet::new(),
+        uptime: Duration::from_secs(100),
+    }
+}
+
+fn planned(observed: &Observed) -> Result<admin::Topic, Verdict> {
+    plan(observed, &validate(observed, "kubernetes")?).map(|plan| plan.topic)
+}
+
+fn queues(topic: &admin::Topic) -> Vec<(&str, u32)> {
+    topic.placement.iter().map(|p| (p.shard.as_str(), p.queues)).collect()
+}
+
+#[tokio::test]
+async fn every_setting_arrives_and_the_cluster_fills_in_retention() {
+    let spec = "{messageType: FIFO, queues: 6, maxMessageBytes: 1024, access: {write: false}}";
+    let wanted = planned(&observed(spec, None)).unwrap();
+    assert_eq!(wanted.r#type(), MessageType::Fifo);
+    assert_eq!(queues(&wanted), [("shard-0", 2), ("shard-1", 2), ("shard-2", 2)]);
+    assert_eq!((wanted.max_message_bytes, wanted.read, wanted.write), (Some(1024), Some(true), Some(false)));
+    let owner = wanted.owner.unwrap();
+    assert_eq!((owner.instance.as_str(), owner.namespace.as_str(), owner.uid.as_str()), ("kubernetes", "shop", "u1"));
+    assert_eq!(wanted.retention.unwrap().time.unwrap().seconds, 24 * 3600);
+    let spec = "{retention: {time: 90s, bytes: 1Ki}}";
+    let own = planned(&observed(spec, None)).unwrap().retention.unwrap();
+    assert_eq!((own.time.unwrap().seconds, own.bytes), (90, Some(1024)));
+}
+
+#[tokio::test]
+async fn queues_stay_where_brokers_hold_them() {
+    let held = admin::Topic {
+        name: "orders".to_owned(),
+        r#type: MessageType::Normal.into(),
+        queues: 4,
+        placement: vec![admin::QueuePlacement { shard: "shard-2".to_owned(), queues: 4 }],
+        owner: Some(Owner {
+            instance: "kubernetes".to_owned(),
+            namespace: "shop".to_owned(),
+            name: "orders".to_owned(),
+            uid: "u0".to_owned(),
+        }),
+        ..admin::Topic::default()
+    };
+    let wanted = planned(&observed("{queues: 8}", Some(held.clone()))).unwrap();
+    assert_eq!(queues(&wanted), [("shard-0", 2), ("shard-1", 2), ("shard-2", 4)]);
+    let fewer = planned(&observed("{queues: 3}", Some(held.clone()))).unwrap_err();
+    assert_eq!(fewer.reason().word, "ImmutableChange");
+    let other = planned(&observed("{messageType: FIFO, queues: 4}", Some(held.clone()))).unwrap_err();
+    assert_eq!(other.reason().word, "ImmutableChange");
+    let unowned = admin::Topic { owner: None, ..held };
+    let different = planned(&observed("{queues: 8}", Some(unowned.clone()))).unwrap_err();
+    assert_eq!(different.reason().word, "ExistsDifferent");
+    assert!(planned(&observed("{queues: 8, adoptionPolicy: Adopt}", Some(unowned))).is_ok());
+}
+
+#[tokio::test]
+async fn a_missing_or_closed_cluster_is_named() {
+    let mut nowhere = observed("{}", None);
+    nowhere.cluster = None;
+    let verdict = planned(&nowhere).unwrap_err();
+    assert_eq!(verdict.reason().word, "ClusterNotFound");
+    assert!(verdict.reason().message.contains("no BrokerCluster shop/default"), "{verdict:?}");
+    let mut closed = observed("{}", None);
+    closed.cluster_key.namespace = "other".to_owned();
+    let verdict = planned(&closed).unwrap_err();
+    assert_eq!(verdict.reason().word, "NamespaceNotAllowed");
+    closed.cluster = Some(cluster("{allowedNamespaces: {from: All}}"));
+    assert!(planned(&closed).is_ok());
+    let mut early = observed("{}", None);
+    early.view = None;
+    assert_eq!(planned(&early).unwrap_err().reason().word, "ClusterNotReady");
+}

@@ -1,0 +1,54 @@
+{{/* What the operator may do where it works; `pinnace-operator rbac` prints the same. */}}
+{{- define "pinnace-operator.work" -}}
+- apiGroups: [pinnace.dev]
+  resources: [brokerclusters, topics, consumergroups]
+  verbs: [get, list, watch]
+# Finalizers of objects whose deletion deletes something in the brokers.
+- apiGroups: [pinnace.dev]
+  resources: [topics, consumergroups]
+  verbs: [patch]
+- apiGroups: [pinnace.dev]
+  resources: [brokerclusters/status, topics/status, consumergroups/status]
+  verbs: [get, patch]
+# Owner references that hold back the deletion of their owner.
+- apiGroups: [pinnace.dev]
+  resources: [brokerclusters/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch]
+# Services of listeners that are gone are deleted.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{/* Over the whole Kubernetes cluster in any case. */}}
+{{- define "pinnace-operator.definitions" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [get, list, watch]
+{{- end }}
+
+{{/* In the operator's own namespace: one Lease of known name, which has to be created first. */}}
+{{- define "pinnace-operator.leases" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "pinnace-operator.fullname" . }}]
+  verbs: [get, update, patch]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+{{- end }}

@@ -1,0 +1,195 @@
+//! The command line against a running broker: what scripts and people rely on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tests_broker::{Server, binary, get};
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+fn texts(values: &[Value], field: &str) -> BTreeSet<String> {
+    values.iter().map(|value| value[field].as_str().expect(field).to_owned()).collect()
+}
+
+#[test]
+fn topics_and_groups_are_created_once_and_differences_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    let created = server.run(&["topic", "create", "orders", "--queues", "4"]).ok();
+    assert!(created.contains("orders created: NORMAL, 4 queues"), "{created}");
+    for again in
+        [&["topic", "create", "orders"][..], &["topic", "create", "orders", "--queues", "4"]]
+    {
+        assert!(server.run(again).ok().contains("exists already"), "{again:?}");
+    }
+    let refused = server.run(&["topic", "create", "orders", "--queues", "5"]).refused(1);
+    assert!(refused.contains("it has 4 queues, not 5"), "{refused}");
+
+    let _ = server.run(&["group", "create", "billing", "--max-attempts", "3"]).ok();
+    assert!(server.run(&["group", "create", "billing"]).ok().contains("exists already"));
+    let refused = server.run(&["group", "create", "billing", "--max-attempts", "4"]).refused(1);
+    assert!(refused.contains("3 attempts, not 4"), "{refused}");
+
+    let listed = server.run(&["topic", "list", "-o", "json"]).ok();
+    let listed: Value = serde_json::from_str(&listed).expect("one JSON value");
+    assert_eq!(listed[0]["name"], "orders");
+    assert_eq!(listed[0]["queues"], 4);
+    assert!(server.run(&["topic", "list"]).ok().starts_with("NAME"));
+    assert!(server.run(&["topic", "describe", "orders"]).ok().contains("Queues:"));
+    assert!(
+        server.run(&["group", "describe", "billing", "-o", "yaml"]).ok().contains("maxAttempts: 3")
+    );
+
+    let _ = server.run(&["topic", "delete", "orders"]).ok();
+    let refused = server.run(&["topic", "delete", "orders"]).refused(1);
+    assert!(refused.contains("there is no topic orders"), "{refused}");
+    let _ = server.run(&["group", "delete", "billing"]).ok();
+    let _ = server.run(&["group", "describe", "billing"]).refused(1);
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn what_is_sent_is_received_once_with_all_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--shards", "2"]);
+    let _ = server.run(&["topic", "create", "orders"]).ok();
+    let sent =
+        server.run(&["send", "orders", "--count", "50", "--body", "order", "-o", "json"]).ok();
+    let sent = lines(&sent);
+    let receive = ["receive", "orders", "--group", "billing", "--count", "50", "-o", "json"];
+    let received = lines(&server.run(&receive).ok());
+    assert_eq!(received.len(), 50);
+    assert_eq!(texts(&sent, "messageId"), texts(&received, "messageId"));
+    let bodies: BTreeSet<_> = (1..=50).map(|number| format!("order {number}")).collect();
+    assert_eq!(texts(&received, "body"), bodies);
+    assert!(received.iter().all(|message| message["attempt"] == 1));
+
+    let one = [
+        "send",
+        "orders",
+        "--tag",
+        "paid",
+        "--key",
+        "k1",
+        "--property",
+        "region=north",
+        "--body",
+        "x",
+    ];
+    let _ = server.run(&one).ok();
+    let received = lines(
+        &server
+            .run(&["receive", "orders", "--group", "billing", "--count", "1", "-o", "json"])
+            .ok(),
+    );
+    assert_eq!(received[0]["tag"], "paid");
+    assert_eq!(received[0]["keys"][0], "k1");
+    assert_eq!(received[0]["properties"]["region"], "north");
+    let lag = server.run(&["lag", "billing", "-o", "json"]).ok();
+    let lag: Value = serde_json::from_str(&lag).expect("one JSON value");
+    assert_eq!(lag[0]["topics"][0]["lagMessages"], 0, "{lag}");
+}
+
+#[test]
+fn a_receive_that_gets_too_few_messages_says_so_and_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    let _ = server.run(&["topic", "create", "orders"]).ok();
+    let _ = server.run(&["send", "orders"]).ok();
+    let receive = ["receive", "orders", "--group", "g", "--count", "2", "--timeout", "1"];
+    let refused = server.run(&receive).refused(1);
+    assert!(refused.contains("1 of 2 messages came"), "{refused}");
+}
+
+#[test]
+fn acknowledged_sends_survive_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&folder.path().join("data"), &[]);
+    let _ = server.run(&["topic", "create", "orders"]).ok();
+    let mut sent = BTreeSet::new();
+    for _ in 0..3 {
+        let ids = server.run(&["send", "orders", "--count", "100", "-o", "json"]).ok();
+        sent.extend(texts(&lines(&ids), "messageId"));
+        server.kill_and_reopen();
+    }
+    let received =
+        server.run(&["receive", "orders", "--group", "g", "--count", "300", "-o", "json"]).ok();
+    assert_eq!(texts(&lines(&received), "messageId"), sent);
+}
+
+#[test]
+fn wrong_input_exits_2_and_unmet_needs_exit_1_with_one_line_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    for wrong in [
+        &["topic", "create", "no dots.or blanks"][..],
+        &["topic", "create", "orders", "--queues", "0"],
+        &["send", "orders", "--file", "/nowhere/at/all"],
+        &["receive", "orders"],
+        &["topic", "list", "--admin", "nowhere"],
+        &["frobnicate"],
+    ] {
+        let line = server.run(wrong).refused(2);
+        assert!(line.starts_with("error: "), "{line}");
+    }
+    let line = server.run(&["send", "unknown"]).refused(1);
+    assert!(line.contains("pinnace topic create unknown"), "{line}");
+    let line = server.run(&["receive", "unknown", "--group", "g"]).refused(1);
+    assert!(line.contains("pinnace topic create unknown"), "{line}");
+    let line = server.run(&["topic", "list", "--admin", "127.0.0.1:1"]).refused(1);
+    assert!(line.contains("pinnace serve"), "{line}");
+    let _ = server.run(&["topic", "create", "orders"]).ok();
+    let line = server.run(&["send", "orders", "--tag", "a|b"]).refused(2);
+    assert!(line.contains("ILLEGAL_MESSAGE_TAG"), "{line}");
+    let line = server.run(&["send", "orders", "--group", "fifo"]).refused(2);
+    assert!(line.contains("MESSAGE_PROPERTY_CONFLICT_WITH_TYPE"), "{line}");
+    assert!(get(server.http, "/healthz").unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_short_measurement_receives_all_it_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    let bench = [
+        "bench",
+        "--duration",
+        "1",
+        "--warm-up",
+        "0",
+        "--producers",
+        "2",
+        "--inflight",
+        "4",
+        "--batch",
+        "4",
+        "--size",
+        "128",
+        "--consumers",
+        "2",
+        "-o",
+        "json",
+    ];
+    let report: Value = serde_json::from_str(&server.run(&bench).ok()).expect("one JSON value");
+    assert!(report["accepted"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["accepted"], report["received"], "{report}");
+    assert!(report["serverCpuUsPerMessage"].as_f64().is_some(), "{report}");
+    assert!(report["sendToReceive"]["p99Us"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn the_demo_ends_with_success_without_a_terminal() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/orders");
+    let output = Command::new(binary())
+        .args(["demo", "--manifests"])
+        .arg(examples)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("billed exactly once"), "{text}");
+}

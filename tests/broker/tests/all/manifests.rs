@@ -1,0 +1,110 @@
+//! Topics and groups declared as files: in force at start, followed afterwards.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use broker_proto::admin::{ListGroupsRequest, ListTopicsRequest, Topic};
+use tests_broker::broker::{Broker, Options, Place, serve_command};
+
+const TOPIC: &str = "apiVersion: pinnace.dev/v1alpha1
+kind: Topic
+metadata:
+  name: orders
+spec:
+  queues: 4
+";
+const GROUP: &str = "apiVersion: pinnace.dev/v1alpha1
+kind: ConsumerGroup
+metadata:
+  name: billing
+spec:
+  retry:
+    maxAttempts: 5
+";
+
+/// A folder with one file.
+fn declare(place: &Place, text: &str) -> (PathBuf, Options) {
+    let folder = place.path("manifests");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("shop.yaml"), text).unwrap();
+    let options = Options::default().with("--manifests", folder.display());
+    (folder, options)
+}
+
+async fn topics(broker: &Broker) -> Vec<Topic> {
+    let request = ListTopicsRequest::default();
+    broker.admin().await.list_topics(request).await.unwrap().into_inner().topics
+}
+
+async fn until<F: AsyncFn() -> bool>(what: &str, is_so: F) {
+    let begun = Instant::now();
+    while !is_so().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_ready_broker_has_what_its_manifests_declare() {
+    let place = Place::new();
+    let (_, options) = declare(&place, &format!("{TOPIC}---\n{GROUP}"));
+    let broker = place.start(&options);
+    let found = topics(&broker).await;
+    assert_eq!((found[0].name.as_str(), found[0].queues), ("orders", 4));
+    assert_eq!(found[0].owner.as_ref().unwrap().instance, "manifests");
+    let request = ListGroupsRequest::default();
+    let groups = broker.admin().await.list_groups(request).await.unwrap().into_inner().groups;
+    assert_eq!(groups[0].name, "billing");
+    assert_eq!(groups[0].retry.as_ref().unwrap().max_attempts, 5);
+    drop(broker);
+    let again = place.start(&options);
+    assert_eq!(topics(&again).await.len(), 1, "the same files again are no conflict");
+}
+
+#[tokio::test]
+async fn changes_are_followed_and_bad_ones_are_told_once_and_change_nothing() {
+    let place = Place::new();
+    let (folder, options) = declare(&place, TOPIC);
+    let broker = place.start(&options);
+    fs::write(folder.join("more.yaml"), TOPIC.replace("orders", "notes")).unwrap();
+    until("the new topic", async || topics(&broker).await.len() == 2).await;
+    fs::write(folder.join("shop.yaml"), TOPIC.replace("queues: 4", "queues: 0")).unwrap();
+    until("the complaint", async || broker.logged().contains("spec.queues")).await;
+    let queues = |found: &[Topic]| found.iter().find(|t| t.name == "orders").map(|t| t.queues);
+    assert_eq!(queues(&topics(&broker).await), Some(4));
+    fs::write(folder.join("shop.yaml"), TOPIC.replace("queues: 4", "queues: 8")).unwrap();
+    until("more queues", async || queues(&topics(&broker).await) == Some(8)).await;
+    assert_eq!(broker.logged().matches("spec.queues").count(), 1);
+    fs::remove_file(folder.join("shop.yaml")).unwrap();
+    until("the notice", async || broker.logged().contains("its data is kept")).await;
+    assert_eq!(topics(&broker).await.len(), 2);
+    let deleting = TOPIC.replace("orders", "notes") + "  deletionPolicy: Delete\n";
+    fs::write(folder.join("more.yaml"), deleting).unwrap();
+    until("the policy", async || broker.logged().matches("topic notes applied").count() == 1).await;
+    // The policy is no setting of the topic: it is in force when the file was read, which the next change shows.
+    fs::write(folder.join("third.yaml"), TOPIC.replace("orders", "third")).unwrap();
+    until("the third topic", async || topics(&broker).await.len() == 3).await;
+    fs::remove_file(folder.join("more.yaml")).unwrap();
+    until("the deletion", async || topics(&broker).await.len() == 2).await;
+}
+
+#[test]
+fn bad_manifests_at_start_are_one_line_and_exit_code_two() {
+    for (text, named) in [
+        (TOPIC.replace("queues: 4", "queues: 0"), "spec.queues"),
+        (TOPIC.replace("queues: 4", "queus: 4"), "spec.queus"),
+        (format!("{TOPIC}---\nkind: Topic"), "document 2"),
+    ] {
+        let place = Place::new();
+        let (_, options) = declare(&place, &text);
+        let mut command = serve_command(&place.data(), &options);
+        let output = command.stdout(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{said}");
+        assert!(errors[0].contains("shop.yaml") && errors[0].contains(named), "{said}");
+    }
+}

@@ -1,0 +1,1 @@
+"""The parts of the conformance driver (../run); Python's standard library only."""

@@ -1,0 +1,74 @@
+"""What every case promises, what it needs, and what is known of each client.
+
+The programs in ../java, ../go, ../python, ../node and ../rust do the work of a case by
+its name; nothing here talks to a broker.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    promise: str
+    # Mostly waits for a time to pass, so that many run side by side.
+    waits: bool = False
+    # Delivery attempts of the consumer group, 0 for the broker's default.
+    max_attempts: int = 0
+    # Has a broker to itself, which the case asks the driver to kill and start again.
+    own_broker: bool = False
+    tls: bool = False
+
+
+CASES = [
+    Case("send", "a producer starts and sends; the receipt has a message id"),
+    Case("properties", "tag, keys, properties and message id come back as sent"),
+    Case("bodies", "bodies of 1 B, 1 KiB, 1 MiB and the largest the client takes are intact"),
+    Case("ack", "simple consumer: acknowledged messages do not come again", waits=True),
+    Case("redelivery",
+         "not acknowledged: comes again after the invisible duration as delivery attempt 2",
+         waits=True),
+    Case("change-invisible",
+         "changed invisible duration: comes that much later; the new receipt handle acknowledges",
+         waits=True),
+    Case("push", "push consumer: 200 messages, each exactly once"),
+    Case("push-retry", "push consumer: a failed message comes again as delivery attempt 2",
+         waits=True),
+    Case("tag-filter", "the filter `a || b` delivers these tags only", waits=True),
+    Case("point-to-point", "two consumers of one group share 200 messages, each handled once"),
+    Case("publish-subscribe", "two groups: each gets all 200 messages"),
+    Case("dead-letter",
+         "after the last delivery attempt the message is in `%DLQ%group`, whole",
+         waits=True, max_attempts=2),
+    Case("push-dead-letter", "the same with a push consumer that always fails",
+         waits=True, max_attempts=2),
+    Case("unknown-topic", "sending to an unknown topic gives an error that says so", waits=True),
+    Case("wrong-type", "a FIFO message to a NORMAL topic is refused"),
+    Case("oversize", "a body of more than 4 MiB is refused"),
+    Case("tls", "TLS on the same port as plaintext", tls=True),
+    Case("restart",
+         "kill -9 and start again: the clients recover, nothing acknowledged is lost or repeated",
+         own_broker=True),
+    Case("restart-push", "the same with a push consumer", own_broker=True),
+    Case("long-poll", "a waiting receive has the message within 500 ms of the send"),
+    Case("empty-receive", "a receive without messages returns after its polling time",
+         waits=True),
+    Case("shutdown", "producer and consumer shut down without an error"),
+]
+
+MIB = 1024 * 1024
+# Largest body to try, in bytes: Node.js and Rust refuse to receive gRPC messages above
+# 4 MiB, and what the broker delivers is the body and its properties.
+LARGE_BODY_BYTES = {
+    "java": 4 * MIB,
+    "go": 4 * MIB,
+    "python": 4 * MIB,
+    "node": 4 * MIB - 8192,
+    "rust": 4 * MIB - 8192,
+}
+
+# (client, case) -> what is wrong in the client, for cases in which the broker is right.
+# An entry whose case passes fails the run, so that this list cannot grow stale.
+CLIENT_BUGS: dict[tuple[str, str], str] = {}

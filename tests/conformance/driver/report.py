@@ -1,0 +1,54 @@
+"""The table of results: as text for the terminal, and as docs/conformance.md."""
+
+from driver.cases import LARGE_BODY_BYTES
+
+
+def cell(outcome):
+    if outcome is None:
+        return "not run"
+    if outcome.result == "pass":
+        return "pass"
+    if outcome.result == "unsupported":
+        return "client has no such call"
+    if outcome.result == "client bug":
+        return outcome.detail
+    return "**FAIL**"
+
+
+def table(cases, clients, outcomes):
+    """Rows are cases, columns are clients."""
+    rows = [["Case", *(client.title for client in clients)]]
+    for case in cases:
+        rows.append([f"`{case.name}`",
+                     *(cell(outcomes.get((client.name, case.name))) for client in clients)])
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(row, widths)) + " |"
+             for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def document(cases, clients, outcomes):
+    """docs/conformance.md."""
+    packages = "\n".join(f"- {client.title}: {client.package}" for client in clients)
+    promises = "\n".join(f"- `{case.name}`: {case.promise}." for case in cases)
+    bodies = ", ".join(f"{client.title} {LARGE_BODY_BYTES[client.name]}" for client in clients)
+    return f"""# Conformance of the official clients
+
+Written by `tests/conformance/run --write`; do not edit. Every cell is one run of the
+unmodified official client against the real broker process. `make conformance` runs all of
+them and prints this table.
+
+{packages}
+
+{table(cases, clients, outcomes)}
+
+`pass`: the promise below was kept. `client has no such call`: the client does not offer
+what the case needs. Any other text names a fault of the client itself.
+
+## What the cases promise
+
+{promises}
+
+Largest body tried, in bytes: {bodies}.
+"""

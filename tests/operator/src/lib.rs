@@ -1,0 +1,1 @@
+//! Operator tests against a real API server.

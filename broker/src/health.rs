@@ -1,36 +1,33 @@
 //! Whether the process lives, and whether it serves. Ready means: every shard leads, and the manifests were applied
 //! once. The reason for anything else is a text for people.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use broker_replication::{Catalog, ShardStatus};
 
 /// What the process is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
-    /// Logs are being opened.
-    Opening = 0,
-    /// Manifests are being applied.
-    Applying = 1,
+    /// Logs are being opened, and manifests applied.
+    #[default]
+    Starting,
     /// Everything is served.
-    Serving = 2,
+    Serving,
     /// On the way down.
-    Stopping = 3,
+    Stopping,
 }
 
 /// Shared by everyone who asks or tells.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    phase: AtomicU8,
+    phase: Mutex<Phase>,
     catalog: OnceLock<Catalog>,
 }
 
 impl Health {
     /// Tells what the process is doing from now on.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
     /// Tells that the shards are open; only the first time counts.
@@ -47,8 +44,8 @@ impl Health {
     /// # Errors
     /// Why requests should not be sent here now.
     pub(crate) fn readiness(&self) -> Result<(), String> {
-        let phase = self.phase.load(Ordering::Acquire);
-        if phase == Phase::Stopping as u8 {
+        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if phase == Phase::Stopping {
             return Err("stopping".to_owned());
         }
         let Some(catalog) = self.catalog() else {
@@ -57,7 +54,10 @@ impl Health {
         for shard in catalog.shards() {
             judge(shard.name(), &shard.status())?;
         }
-        if phase == Phase::Serving as u8 { Ok(()) } else { Err("applying the manifests".to_owned()) }
+        match phase {
+            Phase::Serving => Ok(()),
+            Phase::Starting | Phase::Stopping => Err("applying the manifests".to_owned()),
+        }
     }
 }
 

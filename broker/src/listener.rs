@@ -30,12 +30,6 @@ pub(crate) const HTTP_CONNECTIONS_MAX: usize = 256;
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system could not give us a connection, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A silent peer is probed by the kernel after this long, and then this often ...
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// ... and given up after so many probes without answer.
-const KEEPALIVE_PROBES: u32 = 6;
-
 /// What all connections of one port share.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -136,14 +130,8 @@ fn admit(stream: TcpStream, peer: SocketAddr, port: &Port, serve: &impl Fn(Accep
 }
 
 fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
-    use rustix::net::sockopt;
     stream.set_nodelay(true)?;
-    let stream = stream.into_std()?;
-    sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
-    Ok(stream)
+    stream.into_std()
 }
 
 fn concerns_one_connection(error: &io::Error) -> bool {

@@ -47,11 +47,6 @@ impl RealDisk {
         let _ = fs::remove_file(&probe);
         Self { mode }
     }
-
-    /// How this disk writes.
-    pub(crate) fn mode(&self) -> WriteMode {
-        self.mode
-    }
 }
 
 impl Disk for RealDisk {

@@ -118,7 +118,6 @@ async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result
         }
     };
     health.opened(catalog.clone());
-    health.enter(Phase::Applying);
     let context = wiring::broker_context(
         catalog.clone(),
         arguments.broker_id,

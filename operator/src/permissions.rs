@@ -10,7 +10,7 @@ const READ: &[&str] = &["get", "list", "watch"];
 const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// In every namespace that the operator looks after: API group, resources, verbs.
-pub const WORK: [Rule; 10] = [
+pub const WORK: [Rule; 9] = [
     ("pinnace.dev", &["brokerclusters", "topics", "consumergroups"], READ),
     // Finalizers of objects whose deletion deletes something in the brokers.
     ("pinnace.dev", &["topics", "consumergroups"], &["patch"]),
@@ -19,8 +19,6 @@ pub const WORK: [Rule; 10] = [
         &["brokerclusters/status", "topics/status", "consumergroups/status"],
         &["get", "patch"],
     ),
-    // Owner references that hold back the deletion of their owner.
-    ("pinnace.dev", &["brokerclusters/finalizers"], &["update"]),
     ("apps", &["statefulsets"], APPLY),
     ("", &["configmaps"], APPLY),
     // Services of listeners that are gone are deleted.

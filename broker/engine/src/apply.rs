@@ -57,7 +57,13 @@ impl<R: ReplyTo> Engine<R> {
         Ok(())
     }
 
-    fn apply_message(&mut self, message: &MessageRecord, position: u64, length_bytes: u32, time_ms: u64) {
+    fn apply_message(
+        &mut self,
+        message: &MessageRecord,
+        position: u64,
+        length_bytes: u32,
+        time_ms: u64,
+    ) {
         let Some(topic) = self.state.topics.get_mut(&message.topic) else { return };
         let Some(queue) = topic.queues.get_mut(message.queue as usize) else { return };
         queue.push(IndexEntry {
@@ -79,7 +85,8 @@ impl<R: ReplyTo> Engine<R> {
         let index = self.state.group_topic_index(group, topic);
         let progress = self.state.group_topic_mut(index);
         let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else { return };
-        let batch = Batch { first: offset, span: lease.span, mask: lease.mask, attempt: lease.attempt };
+        let batch =
+            Batch { first: offset, span: lease.span, mask: lease.mask, attempt: lease.attempt };
         let is_news = state.lease(batch, lease.nonce, lease.deadline_ms);
         if is_news && lease.mask != 0 {
             self.state.expiries.insert(Expiry {
@@ -133,7 +140,8 @@ impl<R: ReplyTo> Engine<R> {
 
     fn apply_dead_letter(&mut self, place: Place, time_ms: u64) {
         let entry = self.state.topics.get(&place.topic);
-        let entry = entry.and_then(|t| t.queues.get(place.queue as usize)?.get(place.offset)).copied();
+        let entry =
+            entry.and_then(|t| t.queues.get(place.queue as usize)?.get(place.offset)).copied();
         let group = self.state.groups.get(&place.group);
         let name = group.map(|group| broker_model::TopicName::dead_letter_of(&group.name));
         let number = name.and_then(|name| self.state.topic_numbers.get(&name).copied());
@@ -168,8 +176,11 @@ impl<R: ReplyTo> Engine<R> {
             state.queues.resize_with(queues, Queue::default);
         }
         // Progress of groups gets the new queues.
-        let groups: Vec<u32> =
-            state.group_topics.iter().filter_map(|i| self.state.group_topics.get(*i)?.as_ref().map(|g| g.group)).collect();
+        let groups: Vec<u32> = state
+            .group_topics
+            .iter()
+            .filter_map(|i| self.state.group_topics.get(*i)?.as_ref().map(|g| g.group))
+            .collect();
         for group in groups {
             let index = self.state.group_topic_index(group, number);
             self.dirty.push(index);

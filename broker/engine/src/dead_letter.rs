@@ -11,7 +11,9 @@ impl<R: ReplyTo> Engine<R> {
     pub(crate) fn dead_letter(&mut self, place: Place, effects: &mut Effects<R>) {
         if let Some(group) = self.state.groups.get(&place.group) {
             let name = TopicName::dead_letter_of(&group.name);
-            if !self.state.topic_numbers.contains_key(&name) && !self.reserved_topics.contains(&name) {
+            if !self.state.topic_numbers.contains_key(&name)
+                && !self.reserved_topics.contains(&name)
+            {
                 self.create_dead_letter_topic(name, effects);
             }
         }

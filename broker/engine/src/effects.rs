@@ -33,7 +33,13 @@ pub struct Effects<R> {
 
 impl<R> Default for Effects<R> {
     fn default() -> Self {
-        Self { payload: BytesMut::new(), records: 0, on_commit: Vec::new(), now: Vec::new(), new_topics: Vec::new() }
+        Self {
+            payload: BytesMut::new(),
+            records: 0,
+            on_commit: Vec::new(),
+            now: Vec::new(),
+            new_topics: Vec::new(),
+        }
     }
 }
 

@@ -50,8 +50,12 @@ impl<R: ReplyTo> Engine<R> {
             Command::Send(send) => self.send(send, reply, effects),
             Command::Receive(receive) => self.receive(now_ms, receive, reply, log, effects),
             Command::Acknowledge(request) => self.acknowledge(&request, reply, effects),
-            Command::ChangeInvisible(request) => self.change_invisible(now_ms, &request, reply, effects),
-            Command::ForwardToDeadLetter(request) => self.forward_to_dead_letter(&request, reply, effects),
+            Command::ChangeInvisible(request) => {
+                self.change_invisible(now_ms, &request, reply, effects)
+            }
+            Command::ForwardToDeadLetter(request) => {
+                self.forward_to_dead_letter(&request, reply, effects)
+            }
             Command::Release(handles) => self.release(now_ms, &handles, reply, effects),
             Command::PutTopic(topic) => self.put_topic(*topic, reply, effects),
             Command::DeleteTopic(name) => self.delete_topic(&name, reply, effects),

@@ -2,8 +2,8 @@
 //! no file and starts nothing. State changes only by applying records, so that recovery and followers run the same code;
 //! the one exception, handing out messages, is applied when decided and again, without effect, when committed.
 
-pub mod command;
 mod apply;
+pub mod command;
 mod dead_letter;
 pub mod effects;
 pub mod engine;

@@ -176,8 +176,10 @@ impl<R: ReplyTo> Engine<R> {
             let Some(progress) = self.state.group_topic(index) else { return };
             let Some(topic) = self.state.topics.get(&progress.topic) else { return };
             let entries = &topic.queues[queue];
-            let passes = |offset| entries.get(offset).is_some_and(|e| pick.filter.matches(e.tag_hash));
-            let Some(batch) = progress.queues[queue].select_again(pick.room_messages, passes) else {
+            let passes =
+                |offset| entries.get(offset).is_some_and(|e| pick.filter.matches(e.tag_hash));
+            let Some(batch) = progress.queues[queue].select_again(pick.room_messages, passes)
+            else {
                 return;
             };
             if !self.hand_out(index, queue, batch, pick, log, effects) {
@@ -201,7 +203,8 @@ impl<R: ReplyTo> Engine<R> {
             if state.inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64 {
                 return;
             }
-            let passes = |offset| entries.get(offset).is_some_and(|e| pick.filter.matches(e.tag_hash));
+            let passes =
+                |offset| entries.get(offset).is_some_and(|e| pick.filter.matches(e.tag_hash));
             let Some(batch) = state.select_new(entries.end(), pick.room_messages, passes) else {
                 return;
             };
@@ -228,20 +231,30 @@ impl<R: ReplyTo> Engine<R> {
         };
         let Some(topic) = self.state.topics.get(&progress.topic) else { return false };
         let entries = &topic.queues[queue];
-        let batch = cut_to_bytes(batch, pick, |offset| entries.get(offset).map_or(0, |e| e.length_bytes));
+        let batch =
+            cut_to_bytes(batch, pick, |offset| entries.get(offset).map_or(0, |e| e.length_bytes));
         if batch.mask == 0 && batch.span == 0 {
             return false;
         }
         let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
         let deadline_ms = pick.now_ms + pick.invisible_ms;
         progress.queues[queue].lease(batch, nonce, deadline_ms);
-        let first =
-            Place { group: progress.group, topic: progress.topic, queue: queue_number, offset: batch.first };
+        let first = Place {
+            group: progress.group,
+            topic: progress.topic,
+            queue: queue_number,
+            offset: batch.first,
+        };
         let Batch { span, mask, attempt, .. } = batch;
         effects.append(&Record::Lease(Lease { first, span, mask, attempt, nonce, deadline_ms }));
         if batch.mask != 0 {
-            let expiry =
-                Expiry { deadline_ms, group_topic: index, queue: queue_number, first: batch.first, nonce };
+            let expiry = Expiry {
+                deadline_ms,
+                group_topic: index,
+                queue: queue_number,
+                first: batch.first,
+                nonce,
+            };
             self.state.expiries.insert(expiry);
         }
         for offset in offsets(batch.first, batch.mask) {
@@ -270,7 +283,9 @@ impl<R: ReplyTo> Engine<R> {
 fn source(entry: &IndexEntry, log: &Log) -> Source {
     let in_memory = log.read_tail(entry.position, entry.length_bytes);
     match in_memory.map(|mut bytes| Record::decode(&mut bytes)) {
-        Some(Ok(Record::Message(message))) => Source::Memory { head: message.head, body: message.body },
+        Some(Ok(Record::Message(message))) => {
+            Source::Memory { head: message.head, body: message.body }
+        }
         _ => Source::Log { position: entry.position, length_bytes: entry.length_bytes },
     }
 }
@@ -279,7 +294,8 @@ fn source(entry: &IndexEntry, log: &Log) -> Source {
 fn cut_to_bytes(mut batch: Batch, pick: &mut Pick<'_>, length: impl Fn(u64) -> u32) -> Batch {
     for offset in offsets(batch.first, batch.mask) {
         let bytes = length(offset) as usize;
-        let taken = pick.deliveries.len() + (batch.mask & ((1 << (offset - batch.first)) - 1)).count_ones() as usize;
+        let taken = pick.deliveries.len()
+            + (batch.mask & ((1 << (offset - batch.first)) - 1)).count_ones() as usize;
         if bytes > pick.room_bytes && taken > 0 {
             let below = offset - batch.first;
             batch.mask &= (1 << below) - 1;

@@ -11,7 +11,12 @@ use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 
 impl<R: ReplyTo> Engine<R> {
-    pub(crate) fn acknowledge(&mut self, request: &Acknowledge, reply: R, effects: &mut Effects<R>) {
+    pub(crate) fn acknowledge(
+        &mut self,
+        request: &Acknowledge,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
         let mut results = Vec::with_capacity(request.handles.len());
         let before = effects.records;
         for handle in &request.handles {
@@ -28,7 +33,11 @@ impl<R: ReplyTo> Engine<R> {
             });
         }
         let reply = (reply, Ok(Outcome::Acknowledged(results)));
-        if effects.records > before { effects.on_commit.push(reply) } else { effects.now.push(reply) }
+        if effects.records > before {
+            effects.on_commit.push(reply)
+        } else {
+            effects.now.push(reply)
+        }
     }
 
     pub(crate) fn change_invisible(
@@ -63,7 +72,9 @@ impl<R: ReplyTo> Engine<R> {
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Clients repeat this call until it is answered with OK; what is gone needs nothing more.
-            Ok(HandleState::Done | HandleState::Stale) => effects.now.push((reply, Ok(Outcome::Done))),
+            Ok(HandleState::Done | HandleState::Stale) => {
+                effects.now.push((reply, Ok(Outcome::Done)))
+            }
             Err(refusal) => effects.now.push((reply, Err(refusal))),
         }
     }
@@ -77,7 +88,8 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         for handle in handles {
             let index = self.state.group_topic_indexes.get(&(handle.group, handle.topic)).copied();
-            let queue = index.and_then(|index| self.state.group_topic(index)?.queues.get(handle.queue as usize));
+            let queue = index
+                .and_then(|index| self.state.group_topic(index)?.queues.get(handle.queue as usize));
             let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
             if state == Some(HandleState::Current) {
                 self.rename_delivery(handle, now_ms, effects);
@@ -112,7 +124,9 @@ impl<R: ReplyTo> Engine<R> {
         let topic_number = self.topic_number(topic)?;
         let group_number = self.state.group_numbers.get(group).copied();
         let group_number = group_number.ok_or_else(|| Refusal::GroupNotFound(group.clone()))?;
-        if (handle.group, handle.topic) != (group_number, topic_number) || handle.shard != self.shard {
+        if (handle.group, handle.topic) != (group_number, topic_number)
+            || handle.shard != self.shard
+        {
             return Err(Refusal::InvalidHandle);
         }
         let index = self.state.group_topic_indexes.get(&(group_number, topic_number));

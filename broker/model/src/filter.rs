@@ -52,7 +52,10 @@ impl Filter {
             return Err(FilterError::NoTags(text.to_owned()));
         }
         if tags.len() > FILTER_TAGS_MAX {
-            return Err(FilterError::TooLong(format!("{} tags, at most {FILTER_TAGS_MAX}", tags.len())));
+            return Err(FilterError::TooLong(format!(
+                "{} tags, at most {FILTER_TAGS_MAX}",
+                tags.len()
+            )));
         }
         if tags.contains(&"*") {
             return Ok(Self::All);

@@ -45,7 +45,9 @@ pub enum NameError {
         max: usize,
     },
     /// A character outside the allowed set.
-    #[error("the {what} name {name:?} has the illegal character {character:?}; use letters, digits, '_', '-', '%' and '|'")]
+    #[error(
+        "the {what} name {name:?} has the illegal character {character:?}; use letters, digits, '_', '-', '%' and '|'"
+    )]
     IllegalCharacter {
         /// "topic" or "consumer group".
         what: &'static str,

@@ -52,7 +52,8 @@ impl RetryPolicy {
 impl Default for RetryPolicy {
     /// Apache RocketMQ's default: 17 deliveries, pauses from 1 s to 2 h.
     fn default() -> Self {
-        let seconds = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+        let seconds =
+            [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
         Self {
             max_attempts: ATTEMPTS_DEFAULT,
             backoff: Backoff::Customized { next_ms: seconds.iter().map(|s| s * 1000).collect() },
@@ -74,6 +75,9 @@ mod tests {
         assert_eq!(pauses, [5_000, 10_000, 12_000, 12_000]);
         assert_eq!(policy.pause_ms(u32::MAX), 12_000);
         let default = RetryPolicy::default();
-        assert_eq!((default.pause_ms(0), default.pause_ms(1), default.pause_ms(99)), (1_000, 1_000, 7_200_000));
+        assert_eq!(
+            (default.pause_ms(0), default.pause_ms(1), default.pause_ms(99)),
+            (1_000, 1_000, 7_200_000)
+        );
     }
 }

@@ -114,7 +114,12 @@ impl Catalog {
     /// A catalog of running shards and of what their logs say. `version` must be above any version used before: the time
     /// will do.
     #[must_use]
-    pub fn new(shards: Vec<ShardHandle>, topics: Vec<Topic>, groups: Vec<ConsumerGroup>, version: u64) -> Self {
+    pub fn new(
+        shards: Vec<ShardHandle>,
+        topics: Vec<Topic>,
+        groups: Vec<ConsumerGroup>,
+        version: u64,
+    ) -> Self {
         let mut state = State { topics: HashMap::new(), groups: HashMap::new(), version };
         for topic in topics {
             state.put_topic(topic);
@@ -190,7 +195,11 @@ impl Catalog {
         let entry = {
             let mut state = self.write();
             let known = state.topics.get(&topic.name).map(|entry| entry.topic.clone());
-            let mut merged = known.unwrap_or_else(|| Topic { queues: 0, placement: Vec::new(), ..topic.clone() });
+            let mut merged = known.unwrap_or_else(|| Topic {
+                queues: 0,
+                placement: Vec::new(),
+                ..topic.clone()
+            });
             merged.merge_placement(&topic);
             state.put_topic(merged)
         };
@@ -201,10 +210,15 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Refusal`] of a shard.
-    pub async fn progress(&self, group: Option<GroupName>) -> Result<Vec<GroupTopicProgress>, Refusal> {
+    pub async fn progress(
+        &self,
+        group: Option<GroupName>,
+    ) -> Result<Vec<GroupTopicProgress>, Refusal> {
         let mut sums: HashMap<(GroupName, TopicName), GroupTopicProgress> = HashMap::new();
         for shard in self.shards() {
-            let Outcome::Progress(parts) = shard.submit(Command::ReadProgress(group.clone())).await? else {
+            let Outcome::Progress(parts) =
+                shard.submit(Command::ReadProgress(group.clone())).await?
+            else {
                 continue;
             };
             for part in parts {

@@ -17,7 +17,11 @@ pub(crate) struct Findings {
 }
 
 /// One round: checks the space, and makes the spare when there is room for it and one is wanted.
-pub(crate) fn run(disk: &Arc<dyn Disk>, options: &LogOptions, wants_spare: bool) -> Result<Findings, DiskError> {
+pub(crate) fn run(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    wants_spare: bool,
+) -> Result<Findings, DiskError> {
     let space = disk.space(&options.directory)?;
     let reserve_bytes = RESERVE_SEGMENTS * options.segment_bytes;
     let is_disk_full = space.free_bytes < reserve_bytes;

@@ -89,7 +89,10 @@ pub struct Replica<R> {
 
 impl<R> Debug for Replica<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replica").field("vote", &self.vote).field("failure", &self.failure).finish_non_exhaustive()
+        f.debug_struct("Replica")
+            .field("vote", &self.vote)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,9 +120,9 @@ pub fn start<R: ReplyTo>(
         }
         raft_log.append(header.index, header.term);
         // With one voter every durable entry is committed.
-        engine
-            .apply(header.time_ms, frame.payload_position, frame.payload, &mut effects)
-            .map_err(|reason| OpenError::Unreadable { shard: header.shard, index: header.index, reason })
+        engine.apply(header.time_ms, frame.payload_position, frame.payload, &mut effects).map_err(
+            |reason| OpenError::Unreadable { shard: header.shard, index: header.index, reason },
+        )
     })?;
     raft_log.start(vote.clone());
     let config = Config {
@@ -198,8 +201,10 @@ impl<R: ReplyTo> Replica<R> {
     pub fn fail(&mut self, reason: &str) {
         self.failure = Some(reason.to_owned());
         let frames = self.proposed.drain(..).chain(self.in_flight.drain(..).map(|f| f.frame));
-        let unanswered = frames.flat_map(|frame| frame.on_commit).chain(self.open.on_commit.drain(..));
-        let refused = unanswered.map(|(reply, _)| (reply, Err(Refusal::LogFailed(reason.to_owned()))));
+        let unanswered =
+            frames.flat_map(|frame| frame.on_commit).chain(self.open.on_commit.drain(..));
+        let refused =
+            unanswered.map(|(reply, _)| (reply, Err(Refusal::LogFailed(reason.to_owned()))));
         let refused: Vec<_> = refused.collect();
         self.open.now.extend(refused);
         self.engine.answer_all_waiters(&mut self.open);
@@ -221,7 +226,8 @@ impl<R: ReplyTo> Replica<R> {
     /// When [`Replica::step`] has something to do by time alone.
     #[must_use]
     pub fn next_step_ms(&self) -> Option<u64> {
-        let lease = self.open_since_ms.filter(|_| !self.log.is_writing()).map(|ms| ms + LEASE_DELAY_MS);
+        let lease =
+            self.open_since_ms.filter(|_| !self.log.is_writing()).map(|ms| ms + LEASE_DELAY_MS);
         let mark = self.mark_at_ms.filter(|_| !self.log.is_writing());
         self.engine.next_tick_ms().into_iter().chain(lease).chain(mark).min()
     }
@@ -290,7 +296,10 @@ impl<R: ReplyTo> Replica<R> {
         match self.node.propose(Vec::new(), vec![CARRIES_RECORDS]) {
             Ok(()) => self.proposed.push_back(frame),
             Err(_) => {
-                let refused = frame.on_commit.into_iter().map(|(reply, _)| (reply, Err(Refusal::Unavailable)));
+                let refused = frame
+                    .on_commit
+                    .into_iter()
+                    .map(|(reply, _)| (reply, Err(Refusal::Unavailable)));
                 self.open.now.extend(refused);
             }
         }
@@ -326,14 +335,21 @@ impl<R: ReplyTo> Replica<R> {
                 self.commit(now_ms, committed.get_index());
             }
             if let Some(hard_state) = ready.hs() {
-                let changed = (hard_state.get_term(), hard_state.get_vote()) != (self.vote.term, self.vote.vote);
+                let changed = (hard_state.get_term(), hard_state.get_vote())
+                    != (self.vote.term, self.vote.vote);
                 if changed {
-                    (self.vote.term, self.vote.vote) = (hard_state.get_term(), hard_state.get_vote());
+                    (self.vote.term, self.vote.vote) =
+                        (hard_state.get_term(), hard_state.get_vote());
                     self.append_hard_state(now_ms);
                 }
             }
             for entry in ready.take_entries() {
-                self.append_entry(now_ms, entry.get_index(), entry.get_term(), !entry.get_data().is_empty());
+                self.append_entry(
+                    now_ms,
+                    entry.get_index(),
+                    entry.get_term(),
+                    !entry.get_data().is_empty(),
+                );
             }
             self.transport.send(ready.take_persisted_messages());
             self.persisting.push_back((ready.number(), self.log.end().position));
@@ -356,8 +372,10 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     fn append_entry(&mut self, now_ms: u64, index: u64, term: u64, carries_records: bool) {
-        let empty = || Frame { payload: Bytes::new(), records: 0, time_ms: now_ms, on_commit: Vec::new() };
-        let frame = if carries_records { self.proposed.pop_front() } else { None }.unwrap_or_else(empty);
+        let empty =
+            || Frame { payload: Bytes::new(), records: 0, time_ms: now_ms, on_commit: Vec::new() };
+        let frame =
+            if carries_records { self.proposed.pop_front() } else { None }.unwrap_or_else(empty);
         let payload_position = self.log.append(NewFrame {
             kind: FrameKind::Entry,
             term,
@@ -372,8 +390,11 @@ impl<R: ReplyTo> Replica<R> {
 
     fn commit(&mut self, now_ms: u64, index: u64) {
         while self.in_flight.front().is_some_and(|next| next.index <= index) {
-            let Some(InFlight { payload_position, frame, .. }) = self.in_flight.pop_front() else { break };
-            let applied = self.engine.apply(frame.time_ms, payload_position, frame.payload, &mut self.open);
+            let Some(InFlight { payload_position, frame, .. }) = self.in_flight.pop_front() else {
+                break;
+            };
+            let applied =
+                self.engine.apply(frame.time_ms, payload_position, frame.payload, &mut self.open);
             if let Err(error) = applied {
                 // Our own bytes, just encoded: memory is broken or there is a bug. Stop before more is built on it.
                 return self.fail(&format!("a committed frame cannot be read: {error}"));

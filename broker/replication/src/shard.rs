@@ -381,7 +381,9 @@ impl ShardHandle {
         let input = Input::Command(command, Slot(Some(sender)));
         self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
         // The command was taken in; whether it was carried out is not known any more.
-        answer.await.map_err(|_| Refusal::LogFailed("the shard ended before it answered".to_owned()))?
+        answer
+            .await
+            .map_err(|_| Refusal::LogFailed("the shard ended before it answered".to_owned()))?
     }
 
     /// Receives messages, waiting for them until the polling time ends. Dropping the future ends the wait; messages that

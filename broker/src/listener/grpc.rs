@@ -6,12 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{error::Elapsed, timeout};
@@ -38,6 +39,10 @@ const HEADERS_BYTES_MAX: u32 = 32 * 1024;
 /// Calls given up by the client that are still to be cleaned up. A client whose calls all reach their deadline at
 /// once is no attacker, so this is as many as it may have open.
 const RESET_STREAMS_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
+/// A connection on which nothing came for so long is asked for a sign of life ...
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// ... and closed when none comes in this time. Clients send heartbeats every 10 s, so that only dead ones are asked.
+const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Answer bytes that wait in memory per call for a slow reader.
 const SEND_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -189,6 +194,9 @@ fn http2_settings() -> http2::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(RESET_STREAMS_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(SILENCE_MAX)
+        .keep_alive_timeout(SIGN_OF_LIFE_TIMEOUT)
         .auto_date_header(false);
     settings
 }

@@ -5,13 +5,14 @@
 
 mod scan;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, TAIL_CACHE_BYTES};
 use crate::log::{Log, LogEnd, LogOptions};
 use crate::record::RecordError;
 use crate::segments::{self, Segment};
@@ -52,7 +53,9 @@ pub enum OpenError {
         durable_index: u64,
     },
     /// A segment file is missing in the middle.
-    #[error("the log of shard {shard} has a gap: no segment file begins at log position {position}")]
+    #[error(
+        "the log of shard {shard} has a gap: no segment file begins at log position {position}"
+    )]
     MissingSegment {
         /// The shard.
         shard: u32,
@@ -60,7 +63,9 @@ pub enum OpenError {
         position: u64,
     },
     /// A record that a newer version wrote, or that is garbage behind a right checksum.
-    #[error("the log of shard {shard} holds a record at index {index} that this version cannot read: {reason}")]
+    #[error(
+        "the log of shard {shard} holds a record at index {index} that this version cannot read: {reason}"
+    )]
     Unreadable {
         /// The shard.
         shard: u32,
@@ -87,7 +92,7 @@ pub fn open(
         segments.push(segments::open_or_create(&**disk, directory, 0, options.segment_bytes)?);
     }
     check_order(options.shard, &segments)?;
-    let mut recovery = Recovery { shard: options.shard, end: LogEnd::default(), recent: Vec::new() };
+    let mut recovery = Recovery::new(options.shard);
     let found = recovery.read_all(&segments, visit)?;
     let writer = writer_at(disk, options, &segments[found], recovery.end)?;
     let mut log = Log::new(options.clone(), segments, recovery.end);
@@ -122,11 +127,16 @@ fn writer_at(
 struct Recovery {
     shard: u32,
     end: LogEnd,
-    /// Newest payloads, for the tail cache; trimmed when the log takes them over.
-    recent: Vec<(u64, Bytes)>,
+    /// Newest payloads, for the tail cache.
+    recent: VecDeque<(u64, Bytes)>,
+    recent_bytes: usize,
 }
 
 impl Recovery {
+    fn new(shard: u32) -> Self {
+        Self { shard, end: LogEnd::default(), recent: VecDeque::new(), recent_bytes: 0 }
+    }
+
     /// Reads until the end of the log; returns which segment it is in.
     fn read_all(
         &mut self,
@@ -184,18 +194,18 @@ impl Recovery {
         };
         let payload_position = header.position + FRAME_HEADER_BYTES as u64;
         if is_entry && !payload.is_empty() {
-            self.recent.push((payload_position, payload.clone()));
-            self.forget_old();
+            self.remember(payload_position, payload.clone());
         }
         visit(RecoveredFrame { header, payload, payload_position })?;
         Ok(true)
     }
 
-    fn forget_old(&mut self) {
-        // Trimmed in large steps, so that the cost of moving the rest does not matter.
-        const KEEP: usize = 1024;
-        if self.recent.len() >= 2 * KEEP {
-            self.recent.drain(..KEEP);
+    fn remember(&mut self, position: u64, payload: Bytes) {
+        self.recent_bytes += payload.len();
+        self.recent.push_back((position, payload));
+        while self.recent_bytes > TAIL_CACHE_BYTES && self.recent.len() > 1 {
+            let forgotten = self.recent.pop_front();
+            self.recent_bytes -= forgotten.map_or(0, |(_, payload)| payload.len());
         }
     }
 

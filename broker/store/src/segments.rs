@@ -77,7 +77,11 @@ pub(crate) fn open_or_create(
 ///
 /// # Errors
 /// [`DiskError`], with `is_full` when there is no room for it.
-pub fn prepare_spare(disk: &dyn Disk, directory: &Path, length_bytes: u64) -> Result<(), DiskError> {
+pub fn prepare_spare(
+    disk: &dyn Disk,
+    directory: &Path,
+    length_bytes: u64,
+) -> Result<(), DiskError> {
     let spare = directory.join(SPARE);
     match disk.open(&spare) {
         Err(error) if error.is_missing => create(disk, directory, length_bytes, &spare),
@@ -100,7 +104,12 @@ pub fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskE
     }
 }
 
-fn create(disk: &dyn Disk, directory: &Path, length_bytes: u64, path: &Path) -> Result<(), DiskError> {
+fn create(
+    disk: &dyn Disk,
+    directory: &Path,
+    length_bytes: u64,
+    path: &Path,
+) -> Result<(), DiskError> {
     let unfinished = directory.join(UNFINISHED);
     disk.create_zeroed(&unfinished, length_bytes)?;
     disk.rename(&unfinished, path)

@@ -38,7 +38,13 @@ impl State {
 
 fn error(operation: &'static str, path: &Path, message: &str) -> DiskError {
     let is_missing = message == "missing";
-    DiskError { operation, path: path.to_owned(), message: message.to_owned(), is_full: false, is_missing }
+    DiskError {
+        operation,
+        path: path.to_owned(),
+        message: message.to_owned(),
+        is_full: false,
+        is_missing,
+    }
 }
 
 impl SimulatedDisk {
@@ -96,7 +102,8 @@ impl Disk for SimulatedDisk {
     }
 
     fn create_zeroed(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
-        let length = usize::try_from(length_bytes).map_err(|_| error("create", path, "too large"))?;
+        let length =
+            usize::try_from(length_bytes).map_err(|_| error("create", path, "too large"))?;
         let mut state = self.state();
         if state.is_dead {
             return Err(error("create", path, "the machine is off"));
@@ -147,7 +154,8 @@ impl DiskFile for SimulatedFile {
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let state = self.disk.state();
-        let bytes = state.files.get(&self.path).ok_or_else(|| error("read", &self.path, "missing"))?;
+        let bytes =
+            state.files.get(&self.path).ok_or_else(|| error("read", &self.path, "missing"))?;
         let from = usize::try_from(position).map_err(|_| error("read", &self.path, "too far"))?;
         let wanted = bytes.get(from..from + buffer.len());
         buffer.copy_from_slice(wanted.ok_or_else(|| error("read", &self.path, "beyond the end"))?);
@@ -170,7 +178,9 @@ impl DiskFile for SimulatedFile {
             let at = from + number * SECTOR_BYTES;
             let file = state.files.get_mut(&self.path);
             let place = file.and_then(|bytes| bytes.get_mut(at..at + sector.len()));
-            place.ok_or_else(|| error("write", &self.path, "beyond the end"))?.copy_from_slice(sector);
+            place
+                .ok_or_else(|| error("write", &self.path, "beyond the end"))?
+                .copy_from_slice(sector);
         }
         if tears {
             state.is_dead = true;

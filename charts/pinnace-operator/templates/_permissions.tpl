@@ -10,10 +10,6 @@
 - apiGroups: [pinnace.dev]
   resources: [brokerclusters/status, topics/status, consumergroups/status]
   verbs: [get, patch]
-# Owner references that hold back the deletion of their owner.
-- apiGroups: [pinnace.dev]
-  resources: [brokerclusters/finalizers]
-  verbs: [update]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]

@@ -3,10 +3,13 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::rules::{self, CLUSTER_OBJECT, GROUP_OBJECT, Rule, TOPIC_OBJECT};
-use crate::{BrokerCluster, ConsumerGroup, Topic};
+use crate::{
+    BrokerCluster, BrokerClusterSpec, ConsumerGroup, ConsumerGroupSpec, Topic, TopicSpec,
+};
 
 /// All definitions, each with the name of its file in `crds/`.
 ///
@@ -15,23 +18,32 @@ use crate::{BrokerCluster, ConsumerGroup, Topic};
 #[must_use]
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
-        ("brokerclusters.yaml", finish(&BrokerCluster::crd(), &CLUSTER_OBJECT)),
-        ("consumergroups.yaml", finish(&ConsumerGroup::crd(), &GROUP_OBJECT)),
-        ("topics.yaml", finish(&Topic::crd(), &TOPIC_OBJECT)),
+        (
+            "brokerclusters.yaml",
+            finish::<BrokerClusterSpec>(&BrokerCluster::crd(), &CLUSTER_OBJECT),
+        ),
+        (
+            "consumergroups.yaml",
+            finish::<ConsumerGroupSpec>(&ConsumerGroup::crd(), &GROUP_OBJECT),
+        ),
+        ("topics.yaml", finish::<TopicSpec>(&Topic::crd(), &TOPIC_OBJECT)),
     ]
 }
 
-fn finish(definition: &CustomResourceDefinition, object_rules: &[Rule]) -> CustomResourceDefinition {
+fn finish<S: Default + Serialize>(
+    definition: &CustomResourceDefinition,
+    object_rules: &[Rule],
+) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(definition).expect("a definition is plain data");
     let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     schema["x-kubernetes-validations"] = rules::cel(object_rules);
     // An object that no controller has seen counts as in progress, not as healthy.
     schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
-    // An absent spec is a spec of defaults.
-    if let Some(required) = schema["required"].as_array_mut() {
-        required.retain(|field| field != "spec");
+    // An absent spec is a spec of defaults; they are written out, because rules are checked before defaults are filled in.
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("required");
     }
-    schema["properties"]["spec"]["default"] = json!({});
+    schema["properties"]["spec"]["default"] = json!(S::default());
     adapt(schema);
     serde_json::from_value(value).expect("a definition stays a definition")
 }

@@ -10,7 +10,7 @@ use crate::quantity::{DurationText, SizeText};
 use crate::rules;
 
 /// What a Topic asks for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "custom-resources", derive(kube::CustomResource))]
 #[cfg_attr(
     feature = "custom-resources",
@@ -94,6 +94,22 @@ pub struct TopicSpec {
 
 fn queues_default() -> u32 {
     QUEUES_DEFAULT
+}
+
+impl Default for TopicSpec {
+    fn default() -> Self {
+        Self {
+            cluster_ref: ClusterRef::default(),
+            topic_name: None,
+            message_type: MessageType::default(),
+            queues: QUEUES_DEFAULT,
+            retention: None,
+            max_message_bytes: None,
+            access: None,
+            deletion_policy: DeletionPolicy::default(),
+            adoption_policy: AdoptionPolicy::default(),
+        }
+    }
 }
 
 impl TopicSpec {

@@ -51,4 +51,9 @@ what the case needs. Any other text names a fault of the client itself.
 {promises}
 
 Largest body tried, in bytes: {bodies}.
+
+For `tls`, Java and Go run with their defaults, which trust every certificate; Python and
+Node.js verify, and are told to trust the broker's self-made certificate by
+`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`. The Rust client of this version has neither TLS nor push
+consumers nor a call to change the invisible duration.
 """

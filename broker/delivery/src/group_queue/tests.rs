@@ -25,7 +25,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (1u32..33, 1u64..4).prop_map(|(limit, filter)| Step::Receive { limit, filter }),
         any::<prop::sample::Index>().prop_map(Step::Acknowledge),
         any::<prop::sample::Index>().prop_map(Step::AcknowledgeOld),
-        (any::<prop::sample::Index>(), 0u64..50).prop_map(|(which, by_ms)| Step::Change { which, by_ms }),
+        (any::<prop::sample::Index>(), 0u64..50)
+            .prop_map(|(which, by_ms)| Step::Change { which, by_ms }),
         (1u64..60).prop_map(Step::Wait),
     ];
     proptest::collection::vec(step, 1..120)
@@ -62,7 +63,9 @@ impl Model {
     fn receive(&mut self, limit: u32, filter: u64) {
         let passes = |offset: u64| offset % filter == 0;
         let again = self.state.select_again(limit, passes);
-        let Some(batch) = again.or_else(|| self.state.select_new(self.end, limit, passes)) else { return };
+        let Some(batch) = again.or_else(|| self.state.select_new(self.end, limit, passes)) else {
+            return;
+        };
         assert!(batch.mask.count_ones() <= limit && batch.attempt <= ATTEMPTS_MAX);
         let (nonce, deadline_ms) = (self.nonce(), self.now_ms + 30);
         assert!(self.state.lease(batch, nonce, deadline_ms));
@@ -129,7 +132,8 @@ impl Model {
 
     fn step(&mut self, step: &Step) {
         let pick = |index: &prop::sample::Index, held: &BTreeMap<u64, (u32, u32)>| {
-            (!held.is_empty()).then(|| held.iter().nth(index.index(held.len())).map(|(o, h)| (*o, *h)))?
+            (!held.is_empty())
+                .then(|| held.iter().nth(index.index(held.len())).map(|(o, h)| (*o, *h)))?
         };
         match step {
             Step::Append(count) => self.end += count,
@@ -226,7 +230,11 @@ fn a_stale_handle_is_told_from_an_expired_one() {
     queue.lease(batch, 7, 100);
     assert_eq!(queue.handle_state(0, 7), HandleState::Current);
     queue.expire(0, 7, 5);
-    assert_eq!(queue.handle_state(0, 7), HandleState::Expired, "nobody else has it: an ack still counts");
+    assert_eq!(
+        queue.handle_state(0, 7),
+        HandleState::Expired,
+        "nobody else has it: an ack still counts"
+    );
     let again = queue.select_again(1, |_| true).unwrap();
     assert_eq!(again.attempt, 2);
     queue.lease(again, 8, 200);

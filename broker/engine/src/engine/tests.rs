@@ -1,1 +1,172 @@
-//! Tests.
+//! Decisions of the engine on their own: limits, fairness, and what one answer may hold. Crashes and replays are tested
+//! with the whole replica, in the crate to the right.
+
+use std::sync::Arc;
+
+use broker_model::limits::{RECEIVE_BATCH_BYTES_MAX, WAITERS_PER_GROUP_TOPIC_MAX};
+use broker_model::{Filter, GroupName, MessageType, QueuePlacement};
+use broker_store::log::LogOptions;
+use broker_store::simulated_disk::SimulatedDisk;
+use broker_store::{Disk, recovery};
+use bytes::Bytes;
+
+use super::*;
+use crate::{NewMessage, Outcome, Receive, Reply, Send};
+
+#[derive(Debug, Clone, Copy)]
+struct Here;
+
+impl ReplyTo for Here {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+struct Bench {
+    engine: Engine<Here>,
+    log: Log,
+    position: u64,
+}
+
+impl Bench {
+    fn new(queues: u32) -> Self {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        let options = LogOptions { shard: 0, directory: "log".into(), segment_bytes: 1024 * 1024 };
+        let (log, _) = recovery::open(&disk, &options, &mut |_| Ok(())).unwrap();
+        let mut bench = Self { engine: Engine::new(ShardId(0), 1), log, position: 0 };
+        bench.ask(Command::PutTopic(Box::new(Topic {
+            name: topic(),
+            message_type: MessageType::Normal,
+            queues,
+            placement: vec![QueuePlacement { shard: ShardId(0), queues }],
+            owner: None,
+            retention_ms: None,
+            retention_bytes: None,
+            max_message_bytes: None,
+            readable: true,
+            writable: true,
+        })));
+        bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(group()))));
+        bench
+    }
+
+    /// Decides a command and commits what it wants logged; returns the answers that come of it.
+    fn ask(&mut self, command: Command) -> Vec<Reply> {
+        let mut effects = Effects::default();
+        self.engine.handle(0, command, Here, &self.log, &mut effects);
+        let payload = std::mem::take(&mut effects.payload).freeze();
+        let length = payload.len() as u64;
+        self.engine.apply(0, self.position, payload, &mut effects).unwrap();
+        self.position += length;
+        self.engine.serve_waiters(0, &self.log, &mut effects);
+        effects.now.into_iter().chain(effects.on_commit).map(|(_, reply)| reply).collect()
+    }
+
+    fn send(&mut self, count: usize, body_bytes: usize) -> Vec<Reply> {
+        let body = Bytes::from(vec![7; body_bytes]);
+        let message = NewMessage { tag_hash: 0, head: Bytes::new(), body };
+        self.ask(Command::Send(Send { topic: topic(), messages: vec![message; count] }))
+    }
+
+    fn receive(&mut self, poll_until_ms: u64) -> Vec<Reply> {
+        self.ask(Command::Receive(Receive {
+            group: group(),
+            topic: topic(),
+            filter: Filter::All,
+            messages_max: 32,
+            invisible_ms: 10_000,
+            poll_until_ms,
+        }))
+    }
+
+    /// (queue, offset) of the messages that a receive gives now.
+    fn received(&mut self) -> Vec<(u32, u64)> {
+        match self.receive(0).pop() {
+            Some(Ok(Outcome::Received(deliveries))) => {
+                deliveries.iter().map(|d| (d.handle.queue, d.handle.offset)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn topic() -> TopicName {
+    TopicName::parse("orders").unwrap()
+}
+
+fn group() -> broker_model::GroupName {
+    GroupName::parse("billing").unwrap()
+}
+
+#[test]
+fn a_batch_stays_together_and_batches_go_round_the_queues() {
+    let mut bench = Bench::new(3);
+    for _ in 0..3 {
+        bench.send(2, 10);
+    }
+    let mut received = bench.received();
+    received.sort_unstable();
+    assert_eq!(received, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]);
+}
+
+#[test]
+fn no_queue_starves_behind_a_full_one() {
+    let mut bench = Bench::new(2);
+    bench.send(200, 10);
+    bench.send(1, 10);
+    let first_two: Vec<_> = (0..2).flat_map(|_| bench.received()).collect();
+    assert!(first_two.contains(&(1, 0)), "the second receive begins at the second queue");
+}
+
+#[test]
+fn an_answer_is_cut_to_its_bytes_and_gives_at_least_one_message() {
+    let mut bench = Bench::new(1);
+    let large = RECEIVE_BATCH_BYTES_MAX / 2 - 1_000;
+    for _ in 0..5 {
+        bench.send(1, large);
+    }
+    assert_eq!(bench.received(), [(0, 0), (0, 1)]);
+    assert_eq!(bench.received(), [(0, 2), (0, 3)]);
+    assert_eq!(bench.received(), [(0, 4)]);
+    assert_eq!(bench.received(), []);
+}
+
+#[test]
+fn too_large_a_send_is_refused_and_changes_nothing() {
+    let mut bench = Bench::new(1);
+    let refused = bench.send(5, 4 * 1024 * 1024);
+    assert!(
+        matches!(&refused[..], [Err(Refusal::TooMany(text))] if text.contains("bytes")),
+        "{refused:?}"
+    );
+    bench.engine.set_disk_full(true);
+    assert!(matches!(&bench.send(1, 1)[..], [Err(Refusal::DiskFull)]));
+    bench.engine.set_disk_full(false);
+    assert!(matches!(&bench.send(1, 1)[..], [Ok(Outcome::Sent(places))] if places[0].offset == 0));
+}
+
+#[test]
+fn waiting_polls_are_limited_and_all_answered_when_the_topic_goes() {
+    let mut bench = Bench::new(1);
+    for _ in 0..WAITERS_PER_GROUP_TOPIC_MAX {
+        assert!(bench.receive(5_000).is_empty());
+    }
+    let refused = bench.receive(5_000);
+    assert!(matches!(&refused[..], [Err(Refusal::TooMany(_))]));
+    let answers = bench.ask(Command::DeleteTopic(topic()));
+    let refused =
+        answers.iter().filter(|reply| matches!(reply, Err(Refusal::TopicNotFound(_)))).count();
+    assert_eq!(refused, WAITERS_PER_GROUP_TOPIC_MAX);
+    assert_eq!(bench.engine.next_tick_ms(), None);
+}
+
+#[test]
+fn a_deleted_topic_takes_its_messages_and_progress_along() {
+    let mut bench = Bench::new(1);
+    bench.send(3, 10);
+    assert_eq!(bench.received().len(), 3);
+    bench.ask(Command::DeleteTopic(topic()));
+    assert!(matches!(&bench.send(1, 10)[..], [Err(Refusal::TopicNotFound(_))]));
+    assert!(matches!(&bench.receive(0)[..], [Err(Refusal::TopicNotFound(_))]));
+    assert_eq!(bench.engine.next_tick_ms(), None, "no delivery waits for its end");
+}

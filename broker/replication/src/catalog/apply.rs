@@ -168,7 +168,10 @@ impl Catalog {
         Ok(())
     }
 
-    async fn log_group(&self, group: ConsumerGroup) -> Result<(Arc<GroupEntry>, bool), CatalogError> {
+    async fn log_group(
+        &self,
+        group: ConsumerGroup,
+    ) -> Result<(Arc<GroupEntry>, bool), CatalogError> {
         for shard in self.shards() {
             shard.submit(Command::PutGroup(Box::new(group.clone()))).await?;
         }
@@ -179,13 +182,19 @@ impl Catalog {
 
     fn check_room(&self, what: &str, count: usize, max: usize) -> Result<(), CatalogError> {
         if count >= max {
-            return Err(CatalogError::Limit(format!("the broker holds {max} {what}, its limit; delete some first")));
+            return Err(CatalogError::Limit(format!(
+                "the broker holds {max} {what}, its limit; delete some first"
+            )));
         }
         Ok(())
     }
 
     /// Keeps queues where they are and adds new ones where there are fewest.
-    fn place(&self, topic: &Topic, known: Option<&TopicEntry>) -> Vec<broker_model::QueuePlacement> {
+    fn place(
+        &self,
+        topic: &Topic,
+        known: Option<&TopicEntry>,
+    ) -> Vec<broker_model::QueuePlacement> {
         let shards: Vec<ShardId> = self.shards().iter().map(super::ShardHandle::id).collect();
         let Some(known) = known.filter(|entry| entry.topic.queues <= topic.queues) else {
             return Topic::spread(topic.queues, &shards);
@@ -215,7 +224,11 @@ fn check_version(have: Option<u64>, options: ApplyOptions) -> Result<(), Catalog
     }
 }
 
-fn check_owner(known: Option<&Owner>, owner: Option<&Owner>, force: bool) -> Result<(), CatalogError> {
+fn check_owner(
+    known: Option<&Owner>,
+    owner: Option<&Owner>,
+    force: bool,
+) -> Result<(), CatalogError> {
     match known {
         Some(known) if !force && !owner.is_some_and(|owner| owner.is_same_object(known)) => {
             Err(CatalogError::OwnedByAnother(known.clone()))
@@ -232,7 +245,9 @@ fn next_owner(
     options: ApplyOptions,
 ) -> Result<Option<Owner>, CatalogError> {
     match (known, wanted) {
-        (Some(known), Some(wanted)) if wanted.is_same_object(known) || options.take_ownership => Ok(Some(wanted)),
+        (Some(known), Some(wanted)) if wanted.is_same_object(known) || options.take_ownership => {
+            Ok(Some(wanted))
+        }
         (Some(known), Some(_)) => Err(CatalogError::OwnedByAnother(known.clone())),
         // Without an owner of one's own one may say again what is so, but change nothing that is owned.
         (Some(known), None) if is_same => Ok(Some(known.clone())),
@@ -253,7 +268,12 @@ fn check_new_topic(topic: &Topic) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn check_topic_change(known: &Topic, topic: &Topic, is_same: bool, options: ApplyOptions) -> Result<(), CatalogError> {
+fn check_topic_change(
+    known: &Topic,
+    topic: &Topic,
+    is_same: bool,
+    options: ApplyOptions,
+) -> Result<(), CatalogError> {
     let name = &topic.name;
     if known.message_type != topic.message_type {
         return Err(CatalogError::Differs(format!(
@@ -300,13 +320,19 @@ fn group_difference(known: &ConsumerGroup, group: &ConsumerGroup) -> String {
 fn check_group(group: &ConsumerGroup) -> Result<(), CatalogError> {
     if !(1..=ATTEMPTS_MAX).contains(&group.retry.max_attempts) {
         let attempts = group.retry.max_attempts;
-        return Err(CatalogError::Illegal(format!("{attempts} attempts are not possible; use 1 to {ATTEMPTS_MAX}")));
+        return Err(CatalogError::Illegal(format!(
+            "{attempts} attempts are not possible; use 1 to {ATTEMPTS_MAX}"
+        )));
     }
     if group.model == Model::Broadcasting {
-        return Err(CatalogError::NotServed("broadcasting groups are not served yet; use clustering".to_owned()));
+        return Err(CatalogError::NotServed(
+            "broadcasting groups are not served yet; use clustering".to_owned(),
+        ));
     }
     if group.order == Order::Fifo {
-        return Err(CatalogError::NotServed("groups that consume in order are not served yet; use concurrent".to_owned()));
+        return Err(CatalogError::NotServed(
+            "groups that consume in order are not served yet; use concurrent".to_owned(),
+        ));
     }
     Ok(())
 }

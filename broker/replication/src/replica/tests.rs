@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker_engine::{Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send};
 use broker_model::{
-    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, TopicName, tag_hash,
+    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, TopicName,
+    tag_hash,
 };
 use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;
@@ -44,7 +45,8 @@ impl Shard {
     fn new() -> Self {
         let disk = SimulatedDisk::default();
         let (replica, writer) = open(&disk, 1_000);
-        let mut shard = Self { disk, replica, writer, now_ms: 1_000, tickets: 0, replies: BTreeMap::new() };
+        let mut shard =
+            Self { disk, replica, writer, now_ms: 1_000, tickets: 0, replies: BTreeMap::new() };
         shard.settle();
         shard
     }
@@ -133,7 +135,12 @@ impl Shard {
         }
     }
 
-    fn acknowledge(&mut self, group: &str, topic: &str, handle: ReceiptHandle) -> Result<(), Refusal> {
+    fn acknowledge(
+        &mut self,
+        group: &str,
+        topic: &str,
+        handle: ReceiptHandle,
+    ) -> Result<(), Refusal> {
         let group = GroupName::parse(group).unwrap();
         let request = Acknowledge { group, topic: name(topic), handles: vec![handle] };
         match self.ask(Command::Acknowledge(request))? {
@@ -176,7 +183,11 @@ fn every_group_gets_every_message_and_one_consumer_of_it_handles_it() {
     assert_eq!(bodies(&shard.receive("audit", "orders", Filter::All)), bodies(&first));
     for (handle, _) in &first {
         assert_eq!(shard.acknowledge("billing", "orders", *handle), Ok(()));
-        assert_eq!(shard.acknowledge("billing", "orders", *handle), Ok(()), "acknowledging twice is fine");
+        assert_eq!(
+            shard.acknowledge("billing", "orders", *handle),
+            Ok(()),
+            "acknowledging twice is fine"
+        );
     }
     shard.now_ms += 60_000;
     assert!(shard.receive("billing", "orders", Filter::All).is_empty());
@@ -219,7 +230,9 @@ fn a_waiting_poll_is_answered_by_the_send_and_an_unmet_one_at_its_end() {
     assert!(shard.replies.is_empty(), "one message answers one poll");
     shard.now_ms = 9_000;
     shard.settle();
-    assert!(matches!(shard.replies.remove(&second), Some(Ok(Outcome::Received(d))) if d.is_empty()));
+    assert!(
+        matches!(shard.replies.remove(&second), Some(Ok(Outcome::Received(d))) if d.is_empty())
+    );
 }
 
 #[test]
@@ -233,7 +246,11 @@ fn attempts_are_counted_and_the_last_one_ends_in_the_dead_letter_topic() {
         shard.now_ms += 31_000;
     }
     assert!(shard.receive("billing", "orders", Filter::All).is_empty());
-    shard.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(GroupName::parse("undertaker").unwrap())))).unwrap();
+    shard
+        .ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(
+            GroupName::parse("undertaker").unwrap(),
+        ))))
+        .unwrap();
     for _ in 0..2 {
         let dead = shard.receive("undertaker", "%DLQ%billing", Filter::All);
         assert_eq!(bodies(&dead), BTreeSet::from(["poison".to_owned()]));
@@ -243,7 +260,11 @@ fn attempts_are_counted_and_the_last_one_ends_in_the_dead_letter_topic() {
         assert!(shard.receive("billing", "orders", Filter::All).is_empty());
         shard.now_ms += 31_000;
         shard.ask(Command::DeleteGroup(GroupName::parse("undertaker").unwrap())).unwrap();
-        shard.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(GroupName::parse("undertaker").unwrap())))).unwrap();
+        shard
+            .ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(
+                GroupName::parse("undertaker").unwrap(),
+            ))))
+            .unwrap();
     }
 }
 
@@ -255,12 +276,22 @@ fn changing_the_invisible_duration_renames_the_delivery() {
     let (handle, _) = shard.receive("billing", "orders", Filter::All)[0];
     let (group, topic) = (GroupName::parse("billing").unwrap(), name("orders"));
     let change = |handle, invisible_ms| {
-        Command::ChangeInvisible(ChangeInvisible { group: group.clone(), topic: topic.clone(), handle, invisible_ms })
+        Command::ChangeInvisible(ChangeInvisible {
+            group: group.clone(),
+            topic: topic.clone(),
+            handle,
+            invisible_ms,
+        })
     };
-    let Ok(Outcome::InvisibleChanged(renamed)) = shard.ask(change(handle, 50_000)) else { panic!() };
+    let Ok(Outcome::InvisibleChanged(renamed)) = shard.ask(change(handle, 50_000)) else {
+        panic!()
+    };
     assert_eq!(shard.acknowledge("billing", "orders", handle), Err(Refusal::InvalidHandle));
     shard.now_ms += 31_000;
-    assert!(shard.receive("billing", "orders", Filter::All).is_empty(), "the old deadline does not count");
+    assert!(
+        shard.receive("billing", "orders", Filter::All).is_empty(),
+        "the old deadline does not count"
+    );
     let Ok(Outcome::InvisibleChanged(again)) = shard.ask(change(renamed, 0)) else { panic!() };
     let redelivered = shard.receive("billing", "orders", Filter::All);
     assert_eq!(redelivered[0].0.attempt, 2);

@@ -31,8 +31,8 @@ pub(super) fn encode_topic(topic: &Topic, payload: &mut BytesMut) {
 pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
     let name = reader.text()?;
     let name = TopicName::parse(&name).map_err(|_| RecordError::IllegalField("topic name"))?;
-    let message_type = MessageType::from_number(reader.u8()?)
-        .ok_or(RecordError::IllegalField("message type"))?;
+    let message_type =
+        MessageType::from_number(reader.u8()?).ok_or(RecordError::IllegalField("message type"))?;
     let (readable, writable) = (reader.u8()? != 0, reader.u8()? != 0);
     let queues = reader.u32()?;
     let mut placement = Vec::new();

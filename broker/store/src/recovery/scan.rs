@@ -51,7 +51,8 @@ impl<'a> SegmentScan<'a> {
         let mut highest = 0;
         let mut at = position.next_multiple_of(FRAME_ALIGNMENT_BYTES);
         while at + FRAME_HEADER_BYTES as u64 <= self.segment.end() {
-            let begins = self.bytes(at, FRAME_HEADER_BYTES as u64)?.is_some_and(starts_like_a_frame);
+            let begins =
+                self.bytes(at, FRAME_HEADER_BYTES as u64)?.is_some_and(starts_like_a_frame);
             if begins && let Some((header, _, _)) = self.frame_at(at)? {
                 highest = highest.max(header.durable_index);
             }

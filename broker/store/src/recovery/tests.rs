@@ -33,7 +33,14 @@ fn reopen(disk: &SimulatedDisk) -> Result<(Log, Writer, Vec<Bytes>), OpenError> 
 fn append(log: &mut Log, payload: &[u8]) {
     let index = log.end().index + 1;
     let payload = Bytes::copy_from_slice(payload);
-    log.append(NewFrame { kind: FrameKind::Entry, term: 1, index, time_ms: 7, records: 1, payload });
+    log.append(NewFrame {
+        kind: FrameKind::Entry,
+        term: 1,
+        index,
+        time_ms: 7,
+        records: 1,
+        payload,
+    });
 }
 
 /// Writes all that is queued; false once the disk has failed.
@@ -139,7 +146,11 @@ fn a_failed_write_is_final() {
     let first = log.take_write().unwrap();
     let error = writer.write(&first).unwrap_err();
     disk.restart();
-    assert_eq!(writer.write(&first).unwrap_err(), error, "the disk works again, the writer must not");
+    assert_eq!(
+        writer.write(&first).unwrap_err(),
+        error,
+        "the disk works again, the writer must not"
+    );
 }
 
 #[test]

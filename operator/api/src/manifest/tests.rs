@@ -153,3 +153,14 @@ fn an_alias_bomb_is_refused_and_not_expanded() {
     }
     assert!(load("bomb.yaml", &text).is_err());
 }
+
+#[test]
+fn an_absent_spec_is_the_default_spec() {
+    let text = "{apiVersion: pinnace.dev/v1alpha1, kind: KIND, metadata: {name: a}}";
+    let read = |kind: &str| load("f.yaml", &text.replace("KIND", kind)).unwrap().remove(0);
+    assert!(matches!(read("Topic"), Manifest::Topic(d) if d.spec == TopicSpec::default()));
+    let group = read("ConsumerGroup");
+    assert!(matches!(group, Manifest::ConsumerGroup(d) if d.spec == ConsumerGroupSpec::default()));
+    let cluster = read("BrokerCluster");
+    assert!(matches!(cluster, Manifest::BrokerCluster(d) if d.spec == BrokerClusterSpec::default()));
+}

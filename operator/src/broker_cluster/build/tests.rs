@@ -38,7 +38,7 @@ fn built(yaml: &str) -> Result<Objects, Verdict> {
 }
 
 fn cluster(spec: &str) -> String {
-    format!("{{apiVersion: pinnace.dev/v1alpha1, kind: BrokerCluster, metadata: {{name: default}}, spec: {spec}}}")
+    format!("apiVersion: pinnace.dev/v1alpha1\nkind: BrokerCluster\nmetadata: {{name: default}}\nspec: {spec}")
 }
 
 #[test]

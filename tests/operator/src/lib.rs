@@ -1,1 +1,0 @@
-//! Operator tests against a real API server.

@@ -1,0 +1,19 @@
+//! The operator against a real API server, with brokers that are a small admin server in this process. One namespace, one
+//! operator and its brokers for each test.
+
+#[path = "operator/broker_cluster.rs"]
+mod broker_cluster;
+#[path = "operator/consumer_group.rs"]
+mod consumer_group;
+#[path = "operator/definitions.rs"]
+mod definitions;
+#[path = "operator/fake_broker.rs"]
+mod fake_broker;
+#[path = "operator/leadership.rs"]
+mod leadership;
+#[path = "operator/steadiness.rs"]
+mod steadiness;
+#[path = "operator/topic.rs"]
+mod topic;
+#[path = "operator/world.rs"]
+mod world;

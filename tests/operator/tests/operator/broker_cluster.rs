@@ -1,0 +1,148 @@
+//! BrokerClusters: the objects that are made, and what is said of them.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt as _;
+use kube::api::PostParams;
+use operator_api::BrokerCluster;
+use operator_api::broker_cluster::ShardState;
+use serde_json::json;
+
+use crate::world::{World, condition, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_gets_its_objects_and_serves() {
+    let world = World::new().await;
+    let brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let cluster = world.api::<BrokerCluster>().get("default").await.unwrap();
+    let status = cluster.status.clone().unwrap();
+    assert_eq!(status.display.unwrap().brokers, "2/2");
+    let shards: Vec<_> = status.shards.iter().map(|s| (s.name.as_str(), s.leader, s.state)).collect();
+    let leading = ShardState::Leading;
+    assert_eq!(shards, [("shard-0", 0, leading), ("shard-1", 1, leading), ("shard-2", 0, leading)]);
+    let address = format!("default-client.{}.svc:8081", world.namespace);
+    assert_eq!(status.endpoints[0].address, address);
+    let (stalled, working) = (condition(&cluster, "Stalled"), condition(&cluster, "Reconciling"));
+    assert_eq!((stalled, working), (None, None));
+
+    let set = world.api::<StatefulSet>().get("default-broker-0").await.unwrap();
+    assert_eq!(set.annotations()["pinnace.dev/shard-ids"], "0,2");
+    assert_eq!(set.metadata.owner_references.as_ref().unwrap()[0].uid, cluster.uid().unwrap());
+    let container = &set.spec.template.spec.as_ref().unwrap().containers[0];
+    let arguments = container.args.as_ref().unwrap().join(" ");
+    let advertised = format!("--advertise default-broker-0-0.default-brokers.{}.svc:8081", world.namespace);
+    assert!(arguments.ends_with(&advertised), "{arguments}");
+    let headless = world.api::<Service>().get("default-brokers").await.unwrap().spec.unwrap();
+    assert_eq!(headless.publish_not_ready_addresses, Some(true));
+    world.api::<PodDisruptionBudget>().get("default-brokers").await.unwrap();
+    let map = world.api::<ConfigMap>().get("default-cluster-map").await.unwrap();
+    assert!(map.data.unwrap()["cluster-map.json"].contains("\"version\": 1"));
+    for broker in &brokers {
+        let map = broker.memory().map;
+        assert_eq!((map.version, map.brokers.len(), map.shards.len()), (1, 2, 3));
+    }
+    let claim = world.api::<PersistentVolumeClaim>().get("data-default-broker-1-0").await.unwrap();
+    // The volume is nobody's child: it stays when the cluster goes.
+    assert_eq!(claim.metadata.owner_references, None);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_served_yet_is_said_and_nothing_is_made() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"replication": 3})).await;
+    let stalled =
+        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "ReplicationNotServed").await;
+    assert!(stalled.message.contains("set spec.replication to 1"), "{}", stalled.message);
+    assert!(world.api::<StatefulSet>().list(&kube::api::ListParams::default()).await.unwrap().items.is_empty());
+    let _broker = world.broker("default", 0).await;
+    world.apply::<BrokerCluster>("default", json!({"replication": 1})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_somebody_else_is_not_taken() {
+    let world = World::new().await;
+    let object = json!({"metadata": {"name": "default-client"}, "spec": {"ports": [{"port": 80}]}});
+    let service: Service = serde_json::from_value(object).unwrap();
+    world.api::<Service>().create(&PostParams::default(), &service).await.unwrap();
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    let stalled = world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "NameTaken").await;
+    assert!(stalled.message.contains("default-client exists and does not belong"), "{}", stalled.message);
+    let service = world.api::<Service>().get("default-client").await.unwrap();
+    assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 80);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_of_a_listener_goes_with_it() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let two = json!({"listeners": [{"name": "client"}, {"name": "other", "port": 9081}]});
+    world.apply::<BrokerCluster>("default", two).await;
+    world.wait::<Service>("default-other", "port 9081", |service| {
+        service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port == 9081
+    })
+    .await;
+    world.apply::<BrokerCluster>("default", json!({"listeners": [{"name": "client"}]})).await;
+    world.wait_gone::<Service>("default-other").await;
+    world.api::<Service>().get("default-client").await.unwrap();
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_growing_cluster_keeps_its_shards_and_gives_every_broker_the_new_map() {
+    let world = World::new().await;
+    let first = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 1, "shards": 2})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let second = world.broker("default", 1).await;
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let map = eventually("the second broker gets the map", || async {
+        Some(second.memory().map).filter(|map| map.shards.len() == 3)
+    })
+    .await;
+    let leaders: Vec<_> = map.shards.iter().map(|s| (s.id, s.leader_broker)).collect();
+    assert_eq!(leaders, [(0, 0), (1, 0), (2, 1)]);
+    assert_eq!(first.memory().map, map);
+    assert_eq!(map.version, 2);
+    let refused = world.apply::<BrokerCluster>("default", json!({"brokers": 3, "shards": 3})).await;
+    assert_eq!(refused.spec.brokers, 3);
+    let stalled =
+        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "BrokerWithoutShard").await;
+    assert!(stalled.message.contains("at least 4"), "{}", stalled.message);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_version_restarts_one_broker_after_the_other() {
+    let world = World::new().await;
+    let _brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    // The first pod of the new version does not get ready.
+    let held = json!({"brokers": 2, "version": "9.9.9", "pod": {"labels": {"test/hold": "yes"}}});
+    world.apply::<BrokerCluster>("default", held).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "False", "BrokersNotReady").await;
+    let image = |set: &StatefulSet| {
+        set.spec.template.spec.as_ref().unwrap().containers[0].image.clone().unwrap()
+    };
+    let first = world.api::<StatefulSet>().get("default-broker-0").await.unwrap();
+    let second = world.api::<StatefulSet>().get("default-broker-1").await.unwrap();
+    assert_eq!((image(&first).as_str(), image(&second).as_str()), ("pinnace.dev/pinnace:9.9.9", "pinnace.dev/pinnace:0.1.0"));
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "version": "9.9.9"})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let second = world.api::<StatefulSet>().get("default-broker-1").await.unwrap();
+    assert_eq!(image(&second), "pinnace.dev/pinnace:9.9.9");
+    operator.stop().await;
+}

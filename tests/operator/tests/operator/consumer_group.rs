@@ -1,0 +1,130 @@
+//! ConsumerGroups: the same in every broker, and what runs of them in the status.
+
+use broker_proto::admin::{Assignment, GroupStatus, Member, Subscription, TopicLag};
+use operator_api::{BrokerCluster, ConsumerGroup, Topic};
+use serde_json::json;
+
+use crate::world::{World, condition};
+
+fn member(client_id: &str, expression: &str) -> Member {
+    Member {
+        client_id: client_id.to_owned(),
+        client_type: "PUSH_CONSUMER".to_owned(),
+        language: "JAVA".to_owned(),
+        version: "5.0.7".to_owned(),
+        remote_address: "10.0.0.7:4711".to_owned(),
+        subscriptions: vec![Subscription {
+            topic: "orders".to_owned(),
+            filter_type: 1,
+            expression: expression.to_owned(),
+        }],
+        ..Member::default()
+    }
+}
+
+fn lag(lag_messages: u64, lag_ms: u64) -> TopicLag {
+    TopicLag { topic: "orders".to_owned(), lag_messages, lag_ms, ..TopicLag::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_assignments_and_lag_of_all_brokers_stand_in_the_status() {
+    let world = World::new().await;
+    let brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
+    world.apply::<Topic>("orders", json!({})).await;
+    let spec = json!({
+        "subscriptions": [{"topic": "orders", "filter": {"expression": "paid || refunded"}}],
+        "retry": {"maxAttempts": 5, "backoff": {"exponential": {"initial": "1s", "max": "1m"}}},
+    });
+    world.apply::<ConsumerGroup>("billing", spec).await;
+    world.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
+    world.wait_condition::<ConsumerGroup>("billing", "Active", "False", "NoMembers").await;
+    let held = brokers[1].memory().groups["billing"].clone();
+    assert_eq!(held.retry.unwrap().max_attempts, 5);
+    assert_eq!(held.subscriptions[0].expression, "paid || refunded");
+
+    let assignment = |queue_ids: &[u32], shard: &str| Assignment {
+        client_id: "pod-a".to_owned(),
+        topic: "orders".to_owned(),
+        shard: shard.to_owned(),
+        queue_ids: queue_ids.to_vec(),
+        shared: true,
+        inflight: 3,
+    };
+    for (id, broker) in brokers.iter().enumerate() {
+        broker.report(GroupStatus {
+            name: "billing".to_owned(),
+            members: vec![member("pod-a", "paid")],
+            assignments: vec![assignment(&[0, 1, 2, 5], &format!("shard-{id}"))],
+            topics: vec![lag(1_000, 42_500)],
+        });
+    }
+    let full = |group: &ConsumerGroup| {
+        group.status.as_ref().and_then(|s| s.totals.as_ref()).is_some_and(|t| t.lag == 2_000)
+    };
+    let group = world.wait::<ConsumerGroup>("billing", "a lag of 2000", full).await;
+    let status = group.status.clone().unwrap();
+    let members = status.members.unwrap();
+    assert_eq!((members.count, members.clients[0].language.as_str()), (1, "JAVA"));
+    assert_eq!(status.assignments.len(), 2);
+    assert_eq!((status.assignments[0].queues.as_str(), status.assignments[0].shared), ("0-2,5", true));
+    assert_eq!((status.topics[0].lag, status.topics[0].lag_seconds), (2_000, 40));
+    let display = status.display.unwrap();
+    assert_eq!((display.lag.as_str(), display.behind.as_str()), ("2.0k", "40s"));
+    world.wait_condition::<ConsumerGroup>("billing", "Active", "True", "Consuming").await;
+    world.wait_condition::<ConsumerGroup>("billing", "CaughtUp", "False", "Behind").await;
+    let topic = |topic: &Topic| topic.status.as_ref().unwrap().groups == ["billing"];
+    world.wait::<Topic>("orders", "its group", topic).await;
+
+    brokers[0].report(GroupStatus {
+        name: "billing".to_owned(),
+        members: vec![member("pod-a", "paid"), member("pod-b", "*")],
+        assignments: Vec::new(),
+        topics: vec![lag(0, 0)],
+    });
+    brokers[1].report(GroupStatus { name: "billing".to_owned(), ..GroupStatus::default() });
+    let different = world
+        .wait_condition::<ConsumerGroup>("billing", "SubscriptionsConsistent", "False", "Inconsistent")
+        .await;
+    assert!(different.message.contains("pod-a"), "{}", different.message);
+    world.wait_condition::<ConsumerGroup>("billing", "CaughtUp", "True", "CaughtUp").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_on_a_missing_cluster_or_topic_says_what_is_missing() {
+    let world = World::new().await;
+    let broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<ConsumerGroup>("billing", json!({"subscriptions": [{"topic": "orders"}]})).await;
+    let waiting = world
+        .wait_condition::<ConsumerGroup>("billing", "Ready", "False", "ClusterNotFound")
+        .await;
+    assert!(waiting.message.contains("there is no BrokerCluster"), "{}", waiting.message);
+    let group = world.api::<ConsumerGroup>().get("billing").await.unwrap();
+    assert!(condition(&group, "Reconciling").is_some() && condition(&group, "Stalled").is_none());
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    world.wait_condition::<ConsumerGroup>("billing", "Ready", "False", "TopicNotFound").await;
+    // The group is there already; only its topic is not.
+    assert!(broker.memory().groups.contains_key("billing"));
+    world.apply::<Topic>("orders", json!({})).await;
+    world.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_goes_is_missed_by_topics_and_groups() {
+    let world = World::new().await;
+    let _broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    world.apply::<Topic>("orders", json!({})).await;
+    world.apply::<ConsumerGroup>("billing", json!({})).await;
+    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+    world.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
+    world.delete::<BrokerCluster>("default").await;
+    world.wait_condition::<Topic>("orders", "Ready", "False", "ClusterNotFound").await;
+    world.wait_condition::<ConsumerGroup>("billing", "Ready", "False", "ClusterNotFound").await;
+    operator.stop().await;
+}

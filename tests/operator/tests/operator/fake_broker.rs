@@ -1,0 +1,284 @@
+//! A broker as the operator sees it: the admin API over a state in memory, with the refusals that the real one has. Can be
+//! stopped, lose its memory, and be told what to report.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use broker_proto::admin::admin_server::{Admin, AdminServer};
+use broker_proto::admin::state_event::Event;
+use broker_proto::admin::*;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+/// What the broker holds.
+#[derive(Debug, Default, Clone)]
+pub struct Memory {
+    pub version: u64,
+    pub map: ClusterMap,
+    pub topics: BTreeMap<String, Topic>,
+    pub groups: BTreeMap<String, Group>,
+    pub group_status: BTreeMap<String, GroupStatus>,
+    /// Calls of ApplyTopic and ApplyGroup since the broker started.
+    pub applies: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: u32,
+    memory: Mutex<Memory>,
+    changes: broadcast::Sender<StateEvent>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap()
+    }
+
+    fn tell(&self, version: u64, event: Event) {
+        // Nobody may be listening.
+        let _ = self.changes.send(StateEvent { version, event: Some(event) });
+    }
+
+    fn status(&self, memory: &Memory) -> BrokerStatus {
+        let mine = memory.map.shards.iter().filter(|shard| shard.leader_broker == self.id);
+        let shard = |shard: &Shard| ShardStatus {
+            id: shard.id,
+            name: shard.name.clone(),
+            role: "leader".to_owned(),
+            ..ShardStatus::default()
+        };
+        BrokerStatus {
+            broker_id: self.id,
+            version: "0.1.0".to_owned(),
+            cluster_map_version: memory.map.version,
+            shards: mine.map(shard).collect(),
+            ..BrokerStatus::default()
+        }
+    }
+}
+
+/// A broker that can be reached on one address for all of its lives.
+#[derive(Debug)]
+pub struct FakeBroker {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl FakeBroker {
+    pub async fn start(id: u32) -> Self {
+        let (changes, _) = broadcast::channel(1024);
+        let shared = Arc::new(Shared { id, memory: Mutex::default(), changes });
+        let mut broker =
+            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), shared, server: None };
+        broker.serve().await;
+        broker
+    }
+
+    /// Begins a life.
+    pub async fn serve(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let service = AdminServer::new(Service { shared: Arc::clone(&self.shared) });
+        self.server = Some(tokio::spawn(async move {
+            let incoming = TcpListenerStream::new(listener);
+            let server = tonic::transport::Server::builder().add_service(service);
+            server.serve_with_incoming(incoming).await.unwrap();
+        }));
+    }
+
+    /// Ends it at once, connections and all.
+    pub async fn kill(&mut self) {
+        let server = self.server.take().unwrap();
+        server.abort();
+        let _ = server.await;
+        // Streams live in tasks of their own: a new channel of changes ends them.
+        let (changes, _) = broadcast::channel(1024);
+        let memory = Mutex::new(self.memory());
+        self.shared = Arc::new(Shared { id: self.shared.id, memory, changes });
+    }
+
+    pub fn memory(&self) -> Memory {
+        self.shared.lock().clone()
+    }
+
+    /// A lost disk.
+    pub fn forget(&self) {
+        *self.shared.lock() = Memory::default();
+    }
+
+    /// What somebody else does to the broker.
+    pub fn change(&self, change: impl FnOnce(&mut Memory)) {
+        change(&mut self.shared.lock());
+    }
+
+    pub fn report(&self, status: GroupStatus) {
+        let mut memory = self.shared.lock();
+        memory.version += 1;
+        memory.group_status.insert(status.name.clone(), status.clone());
+        self.shared.tell(memory.version, Event::GroupStatus(status));
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    shared: Arc<Shared>,
+}
+
+fn check_owner(held: Option<&Owner>, asked: Option<&Owner>, take: bool) -> Result<(), Status> {
+    let key = |owner: &Owner| (owner.instance.clone(), owner.namespace.clone(), owner.name.clone());
+    match (held, asked) {
+        (Some(held), asked) if !take && asked.map(key) != Some(key(held)) => Err(
+            Status::failed_precondition(format!("owned by {}/{}", held.namespace, held.name)),
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Service {
+    async fn apply_cluster_map(
+        &self,
+        request: Request<ApplyClusterMapRequest>,
+    ) -> Result<Response<ApplyClusterMapResponse>, Status> {
+        let map = request.into_inner().map.ok_or_else(|| Status::invalid_argument("no map"))?;
+        let mut memory = self.shared.lock();
+        if map.version > memory.map.version {
+            memory.map = map;
+        }
+        let status = self.shared.status(&memory);
+        self.shared.tell(memory.version, Event::Broker(status));
+        Ok(Response::new(ApplyClusterMapResponse { version: memory.map.version }))
+    }
+
+    async fn get_cluster_map(
+        &self,
+        _: Request<GetClusterMapRequest>,
+    ) -> Result<Response<GetClusterMapResponse>, Status> {
+        let map = Some(self.shared.lock().map.clone());
+        Ok(Response::new(GetClusterMapResponse { map }))
+    }
+
+    async fn apply_topic(
+        &self,
+        request: Request<ApplyTopicRequest>,
+    ) -> Result<Response<ApplyTopicResponse>, Status> {
+        let request = request.into_inner();
+        let mut topic = request.topic.ok_or_else(|| Status::invalid_argument("no topic"))?;
+        let mut memory = self.shared.lock();
+        memory.applies += 1;
+        if topic.r#type() == MessageType::Lite {
+            return Err(Status::unimplemented("LITE topics are not served yet"));
+        }
+        let held = memory.topics.get(&topic.name);
+        if let Some(held) = held {
+            check_owner(held.owner.as_ref(), topic.owner.as_ref(), request.take_ownership)?;
+        }
+        topic.version = held.map_or(0, |held| held.version);
+        let changed = held != Some(&topic);
+        if changed {
+            memory.version += 1;
+            topic.version = memory.version;
+            memory.topics.insert(topic.name.clone(), topic.clone());
+            self.shared.tell(memory.version, Event::Topic(topic.clone()));
+        }
+        Ok(Response::new(ApplyTopicResponse { topic: Some(topic), changed }))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<DeleteTopicRequest>,
+    ) -> Result<Response<DeleteTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        let mut memory = self.shared.lock();
+        memory.version += 1;
+        let existed = memory.topics.remove(&name).is_some();
+        self.shared.tell(memory.version, Event::TopicDeleted(name));
+        Ok(Response::new(DeleteTopicResponse { existed }))
+    }
+
+    async fn list_topics(
+        &self,
+        _: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        let topics = self.shared.lock().topics.values().cloned().collect();
+        Ok(Response::new(ListTopicsResponse { topics, status: Vec::new() }))
+    }
+
+    async fn apply_group(
+        &self,
+        request: Request<ApplyGroupRequest>,
+    ) -> Result<Response<ApplyGroupResponse>, Status> {
+        let request = request.into_inner();
+        let mut group = request.group.ok_or_else(|| Status::invalid_argument("no group"))?;
+        let mut memory = self.shared.lock();
+        memory.applies += 1;
+        let held = memory.groups.get(&group.name);
+        if let Some(held) = held {
+            check_owner(held.owner.as_ref(), group.owner.as_ref(), request.take_ownership)?;
+        }
+        group.version = held.map_or(0, |held| held.version);
+        let changed = held != Some(&group);
+        if changed {
+            memory.version += 1;
+            group.version = memory.version;
+            memory.groups.insert(group.name.clone(), group.clone());
+            self.shared.tell(memory.version, Event::Group(group.clone()));
+        }
+        Ok(Response::new(ApplyGroupResponse { group: Some(group), changed }))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<DeleteGroupRequest>,
+    ) -> Result<Response<DeleteGroupResponse>, Status> {
+        let name = request.into_inner().name;
+        let mut memory = self.shared.lock();
+        memory.version += 1;
+        let existed = memory.groups.remove(&name).is_some();
+        self.shared.tell(memory.version, Event::GroupDeleted(name));
+        Ok(Response::new(DeleteGroupResponse { existed }))
+    }
+
+    async fn list_groups(
+        &self,
+        _: Request<ListGroupsRequest>,
+    ) -> Result<Response<ListGroupsResponse>, Status> {
+        let groups = self.shared.lock().groups.values().cloned().collect();
+        Ok(Response::new(ListGroupsResponse { groups, status: Vec::new() }))
+    }
+
+    async fn get_broker(
+        &self,
+        _: Request<GetBrokerRequest>,
+    ) -> Result<Response<GetBrokerResponse>, Status> {
+        let broker = Some(self.shared.status(&self.shared.lock()));
+        Ok(Response::new(GetBrokerResponse { broker }))
+    }
+
+    type WatchStateStream = BoxStream<'static, Result<StateEvent, Status>>;
+
+    async fn watch_state(
+        &self,
+        _: Request<WatchStateRequest>,
+    ) -> Result<Response<Self::WatchStateStream>, Status> {
+        let memory = self.shared.lock();
+        let changes = BroadcastStream::new(self.shared.changes.subscribe());
+        let topics = memory.topics.values().cloned().map(Event::Topic);
+        let groups = memory.groups.values().cloned().map(Event::Group);
+        let status = memory.group_status.values().cloned().map(Event::GroupStatus);
+        let broker = std::iter::once(Event::Broker(self.shared.status(&memory)));
+        let all = broker.chain(topics).chain(groups).chain(status);
+        let all = all.chain(std::iter::once(Event::Synced(Synced {})));
+        let version = memory.version;
+        let all: Vec<_> = all.map(|event| Ok(StateEvent { version, event: Some(event) })).collect();
+        let changes = changes.map(|change| change.map_err(|e| Status::aborted(e.to_string())));
+        Ok(Response::new(stream::iter(all).chain(changes).boxed()))
+    }
+}

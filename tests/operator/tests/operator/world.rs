@@ -1,0 +1,267 @@
+//! What a test lives in: a namespace, fake brokers, a stand-in for the kubelet, and operators in this process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, Config, Resource, ResourceExt as _};
+use operator::arguments::{Arguments, Command};
+use operator::broker_admin::{AdminError, BrokerAdmin, BrokerEndpoint, Connect, GrpcConnector};
+use operator_api::condition::Condition;
+use operator_api::definitions;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake_broker::FakeBroker;
+
+/// Nothing that is waited for takes longer on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static NAMESPACES: AtomicU32 = AtomicU32::new(0);
+
+/// Kinds that tests read and write.
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + DeserializeOwned
+    + serde::Serialize
+    + fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + serde::Serialize
+        + fmt::Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+pub async fn client() -> Client {
+    let path = std::env::var("PINNACE_TEST_KUBECONFIG")
+        .expect("PINNACE_TEST_KUBECONFIG names the kubeconfig of a test cluster; use tests/operator/run");
+    let kubeconfig = Kubeconfig::read_from(path).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.unwrap()).unwrap()
+}
+
+/// Leads the operator to fake brokers instead of DNS names.
+#[derive(Debug, Default, Clone)]
+struct Roads(Arc<Mutex<HashMap<String, SocketAddr>>>);
+
+impl Connect for Roads {
+    fn connect(&self, endpoint: &BrokerEndpoint) -> Result<Arc<dyn BrokerAdmin>, AdminError> {
+        // Port 1 refuses connections: a broker that is not there.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = self.0.lock().unwrap().get(&endpoint.host).copied().unwrap_or(nowhere);
+        let host = address.ip().to_string();
+        GrpcConnector.connect(&BrokerEndpoint { broker: endpoint.broker, host, port: address.port() })
+    }
+}
+
+/// An operator that runs in this process.
+#[derive(Debug)]
+pub struct RunningOperator {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl RunningOperator {
+    /// Ends it as SIGTERM does, and waits.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the operator ends").unwrap();
+    }
+}
+
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    roads: Roads,
+    kubelet: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kubelet.abort();
+    }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let client = client().await;
+        install_definitions(&client).await;
+        let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("test-{}-{number}", std::process::id());
+        let api: Api<Namespace> = Api::all(client.clone());
+        let object = json!({"metadata": {"name": namespace}});
+        let object: Namespace = serde_json::from_value(object).unwrap();
+        api.create(&PostParams::default(), &object).await.unwrap();
+        let kubelet = tokio::spawn(run_pods(Api::namespaced(client.clone(), &namespace)));
+        Self { client, namespace, roads: Roads::default(), kubelet }
+    }
+
+    /// A fake broker in the place of the pod of broker `id` of a cluster.
+    pub async fn broker(&self, cluster: &str, id: u32) -> FakeBroker {
+        let broker = FakeBroker::start(id).await;
+        let host = format!("{cluster}-broker-{id}-0.{cluster}-brokers.{}.svc", self.namespace);
+        self.roads.0.lock().unwrap().insert(host, broker.address);
+        broker
+    }
+
+    pub fn operator(&self, identity: &str) -> RunningOperator {
+        let stop = CancellationToken::new();
+        let words = [
+            "pinnace-operator",
+            "run",
+            "--namespace",
+            &self.namespace,
+            "--watch-namespace",
+            &self.namespace,
+            "--http",
+            "127.0.0.1:0",
+            "--identity",
+            identity,
+        ];
+        let arguments = <Arguments as clap::Parser>::parse_from(words);
+        let Command::Run(arguments) = arguments.command else { panic!("run was asked for") };
+        let roads = Arc::new(self.roads.clone());
+        let run = operator::run::run(arguments, self.client.clone(), roads, stop.clone());
+        let task = tokio::spawn(async move { run.await.unwrap() });
+        RunningOperator { stop, task }
+    }
+
+    pub fn api<K: Kind>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Applies a manifest as people do.
+    pub async fn apply<K: Kind>(&self, name: &str, spec: Value) -> K {
+        self.try_apply(name, spec).await.unwrap()
+    }
+
+    pub async fn try_apply<K: Kind>(&self, name: &str, spec: Value) -> Result<K, kube::Error> {
+        let object = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
+        });
+        self.api::<K>().patch(name, &PatchParams::apply("people").force(), &Patch::Apply(object)).await
+    }
+
+    pub async fn delete<K: Kind>(&self, name: &str) {
+        self.api::<K>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until an object is as `wanted` says.
+    pub async fn wait<K: Kind>(&self, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> K {
+        let seen = Mutex::new(None);
+        let condition = |object: Option<&K>| {
+            *seen.lock().unwrap() = object.cloned();
+            object.is_some_and(&wanted)
+        };
+        let waited = await_condition(self.api::<K>(), name, condition);
+        match tokio::time::timeout(PATIENCE, waited).await {
+            Ok(object) => object.unwrap().unwrap(),
+            Err(_) => panic!("{name} never got {what}; it is {:#?}", seen.lock().unwrap()),
+        }
+    }
+
+    /// Waits until an object is gone.
+    pub async fn wait_gone<K: Kind>(&self, name: &str) {
+        let gone = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none());
+        tokio::time::timeout(PATIENCE, gone).await.expect("it goes").unwrap();
+    }
+
+    /// Waits for a condition of an object: its type, status and reason.
+    pub async fn wait_condition<K: Kind>(
+        &self,
+        name: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> Condition {
+        let what = format!("{type_}={status}/{reason}");
+        let matches = |object: &K| {
+            condition(object, type_).is_some_and(|c| {
+                format!("{:?}", c.status) == status
+                    && c.reason == reason
+                    && Some(c.observed_generation) == object.meta().generation
+            })
+        };
+        condition(&self.wait::<K>(name, &what, matches).await, type_).unwrap()
+    }
+}
+
+/// A condition of an object.
+pub fn condition<K: Kind>(object: &K, type_: &str) -> Option<Condition> {
+    let object = serde_json::to_value(object).unwrap();
+    let conditions = object["status"]["conditions"].as_array()?.clone();
+    let found = conditions.into_iter().find(|c| c["type"] == type_)?;
+    Some(serde_json::from_value(found).unwrap())
+}
+
+/// Waits until something that no watch can tell is so.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: impl Fn() -> F) -> T {
+    let tried = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            ticks.tick().await;
+            if let Some(found) = probe().await {
+                return found;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, tried).await {
+        Ok(found) => found,
+        Err(_) => panic!("never: {what}"),
+    }
+}
+
+async fn install_definitions(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for (_, definition) in definitions::all() {
+        let name = definition.name_any();
+        let params = PatchParams::apply("tests").force();
+        api.patch(&name, &params, &Patch::Apply(&definition)).await.unwrap();
+        await_condition(api.clone(), &name, conditions::is_crd_established()).await.unwrap();
+    }
+}
+
+/// There are no nodes: pods are said to run and be ready as soon as they are there, unless they carry `test/hold`.
+async fn run_pods(api: Api<Pod>) {
+    let mut pods = watcher(api.clone(), watcher::Config::default()).applied_objects().boxed();
+    while let Some(pod) = pods.next().await {
+        let Ok(pod) = pod else { continue };
+        let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+        let held = pod.labels().contains_key("test/hold") || pod.metadata.deletion_timestamp.is_some();
+        if phase.as_deref() == Some("Running") || held {
+            continue;
+        }
+        let status = json!({"status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+        }});
+        // The pod may be gone meanwhile.
+        let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
+    }
+}

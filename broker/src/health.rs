@@ -1,9 +1,10 @@
 //! Whether the process lives, and whether it serves. Ready means: every shard leads, and the manifests were applied
 //! once. The reason for anything else is a text for people.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use broker_replication::{Catalog, ShardStatus};
+use broker_grpc::BrokerContext;
+use broker_replication::ShardStatus;
 
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +22,7 @@ pub(crate) enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     phase: Mutex<Phase>,
-    catalog: OnceLock<Catalog>,
+    context: OnceLock<Arc<BrokerContext>>,
 }
 
 impl Health {
@@ -31,14 +32,14 @@ impl Health {
     }
 
     /// Tells that the shards are open; only the first time counts.
-    pub(crate) fn opened(&self, catalog: Catalog) {
-        // There is one catalog in a process.
-        let _ = self.catalog.set(catalog);
+    pub(crate) fn opened(&self, context: Arc<BrokerContext>) {
+        // There is one context in a process.
+        let _ = self.context.set(context);
     }
 
-    /// The shards' catalog once they are open.
-    pub(crate) fn catalog(&self) -> Option<&Catalog> {
-        self.catalog.get()
+    /// What is served, once the shards are open.
+    pub(crate) fn context(&self) -> Option<&BrokerContext> {
+        self.context.get().map(Arc::as_ref)
     }
 
     /// # Errors
@@ -48,10 +49,10 @@ impl Health {
         if phase == Phase::Stopping {
             return Err("stopping".to_owned());
         }
-        let Some(catalog) = self.catalog() else {
+        let Some(context) = self.context() else {
             return Err("opening the logs".to_owned());
         };
-        for shard in catalog.shards() {
+        for shard in context.catalog.shards() {
             judge(shard.name(), &shard.status())?;
         }
         match phase {
@@ -82,7 +83,8 @@ mod tests {
             failure: failure.map(str::to_owned),
         };
         assert_eq!(judge("shard-1", &status("leader", None)), Ok(()));
-        let failed = judge("shard-1", &status("failed", Some("sync a.seg: I/O error"))).unwrap_err();
+        let failed =
+            judge("shard-1", &status("failed", Some("sync a.seg: I/O error"))).unwrap_err();
         assert!(failed.contains("shard-1") && failed.contains("I/O error"), "{failed}");
         assert!(judge("shard-1", &status("candidate", None)).unwrap_err().contains("candidate"));
     }

@@ -5,7 +5,9 @@ mod family;
 pub(crate) mod ports;
 mod process;
 mod shards;
+mod traffic;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus_client::encoding::text;
@@ -13,7 +15,8 @@ use prometheus_client::registry::Registry;
 
 use crate::health::Health;
 use crate::listener::Port;
-use family::{Families, Family};
+use crate::wiring;
+use family::{Families, Family, Labels};
 
 /// Where the numbers come from.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Sources {
     pub(crate) cluster: String,
     /// Label `node_id`.
     pub(crate) broker: String,
+    /// The data directory.
+    pub(crate) data: PathBuf,
 }
 
 impl Sources {
@@ -34,14 +39,35 @@ impl Sources {
         let mut families = process::families();
         families.push(self.build());
         families.extend(ports::families(&self.ports));
-        if let Some(catalog) = self.health.catalog() {
-            families.extend(shards::families(catalog, self).await);
+        families.extend(self.disk());
+        if let Some(context) = self.health.context() {
+            families.extend(shards::families(&context.catalog, self).await);
+            families.extend(traffic::families(context, self));
         }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Families(families)));
         let mut page = String::new();
         text::encode(&mut page, &registry)?;
         Ok(page)
+    }
+
+    /// The labels that RocketMQ puts on every number.
+    fn node(&self) -> Labels {
+        vec![
+            ("cluster", self.cluster.clone()),
+            ("node_type", "broker".to_owned()),
+            ("node_id", self.broker.clone()),
+        ]
+    }
+
+    fn disk(&self) -> [Family; 2] {
+        let space = wiring::disk_space(&self.data);
+        [
+            Family::gauge("pinnace_disk_free_bytes", "Space left on the volume of the data")
+                .with(self.node(), space.free_bytes as f64),
+            Family::gauge("pinnace_disk_total_bytes", "Size of the volume of the data")
+                .with(self.node(), space.total_bytes as f64),
+        ]
     }
 
     fn build(&self) -> Family {

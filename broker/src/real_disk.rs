@@ -52,8 +52,10 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn create_directory(&self, directory: &Path) -> Result<(), DiskError> {
         let failed = |error| failure("create directory", directory, &error);
-        let missing: Vec<&Path> =
-            directory.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
+        let missing: Vec<&Path> = directory
+            .ancestors()
+            .take_while(|a| !a.as_os_str().is_empty() && !a.exists())
+            .collect();
         fs::create_dir_all(directory).map_err(failed)?;
         missing.into_iter().try_for_each(sync_parent)
     }

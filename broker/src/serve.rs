@@ -2,6 +2,7 @@
 //! take the ports, open the logs, apply the manifests, serve; and backwards at the end.
 
 mod data_lock;
+mod doors;
 mod identity;
 mod logging;
 pub(crate) mod whole_file;
@@ -11,8 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use broker_grpc::{Advertised, BrokerContext, admin_service, housekeeping, messaging_service};
-use tokio::net::TcpListener;
+use broker_grpc::{Advertised, BrokerContext, housekeeping};
+use broker_replication::Catalog;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::Failure;
@@ -20,15 +21,12 @@ use crate::cli::serve::ServeArguments;
 use crate::health::{Health, Phase};
 use crate::listener::cores::Cores;
 use crate::listener::tls::{CertificateSource, Tls};
-use crate::listener::{
-    ADMIN_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX, MESSAGING_CONNECTIONS_MAX, Port, accept, bind,
-    grpc,
-};
 use crate::manifests::{Manifests, ManifestsError};
 use crate::metrics::Sources;
 use crate::shutdown::{self, Signals};
-use crate::{web, wiring};
+use crate::wiring;
 use data_lock::{DataLock, LockError};
+use doors::Doors;
 use identity::IdentityError;
 
 /// Runs a broker until it is told to stop or a log fails.
@@ -70,146 +68,106 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     outcome
 }
 
-/// The ports and what is known about them.
-struct Ports {
-    messaging: Arc<Port>,
-    admin: Arc<Port>,
-    http: Arc<Port>,
-}
-
-/// The bound sockets, in the same order.
-struct Sockets {
-    messaging: TcpListener,
-    admin: TcpListener,
-    http: TcpListener,
-}
-
 async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result<()> {
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let sockets = Sockets {
-        messaging: bind(arguments.listen).await?,
-        admin: bind(arguments.admin).await?,
-        http: bind(arguments.http).await?,
-    };
-    let ports = Ports {
-        messaging: Port::new("messaging", MESSAGING_CONNECTIONS_MAX, CancellationToken::new()),
-        admin: Port::new("admin", ADMIN_CONNECTIONS_MAX, CancellationToken::new()),
-        http: Port::new("http", HTTP_CONNECTIONS_MAX, CancellationToken::new()),
-    };
-    let ready_line = ready_line(&sockets)?;
-    let advertised = advertised(arguments, sockets.messaging.local_addr()?);
-    let tls = Arc::new(Tls::new(certificate(arguments, &advertised))
-        .map_err(|error| Failure::input(error.to_string()))?);
+    let doors = Doors::take(arguments).await?;
+    let ready_line = doors.ready_line()?;
+    let advertised = advertised(arguments, doors.messaging.address()?);
+    let tls = Arc::new(
+        Tls::new(certificate(arguments, &advertised))
+            .map_err(|error| Failure::input(error.to_string()))?,
+    );
+    let draining = [&doors.messaging.port, &doors.admin.port].map(Arc::clone);
     let health = Arc::new(Health::default());
-    let all = [&ports.messaging, &ports.admin, &ports.http].map(Arc::clone);
-    start_http(sockets.http, &ports.http, Sources {
-        health: Arc::clone(&health),
-        ports: all.to_vec(),
-        cluster: arguments.cluster.clone(),
-        broker: format!("broker-{}", arguments.broker_id),
-    });
-
-    let ids = wiring::shard_ids(&arguments.data, arguments.shards, &arguments.shard_ids)?;
-    let catalog = tokio::select! {
-        opened = wiring::open_shards(&arguments.data, ids, cores) => opened?,
+    let mut ports = draining.to_vec();
+    ports.push(Arc::clone(&doors.http.port));
+    doors::serve_http(
+        doors.http,
+        Sources {
+            health: Arc::clone(&health),
+            ports,
+            cluster: arguments.cluster.clone(),
+            broker: format!("broker-{}", arguments.broker_id),
+            data: arguments.data.clone(),
+        },
+    );
+    let opened = tokio::select! {
+        opened = open(arguments, advertised, cores) => opened?,
         signal = signals.next() => {
-            tracing::info!(signal, "stopping before the logs were open");
+            tracing::info!(signal, "stopping before everything was open");
             return Ok(());
         }
     };
-    health.opened(catalog.clone());
-    let context = wiring::broker_context(
-        catalog.clone(),
-        arguments.broker_id,
-        advertised,
-        arguments.data.clone(),
-    )?;
-    let watching = CancellationToken::new();
-    if let Err(failure) = apply_manifests(arguments, &context, &watching).await {
-        shutdown::stop_shards(&catalog).await;
-        return Err(failure.into());
-    }
+    let context = opened.context;
+    health.opened(Arc::clone(&context));
     tokio::spawn(housekeeping(Arc::clone(&context)));
-    start_messaging(sockets.messaging, &ports.messaging, &tls, cores, &context);
-    start_admin(sockets.admin, &ports.admin, &tls, &context);
+    let watching = CancellationToken::new();
+    if let Some(manifests) = opened.manifests {
+        tokio::spawn(manifests.watch(context.catalog.clone(), watching.clone()));
+    }
+    doors::serve_messaging(doors.messaging, &tls, cores, &context);
+    doors::serve_admin(doors.admin, &tls, &context);
     health.enter(Phase::Serving);
     tell(&ready_line);
-
-    let failure = tokio::select! {
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping");
-            None
-        }
-        failure = shutdown::log_failure(&catalog) => {
-            tracing::error!("{failure}; stopping");
-            Some(failure)
-        }
-    };
+    let outcome = until_told(&context, &mut signals).await;
     watching.cancel();
-    shutdown::stop(&health, &context, &all, &mut signals).await;
+    shutdown::stop(&health, &context, &draining, &mut signals).await;
     tracing::info!("stopped");
-    match failure {
-        None => Ok(()),
-        Some(failure) => Err(Failure::runtime(failure).into()),
+    outcome
+}
+
+/// What is there when everything is open.
+struct Opened {
+    context: Arc<BrokerContext>,
+    manifests: Option<Manifests>,
+}
+
+/// Opens the logs and puts the manifests in force.
+async fn open(
+    arguments: &ServeArguments,
+    advertised: Advertised,
+    cores: &Cores,
+) -> anyhow::Result<Opened> {
+    let data = arguments.data.clone();
+    let ids = wiring::shard_ids(&data, arguments.shards, &arguments.shard_ids)?;
+    let catalog = wiring::open_shards(&data, ids, cores).await?;
+    let id = arguments.broker_id;
+    let context = wiring::broker_context(catalog.clone(), id, advertised, data)?;
+    match apply_manifests(arguments, &catalog).await {
+        Ok(manifests) => Ok(Opened { context, manifests }),
+        Err(failure) => {
+            shutdown::stop_shards(&catalog).await;
+            Err(failure.into())
+        }
     }
 }
 
-fn start_http(socket: TcpListener, port: &Arc<Port>, sources: Sources) {
-    let router = web::router(Arc::new(sources));
-    let (port, shared) = (Arc::clone(port), Arc::clone(port));
-    tokio::spawn(accept(socket, port, move |accepted| {
-        let connection = web::serve(accepted, Arc::clone(&shared), router.clone());
-        tokio::spawn(shared.connections.track_future(connection));
-    }));
+/// Ends with a signal, or with the failure of a log.
+async fn until_told(context: &BrokerContext, signals: &mut Signals) -> anyhow::Result<()> {
+    tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        failure = shutdown::log_failure(&context.catalog) => {
+            tracing::error!("{failure}; stopping");
+            Err(Failure::runtime(failure).into())
+        }
+    }
 }
 
-fn start_messaging(
-    socket: TcpListener,
-    port: &Arc<Port>,
-    tls: &Arc<Tls>,
-    cores: &Arc<Cores>,
-    context: &Arc<BrokerContext>,
-) {
-    let service = messaging_service(Arc::clone(context));
-    let (tls, cores) = (Arc::clone(tls), Arc::clone(cores));
-    let (port, shared) = (Arc::clone(port), Arc::clone(port));
-    tokio::spawn(accept(socket, port, move |accepted| {
-        let connection =
-            grpc::serve(accepted, Arc::clone(&shared), Arc::clone(&tls), service.clone());
-        cores.place(shared.connections.track_future(connection));
-    }));
-}
-
-fn start_admin(
-    socket: TcpListener,
-    port: &Arc<Port>,
-    tls: &Arc<Tls>,
-    context: &Arc<BrokerContext>,
-) {
-    let service = admin_service(Arc::clone(context));
-    let tls = Arc::clone(tls);
-    let (port, shared) = (Arc::clone(port), Arc::clone(port));
-    tokio::spawn(accept(socket, port, move |accepted| {
-        let connection =
-            grpc::serve(accepted, Arc::clone(&shared), Arc::clone(&tls), service.clone());
-        tokio::spawn(shared.connections.track_future(connection));
-    }));
-}
-
-/// Puts the manifests in force once, and watches them from then on.
+/// Puts the manifests in force once; they are to be watched from then on.
 async fn apply_manifests(
     arguments: &ServeArguments,
-    context: &BrokerContext,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    let Some(directory) = &arguments.manifests else { return Ok(()) };
+    catalog: &Catalog,
+) -> Result<Option<Manifests>, Failure> {
+    let Some(directory) = &arguments.manifests else { return Ok(None) };
     let mut manifests = Manifests::new(directory.clone());
-    manifests.apply(&context.catalog).await.map_err(|error| match error {
+    manifests.apply(catalog).await.map_err(|error| match error {
         ManifestsError::Wrong(text) => Failure::input(text),
         ManifestsError::Failed(text) => Failure::runtime(text),
     })?;
-    tokio::spawn(manifests.watch(context.catalog.clone(), stop.clone()));
-    Ok(())
+    Ok(Some(manifests))
 }
 
 fn certificate(arguments: &ServeArguments, advertised: &Advertised) -> CertificateSource {
@@ -236,14 +194,6 @@ fn advertised(arguments: &ServeArguments, bound: SocketAddr) -> Advertised {
         let host = bound.ip().is_unspecified().then(name).flatten();
         Advertised { host: host.unwrap_or_else(|| bound.ip().to_string()), port: bound.port() }
     })
-}
-
-fn ready_line(sockets: &Sockets) -> anyhow::Result<String> {
-    let address = |socket: &TcpListener| socket.local_addr();
-    let messaging = address(&sockets.messaging)?;
-    let http = address(&sockets.http)?;
-    let admin = address(&sockets.admin)?;
-    Ok(format!("pinnace is ready: clients {messaging}, http {http}, admin {admin}"))
 }
 
 /// The line goes to stdout, alone there. Nobody has to read it.

@@ -90,7 +90,10 @@ pub(crate) async fn stop(
 pub(crate) async fn stop_shards(catalog: &Catalog) {
     for shard in catalog.shards() {
         if timeout(SYNC_TIMEOUT, shard.stop()).await.is_err() {
-            tracing::error!(shard = shard.name(), "did not stop in time; its log is read again at start");
+            tracing::error!(
+                shard = shard.name(),
+                "did not stop in time; its log is read again at start"
+            );
         }
     }
 }

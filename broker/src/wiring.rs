@@ -9,8 +9,8 @@ use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace};
 use broker_model::{ShardId, Topic, shard_name};
 use broker_replication::shard::OpenShard;
 use broker_replication::{Catalog, ShardHandle, ShardOptions, open_shard};
-use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
 use broker_store::Disk;
+use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
 use tokio::sync::mpsc;
 
 use crate::cli::failure::Failure;
@@ -147,7 +147,7 @@ pub(crate) fn broker_context(
 }
 
 /// Zeros when the system does not tell.
-fn disk_space(directory: &Path) -> DiskSpace {
+pub(crate) fn disk_space(directory: &Path) -> DiskSpace {
     let Ok(volume) = rustix::fs::statvfs(directory) else { return DiskSpace::default() };
     DiskSpace {
         free_bytes: volume.f_bavail.saturating_mul(volume.f_frsize),

@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 
 fn pinnace(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pinnace")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_pinnace")).args(arguments).output().expect("it can be run")
 }
 
 #[test]
@@ -17,7 +17,8 @@ fn the_version_is_printed() {
 
 #[test]
 fn wrong_input_is_one_line_and_exit_code_two() {
-    for arguments in [&["serve", "--shards", "0"][..], &["serve", "--listen", "nowhere"], &["sail"]] {
+    for arguments in [&["serve", "--shards", "0"][..], &["serve", "--listen", "nowhere"], &["sail"]]
+    {
         let output = pinnace(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let text = String::from_utf8(output.stderr).unwrap();

@@ -18,7 +18,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Print the custom resource definitions, or write them as files.
     Crds {
         /// Directory to write to, one file for each definition; printed when absent.
@@ -39,19 +39,39 @@ pub struct RunArguments {
     #[arg(long, env = "PINNACE_OPERATOR_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
     /// Address of /healthz, /readyz and /metrics.
-    #[arg(long, env = "PINNACE_OPERATOR_HTTP", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        env = "PINNACE_OPERATOR_HTTP",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
     pub http: SocketAddr,
     /// Name of this process in the Lease; the host name when absent.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
     /// Name of the Lease.
-    #[arg(long, env = "PINNACE_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "pinnace-operator")]
+    #[arg(
+        long,
+        env = "PINNACE_OPERATOR_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "pinnace-operator"
+    )]
     pub lease_name: String,
     /// Name under which brokers know this operator as owner; unlike that of any other Kubernetes cluster.
-    #[arg(long, env = "PINNACE_OPERATOR_INSTANCE", value_name = "NAME", default_value = "kubernetes")]
+    #[arg(
+        long,
+        env = "PINNACE_OPERATOR_INSTANCE",
+        value_name = "NAME",
+        default_value = "kubernetes"
+    )]
     pub instance: String,
     /// Image of the brokers, without tag.
-    #[arg(long, env = "PINNACE_OPERATOR_BROKER_IMAGE", value_name = "REPOSITORY", default_value = "pinnace.dev/pinnace")]
+    #[arg(
+        long,
+        env = "PINNACE_OPERATOR_BROKER_IMAGE",
+        value_name = "REPOSITORY",
+        default_value = "pinnace.dev/pinnace"
+    )]
     pub broker_image: String,
     /// Version of brokers whose cluster names none, and tag of their image.
     #[arg(long, env = "PINNACE_OPERATOR_BROKER_VERSION", value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]

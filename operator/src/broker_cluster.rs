@@ -30,7 +30,10 @@ pub const CONTROLLER: &str = "broker-cluster";
 ///
 /// # Errors
 /// What is worth another attempt by itself.
-pub async fn reconcile(cluster: Arc<BrokerCluster>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(
+    cluster: Arc<BrokerCluster>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
     let started = Instant::now();
     let outcome = work(&cluster, &context).await;
     context.finished(CONTROLLER, cluster.as_ref(), started, &outcome);

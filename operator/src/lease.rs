@@ -171,9 +171,7 @@ pub enum LeaseError {
     },
 }
 
-async fn within<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, LeaseError> {
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LeaseError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(|error| LeaseError::Kube(Box::new(error))),
         Err(_) => Err(LeaseError::TimedOut),

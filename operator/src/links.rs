@@ -164,7 +164,8 @@ impl Links {
                 host: address.host.clone(),
                 port: u16::try_from(address.admin_port).unwrap_or_default(),
             };
-            let kept = cluster.brokers.get(&endpoint.broker).is_some_and(|l| l.endpoint == endpoint);
+            let kept =
+                cluster.brokers.get(&endpoint.broker).is_some_and(|l| l.endpoint == endpoint);
             if !kept {
                 let admin = self.connector.connect(&endpoint).map_err(|error| error.to_string())?;
                 let link = self.open(key, endpoint, admin);
@@ -180,7 +181,12 @@ impl Links {
         Ok(())
     }
 
-    fn open(&self, key: &ClusterKey, endpoint: BrokerEndpoint, admin: Arc<dyn BrokerAdmin>) -> Link {
+    fn open(
+        &self,
+        key: &ClusterKey,
+        endpoint: BrokerEndpoint,
+        admin: Arc<dyn BrokerAdmin>,
+    ) -> Link {
         let shared = Arc::new(Shared::new());
         let watch = watch::Watch {
             cluster: key.clone(),
@@ -257,9 +263,8 @@ impl Links {
     /// Groups that draw from a topic on any broker.
     #[must_use]
     pub fn groups_of(&self, key: &ClusterKey, topic: &str) -> BTreeSet<String> {
-        let parts = self.sessions(key, |state| {
-            state.groups_of(topic).map(str::to_owned).collect::<Vec<_>>()
-        });
+        let parts = self
+            .sessions(key, |state| state.groups_of(topic).map(str::to_owned).collect::<Vec<_>>());
         parts.into_iter().flatten().collect()
     }
 
@@ -269,26 +274,26 @@ impl Links {
         self.sessions(key, |state| state.topics.get(topic).is_some()).contains(&true)
     }
 
-    /// Runs `note` on the state of one broker, unless its session ended meanwhile.
-    fn note(&self, key: &ClusterKey, broker: u32, number: u64, note: impl FnOnce(&mut BrokerState)) {
+    /// Notes an answered push, unless the session that it belongs to ended meanwhile.
+    pub fn note_push<T: Thing>(
+        &self,
+        key: &ClusterKey,
+        view: &BrokerView<T>,
+        answer: T,
+        hash: u64,
+    ) {
+        let name = answer.name().to_owned();
         let clusters = self.clusters();
-        let link = clusters.get(key).and_then(|cluster| cluster.brokers.get(&broker));
-        if let Some(link) = link {
-            let mut session = link.shared.lock();
-            if session.number == number {
-                note(&mut session.state);
-            }
+        let link = clusters.get(key).and_then(|cluster| cluster.brokers.get(&view.broker));
+        let Some(link) = link else { return };
+        let mut session = link.shared.lock();
+        let is_same = session.number == view.session;
+        let is_new = is_same && T::held_mut(&mut session.state).note_push(answer, hash);
+        drop(session);
+        drop(clusters);
+        if is_new {
+            watch::signal(&self.signals, key, T::appearance(name));
         }
-    }
-
-    /// Notes an answered push.
-    pub fn note_push<T: Thing>(&self, key: &ClusterKey, view: &BrokerView<T>, answer: T, hash: u64) {
-        self.note(key, view.broker, view.session, |state| T::held_mut(state).note_push(answer, hash));
-    }
-
-    /// Notes an answered deletion.
-    pub fn note_deletion<T: Thing>(&self, key: &ClusterKey, view: &BrokerView<T>, name: &str) {
-        self.note(key, view.broker, view.session, |state| T::held_mut(state).note_deletion(name));
     }
 
     /// Notes that a broker holds a version of the cluster map; who waited for that is woken.

@@ -9,7 +9,7 @@ use operator::{definitions_file, permissions, run};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run(arguments) => run::main(arguments),
+        Command::Run(arguments) => run::main(*arguments),
         Command::Crds { out: Some(directory) } => definitions_file::write(&directory),
         Command::Crds { out: None } => definitions_file::print_to_stdout(),
         Command::Rbac => print_permissions(),

@@ -29,8 +29,7 @@ pub const WORK: [Rule; 9] = [
 ];
 
 /// For all of the Kubernetes cluster, also when only one namespace is looked after.
-pub const DEFINITIONS: [Rule; 1] =
-    [("apiextensions.k8s.io", &["customresourcedefinitions"], READ)];
+pub const DEFINITIONS: [Rule; 1] = [("apiextensions.k8s.io", &["customresourcedefinitions"], READ)];
 
 /// In the operator's own namespace.
 pub const LEASES: [Rule; 1] =
@@ -51,21 +50,35 @@ fn named(name: &str) -> ObjectMeta {
     ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
+/// For every namespace that the operator looks after.
+#[must_use]
+pub fn work() -> ClusterRole {
+    let metadata = named("pinnace-operator");
+    ClusterRole { metadata, rules: policy_rules(&WORK), ..ClusterRole::default() }
+}
+
+/// For all of the Kubernetes cluster.
+#[must_use]
+pub fn definitions() -> ClusterRole {
+    let metadata = named("pinnace-operator-definitions");
+    ClusterRole { metadata, rules: policy_rules(&DEFINITIONS), ..ClusterRole::default() }
+}
+
+/// For the operator's own namespace.
+#[must_use]
+pub fn leases() -> Role {
+    Role { metadata: named("pinnace-operator-leases"), rules: policy_rules(&LEASES) }
+}
+
 /// The roles as YAML documents.
 ///
 /// # Errors
 /// None with this table; the YAML writer's otherwise.
 pub fn to_yaml() -> Result<String, serde_yaml::Error> {
-    let cluster_role = |name, rules| ClusterRole {
-        metadata: named(name),
-        rules: policy_rules(rules),
-        ..ClusterRole::default()
-    };
-    let leases = Role { metadata: named("pinnace-operator-leases"), rules: policy_rules(&LEASES) };
     let documents = [
-        serde_yaml::to_string(&cluster_role("pinnace-operator", &WORK))?,
-        serde_yaml::to_string(&cluster_role("pinnace-operator-definitions", &DEFINITIONS))?,
-        serde_yaml::to_string(&leases)?,
+        serde_yaml::to_string(&work())?,
+        serde_yaml::to_string(&definitions())?,
+        serde_yaml::to_string(&leases())?,
     ];
     Ok(documents.join("---\n"))
 }

@@ -19,7 +19,9 @@ pub enum PlacementError {
     #[error("the cluster has no shard yet")]
     NoShard,
     /// More queues exist than are asked for.
-    #[error("the topic has {existing} queues in the cluster and cannot shrink to {wanted}: messages in removed queues would be lost; ask for at least {existing}")]
+    #[error(
+        "the topic has {existing} queues in the cluster and cannot shrink to {wanted}: messages in removed queues would be lost; ask for at least {existing}"
+    )]
     Shrinks {
         /// Queues that exist.
         existing: u32,

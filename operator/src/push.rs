@@ -91,10 +91,8 @@ pub async fn push<T: Pushable>(
                 return Outcome::Refused { broker: broker.broker, error };
             }
             Err(error) => {
-                missing = Some(Outcome::Missing {
-                    broker: broker.broker,
-                    error: error.to_string(),
-                });
+                missing =
+                    Some(Outcome::Missing { broker: broker.broker, error: error.to_string() });
             }
         }
     }

@@ -145,7 +145,9 @@ async fn await_definitions(client: &Client) -> anyhow::Result<()> {
             // A watch that breaks is started again; a missing definition is waited for without end.
             match await_condition(api.clone(), &name, is_crd_established()).await {
                 Ok(_) => break,
-                Err(error) => warn!(%name, %error, "cannot look for the custom resource definition"),
+                Err(error) => {
+                    warn!(%name, %error, "cannot look for the custom resource definition")
+                }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -201,10 +203,7 @@ impl Reach {
 type Objects<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// Watches one kind into a store; `gone` hears of deletions.
-fn watch_kind<K: Kind>(
-    api: Api<K>,
-    gone: impl Fn(&K) + Send + 'static,
-) -> (Store<K>, Objects<K>) {
+fn watch_kind<K: Kind>(api: Api<K>, gone: impl Fn(&K) + Send + 'static) -> (Store<K>, Objects<K>) {
     let (store, writer) = reflector::store();
     let events = watch(api, watch::Config::default()).default_backoff();
     let events = reflector::reflector(writer, events).inspect(move |event| {
@@ -250,9 +249,10 @@ fn set_up(
     let signals = Signals::default();
     let hearer = Hearer::default();
     let heard = hearer.clone();
-    let (clusters, cluster_watch) = watch_kind(reach.api(client), move |cluster: &BrokerCluster| {
-        heard.with(|context| cluster_is_gone(context, cluster));
-    });
+    let (clusters, cluster_watch) =
+        watch_kind(reach.api(client), move |cluster: &BrokerCluster| {
+            heard.with(|context| cluster_is_gone(context, cluster));
+        });
     let heard = hearer.clone();
     let (topics, topic_watch) = watch_kind(reach.api(client), move |topic: &Topic| {
         heard.with(|context| topic_is_gone(context, topic));
@@ -267,8 +267,11 @@ fn set_up(
         broker_version: arguments.broker_version.clone(),
     };
     let status = |controller| (client.clone(), controller, metrics.clone());
-    let (c, t, g) =
-        (status(broker_cluster::CONTROLLER), status(topic::CONTROLLER), status(consumer_group::CONTROLLER));
+    let (c, t, g) = (
+        status(broker_cluster::CONTROLLER),
+        status(topic::CONTROLLER),
+        status(consumer_group::CONTROLLER),
+    );
     let context = Arc::new(Context {
         client: client.clone(),
         settings,
@@ -287,16 +290,13 @@ fn set_up(
     });
     let first = hearer.0.set(Arc::clone(&context));
     debug_assert!(first.is_ok(), "the context is set once");
-    let watches =
-        Watches { clusters: cluster_watch, topics: topic_watch, groups: group_watch };
+    let watches = Watches { clusters: cluster_watch, topics: topic_watch, groups: group_watch };
     (context, watches)
 }
 
 fn cluster_is_gone(context: &Context, cluster: &BrokerCluster) {
-    let key = ClusterKey {
-        namespace: cluster.namespace().unwrap_or_default(),
-        name: cluster.name_any(),
-    };
+    let key =
+        ClusterKey { namespace: cluster.namespace().unwrap_or_default(), name: cluster.name_any() };
     context.links.remove(&key);
     context.signals.all_of(&key);
     context.cluster_status.forget(cluster);
@@ -436,7 +436,8 @@ where
     use kube::runtime::controller::Error as ControllerError;
     match outcome {
         // Failed reconciles are logged with their pause; an object that is gone is no error.
-        Ok(()) | Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) => {}
+        Ok(())
+        | Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) => {}
         Err(error) => warn!(%error, "watch"),
     }
 }

@@ -56,7 +56,7 @@ async fn work(topic: &Arc<Topic>, context: &Context) -> Result<Action, Error> {
                 }
                 None => push::Outcome::Everywhere,
             };
-            status::Found::Pushed(plan, outcome)
+            status::Found::Pushed(Box::new(plan), outcome)
         }
     };
     report(&observed, found, context).await

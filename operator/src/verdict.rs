@@ -60,12 +60,8 @@ impl Verdict {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let Reason { word, message } = self.reason();
-        let finding = |type_, status| Finding {
-            type_,
-            status,
-            reason: word,
-            message: message.clone(),
-        };
+        let finding =
+            |type_, status| Finding { type_, status, reason: word, message: message.clone() };
         match self {
             Self::Ready(_) => vec![finding(READY, Truth::True)],
             Self::Waiting(_) => {

@@ -1,7 +1,7 @@
 //! One group on one queue. Every offset is in exactly one of these states:
 //!
-//! done (below the cursor, or in `done`) · in flight (in `leases`) · due again (in `again`) · exhausted (on its way to
-//! the dead-letter topic) · new (at or above `next`)
+//! done (below the cursor, or in `done`) | in flight (in `leases`) | due again (in `again`) | exhausted (on its way to
+//! the dead-letter topic) | new (at or above `next`)
 //!
 //! Decisions (`select_*`) change nothing; the methods named after records change the state, and do so once: applying
 //! what is already applied has no effect, so a leader may apply early what followers apply from the log.

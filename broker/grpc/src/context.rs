@@ -18,6 +18,7 @@ use crate::endpoints::{Advertised, EndpointPlan};
 use crate::limits::WATCHERS_MAX;
 use crate::renewal::Renewals;
 use crate::session::Sessions;
+use crate::traffic::Traffic;
 use crate::status::Failure;
 use crate::validate;
 
@@ -73,6 +74,8 @@ pub struct BrokerContext {
     pub(crate) advertised: String,
     pub(crate) disk: DiskProbe,
     pub(crate) keep_map: MapKeeper,
+    /// What went in and out.
+    pub traffic: Traffic,
     pub(crate) watchers: Semaphore,
     stopping: watch::Sender<bool>,
     next_shard: AtomicUsize,
@@ -110,6 +113,7 @@ impl BrokerContext {
             advertised: format!("{}:{}", options.advertised.host, options.advertised.port),
             disk: options.disk,
             keep_map: options.keep_map,
+            traffic: Traffic::default(),
             watchers: Semaphore::new(WATCHERS_MAX),
             stopping: watch::Sender::new(false),
             next_shard: AtomicUsize::new(0),

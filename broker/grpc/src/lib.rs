@@ -14,6 +14,7 @@ mod renewal;
 mod rpc;
 pub mod session;
 mod status;
+pub mod traffic;
 mod validate;
 
 pub use admin::admin_service;

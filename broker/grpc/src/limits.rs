@@ -1,11 +1,10 @@
 //! Limits of the wire layer, each with its unit. The limits of the message model are in `broker_model::limits`.
 //! Nothing in this crate grows without one of them.
 
-/// Largest request taken. It bounds what one call can make the broker hold: above [`SEND_BYTES_MAX`], so that a batch
+/// Largest request taken. It bounds what one call can make the broker hold: above
+/// [`broker_model::limits::SEND_REQUEST_BYTES_MAX`], so that a batch
 /// that is too large gets an answer that says so, and far below a batch of 1024 bodies of full size.
 pub const REQUEST_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// Bodies and properties of one send together; they are stored in one frame of the log, whose limit is 32 MiB.
-pub const SEND_BYTES_MAX: usize = 28 * 1024 * 1024;
 /// Largest request taken by the admin service.
 pub const ADMIN_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Everything of one message that is not its body, encoded.
@@ -48,6 +47,8 @@ pub const BACKOFF_PAUSES_MAX: usize = 64;
 pub const MAP_BROKERS_MAX: usize = 1_024;
 /// Shards in a cluster map.
 pub const MAP_SHARDS_MAX: usize = 16_384;
+/// Topics, and pairs of topic and group, whose messages are counted one by one.
+pub const TRAFFIC_COUNTS_MAX: usize = 100_000;
 /// Open state streams.
 pub const WATCHERS_MAX: usize = 64;
 /// Events that wait for a slow reader of the state stream.

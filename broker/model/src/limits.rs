@@ -63,7 +63,7 @@ pub const CLIENT_EXPIRY_MS: u64 = 120_000;
 pub const CLIENTS_MAX: usize = 100_000;
 /// Shards of one broker process.
 pub const SHARDS_PER_BROKER_MAX: u32 = 64;
-/// Most bytes of heads and bodies in one send request.
-pub const SEND_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of heads and bodies in one send request: it has to fit in one frame of the log.
+pub const SEND_REQUEST_BYTES_MAX: usize = 28 * 1024 * 1024;
 /// Messages held in memory index by one shard; beyond it sends are refused.
 pub const MESSAGES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;

@@ -97,8 +97,9 @@ mod tests {
     #[test]
     fn connections_spread_over_the_cores_and_leave_when_they_end() {
         let cores = Cores { cores: (0..2).map(|i| start_core(i).unwrap()).collect() };
-        let counts =
-            |c: &Cores| c.cores.iter().map(|c| c.connections.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let counts = |c: &Cores| {
+            c.cores.iter().map(|c| c.connections.load(Ordering::Relaxed)).collect::<Vec<_>>()
+        };
         let mut ends = Vec::new();
         for _ in 0..4 {
             let (end, ended) = oneshot::channel::<()>();

@@ -104,10 +104,7 @@ pub(crate) async fn serve<S: GrpcService>(
     drop(place);
 }
 
-async fn open(
-    mut stream: TcpStream,
-    tls: &Tls,
-) -> Result<(Opened, Option<SocketAddr>), Unopened> {
+async fn open(mut stream: TcpStream, tls: &Tls) -> Result<(Opened, Option<SocketAddr>), Unopened> {
     let opening = listen(&mut stream).await.map_err(Unopened::Broken)?;
     let peer = opening.proxied_peer;
     let stream = Rewound::new(opening.read, stream);

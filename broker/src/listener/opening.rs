@@ -123,7 +123,8 @@ fn proxy_v2(read: &[u8]) -> Decision {
 
 /// Family 1 is IPv4, 2 is IPv6; the two addresses come before the two ports.
 fn proxy_v2_peer(family: u8, addresses: &[u8]) -> Option<SocketAddr> {
-    let port_at = |at: usize| Some(u16::from_be_bytes([*addresses.get(at)?, *addresses.get(at + 1)?]));
+    let port_at =
+        |at: usize| Some(u16::from_be_bytes([*addresses.get(at)?, *addresses.get(at + 1)?]));
     match family {
         1 => {
             let source = *addresses.first_chunk::<4>()?;
@@ -167,7 +168,9 @@ mod tests {
 
     #[tokio::test]
     async fn everything_else_is_foreign_and_a_closed_client_said_nothing() {
-        for text in [&b"GET / HTTP/1.1\r\n"[..], b"\0\0\0", b"PRIX", b"PROXIMA", b"\x16\x02aa", b"\xff"] {
+        for text in
+            [&b"GET / HTTP/1.1\r\n"[..], b"\0\0\0", b"PRIX", b"PROXIMA", b"\x16\x02aa", b"\xff"]
+        {
             assert_eq!(hear(&[text]).await.speech, Speech::Foreign, "{text:?}");
         }
         for text in [&b""[..], b"PRI * HT", b"\x16\x03", b"PROXY TCP4 1.2"] {

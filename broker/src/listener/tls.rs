@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let source = CertificateSource::Files { chain: "/no/such.crt".into(), key: "/no/such.key".into() };
+        let source =
+            CertificateSource::Files { chain: "/no/such.crt".into(), key: "/no/such.key".into() };
         let text = Tls::new(source).unwrap_err().to_string();
         assert!(text.contains("/no/such.crt"), "{text}");
     }

@@ -112,7 +112,8 @@ fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> 
         .map_err(|error| wrong(origin, "spec.topicName", error))?;
     let retention = spec.retention.as_ref();
     let retention_ms = retention.and_then(|r| r.time.as_ref()).map(|t| t.as_ms()).transpose();
-    let retention_bytes = retention.and_then(|r| r.bytes.as_ref()).map(|b| b.as_bytes()).transpose();
+    let retention_bytes =
+        retention.and_then(|r| r.bytes.as_ref()).map(|b| b.as_bytes()).transpose();
     let topic = Topic {
         name,
         message_type: message_type(spec.message_type),
@@ -257,10 +258,7 @@ spec:
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\n'), "{text}");
-        let reserved = TOPIC.replace("name: orders", "name: orders").replace(
-            "  queues: 4",
-            "  topicName: TBW102",
-        );
+        let reserved = TOPIC.replace("  queues: 4", "  topicName: TBW102");
         let Err(ManifestsError::Wrong(text)) = read_text(&reserved) else { panic!("accepted") };
         assert!(text.contains("spec.topicName") && text.contains("reserved"), "{text}");
     }

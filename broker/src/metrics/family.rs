@@ -10,6 +10,15 @@ use prometheus_client::metrics::exemplar::Exemplar;
 /// Label names and values of one number.
 pub(crate) type Labels = Vec<(&'static str, String)>;
 
+/// `labels` and further ones.
+pub(crate) fn labels<const N: usize>(
+    mut labels: Labels,
+    more: [(&'static str, String); N],
+) -> Labels {
+    labels.extend(more);
+    labels
+}
+
 /// All numbers of one name.
 #[derive(Debug)]
 pub(crate) struct Family {
@@ -71,9 +80,7 @@ impl Family {
 
     fn encode_number(&self, metric: &mut MetricEncoder<'_>, number: f64) -> fmt::Result {
         match self.kind {
-            Kind::Counter => {
-                metric.encode_counter(&number, None::<&Exemplar<NoLabelSet, f64>>)
-            }
+            Kind::Counter => metric.encode_counter(&number, None::<&Exemplar<NoLabelSet, f64>>),
             Kind::Gauge => metric.encode_gauge(&number),
         }
     }

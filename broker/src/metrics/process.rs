@@ -13,7 +13,10 @@ pub(crate) fn families() -> Vec<Family> {
     let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
     let (virtual_bytes, resident_bytes) = memory_bytes().unzip();
     [
-        Some(Family::counter("process_cpu_seconds", "CPU time used").with(Labels::new(), cpu_seconds)),
+        Some(
+            Family::counter("process_cpu_seconds", "CPU time used")
+                .with(Labels::new(), cpu_seconds),
+        ),
         gauge("process_resident_memory_bytes", "Memory in RAM", resident_bytes),
         gauge("process_virtual_memory_bytes", "Address space in use", virtual_bytes),
         gauge("process_open_fds", "Open file descriptors", open_descriptors()),

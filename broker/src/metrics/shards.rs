@@ -3,18 +3,12 @@
 use broker_replication::Catalog;
 
 use super::Sources;
-use super::family::{Family, Labels};
+use super::family::{Family, Labels, labels};
 use crate::real_clock;
 
 /// Numbers of all shards, topics and groups. What a shard does not tell in time of trouble is left out.
 pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family> {
-    let node = || -> Labels {
-        vec![
-            ("cluster", sources.cluster.clone()),
-            ("node_type", "broker".to_owned()),
-            ("node_id", sources.broker.clone()),
-        ]
-    };
+    let node = || sources.node();
     let mut families = vec![
         Family::gauge("rocketmq_topic_number", "Topics of this broker")
             .with(node(), catalog.topics().len() as f64),
@@ -26,7 +20,7 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
         let mut messages = Family::gauge("pinnace_topic_messages", "Messages held");
         let mut bytes = Family::gauge("pinnace_topic_bytes", "Bytes of the log that they take");
         for numbers in topics {
-            let topic = || with(node(), [("topic", numbers.topic.to_string())]);
+            let topic = || labels(node(), [("topic", numbers.topic.to_string())]);
             messages.add(topic(), numbers.messages as f64);
             bytes.add(topic(), numbers.bytes as f64);
         }
@@ -34,11 +28,6 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
     }
     families.extend(lag(catalog, node).await);
     families
-}
-
-fn with<const N: usize>(mut labels: Labels, more: [(&'static str, String); N]) -> Labels {
-    labels.extend(more);
-    labels
 }
 
 fn logs(catalog: &Catalog) -> [Family; 3] {
@@ -74,21 +63,21 @@ async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
         Family::gauge("rocketmq_consumer_ready_messages", "Messages waiting to be handed out");
     let mut polls = Family::gauge("pinnace_consumer_waiting_polls", "Receive calls waiting");
     for row in progress {
-        let labels = || {
+        let own = || {
             let names = [
                 ("consumer_group", row.group.to_string()),
                 ("topic", row.topic.to_string()),
                 ("is_retry", "false".to_owned()),
                 ("is_system", "false".to_owned()),
             ];
-            with(node(), names)
+            labels(node(), names)
         };
         let oldest_age_ms = row.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
-        lag.add(labels(), row.lag_messages as f64);
-        latency.add(labels(), oldest_age_ms as f64);
-        inflight.add(labels(), row.inflight_messages as f64);
-        ready.add(labels(), row.lag_messages.saturating_sub(row.inflight_messages) as f64);
-        polls.add(labels(), row.waiters as f64);
+        lag.add(own(), row.lag_messages as f64);
+        latency.add(own(), oldest_age_ms as f64);
+        inflight.add(own(), row.inflight_messages as f64);
+        ready.add(own(), row.lag_messages.saturating_sub(row.inflight_messages) as f64);
+        polls.add(own(), row.waiters as f64);
     }
     vec![lag, latency, inflight, ready, polls]
 }

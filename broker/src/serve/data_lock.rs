@@ -15,7 +15,9 @@ pub(crate) struct DataLock {
 /// Why the directory is not ours.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    #[error("the data directory {0} is in use by another process; stop that one, or use another --data directory")]
+    #[error(
+        "the data directory {0} is in use by another process; stop that one, or use another --data directory"
+    )]
     Taken(PathBuf),
     #[error("cannot use the data directory {path}: {error}")]
     Io { path: PathBuf, error: io::Error },

@@ -29,9 +29,13 @@ pub(crate) struct Identity {
 pub(crate) enum IdentityError {
     #[error("cannot read or write {path}: {error}")]
     Io { path: PathBuf, error: io::Error },
-    #[error("{path} is damaged: {reason}; restore it from a backup, or use another --data directory")]
+    #[error(
+        "{path} is damaged: {reason}; restore it from a backup, or use another --data directory"
+    )]
     Damaged { path: PathBuf, reason: String },
-    #[error("{path} was written by format {found}; this version reads format {FORMAT}, use the version that wrote it")]
+    #[error(
+        "{path} was written by format {found}; this version reads format {FORMAT}, use the version that wrote it"
+    )]
     Format { path: PathBuf, found: u32 },
     #[error("the data in {path} belongs to broker {} of cluster {:?}, but this is broker {broker} of cluster {cluster:?}; use another --data directory", .found.broker, .found.cluster)]
     Other { path: PathBuf, found: Identity, cluster: String, broker: u32 },
@@ -53,7 +57,8 @@ pub(crate) fn read_or_create(
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let disk = random_id().map_err(failed)?;
             let identity = Identity { cluster: cluster.to_owned(), broker, disk };
-            whole_file::replace(directory, FILE_NAME, text(&identity).as_bytes()).map_err(failed)?;
+            whole_file::replace(directory, FILE_NAME, text(&identity).as_bytes())
+                .map_err(failed)?;
             return Ok(identity);
         }
         Err(error) => return Err(failed(error)),
@@ -66,10 +71,8 @@ pub(crate) fn read_or_create(
 }
 
 fn parse(path: &Path, text: &str) -> Result<Identity, IdentityError> {
-    let damaged = |reason: &str| IdentityError::Damaged {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let damaged =
+        |reason: &str| IdentityError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
         line.ok_or_else(|| damaged(&format!("no line {key:?}")))

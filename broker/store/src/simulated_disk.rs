@@ -172,7 +172,7 @@ impl DiskFile for SimulatedFile {
         state.writes_until_tear = state.writes_until_tear.and_then(|n| n.checked_sub(1));
         let from = usize::try_from(position).map_err(|_| error("write", &self.path, "too far"))?;
         for (number, sector) in buffer.as_slice().chunks(SECTOR_BYTES).enumerate() {
-            if tears && state.random() % 2 == 0 {
+            if tears && state.random().is_multiple_of(2) {
                 continue;
             }
             let at = from + number * SECTOR_BYTES;

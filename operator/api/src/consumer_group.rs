@@ -310,7 +310,7 @@ pub struct TopicLag {
     pub lag_seconds: i64,
     /// Messages in the hands of consumers, rounded as lag.
     pub inflight: i64,
-    /// Messages in the group's dead-letter topic that came from this topic.
+    /// Messages that went to the group's dead-letter topic; they stand in the row of that topic.
     pub dead_letters: i64,
 }
 

@@ -7,9 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::rules::{self, CLUSTER_OBJECT, GROUP_OBJECT, Rule, TOPIC_OBJECT};
-use crate::{
-    BrokerCluster, BrokerClusterSpec, ConsumerGroup, ConsumerGroupSpec, Topic, TopicSpec,
-};
+use crate::{BrokerCluster, BrokerClusterSpec, ConsumerGroup, ConsumerGroupSpec, Topic, TopicSpec};
 
 /// All definitions, each with the name of its file in `crds/`.
 ///
@@ -22,10 +20,7 @@ pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
             "brokerclusters.yaml",
             finish::<BrokerClusterSpec>(&BrokerCluster::crd(), &CLUSTER_OBJECT),
         ),
-        (
-            "consumergroups.yaml",
-            finish::<ConsumerGroupSpec>(&ConsumerGroup::crd(), &GROUP_OBJECT),
-        ),
+        ("consumergroups.yaml", finish::<ConsumerGroupSpec>(&ConsumerGroup::crd(), &GROUP_OBJECT)),
         ("topics.yaml", finish::<TopicSpec>(&Topic::crd(), &TOPIC_OBJECT)),
     ]
 }

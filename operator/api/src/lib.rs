@@ -1,6 +1,10 @@
 //! The custom resources of `pinnace.dev/v1alpha1` as types, their rules, and the loader of the same manifests from files.
 //! Without the feature `custom-resources` nothing of Kubernetes is linked: a broker without a cluster reads the same YAML.
 //! No client lives here.
+#![cfg_attr(
+    feature = "custom-resources",
+    allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys by nature")
+)]
 
 pub mod broker_cluster;
 pub mod condition;

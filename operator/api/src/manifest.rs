@@ -8,7 +8,9 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use crate::limits::{MANIFEST_BYTES_MAX, MANIFEST_DOCUMENTS_MAX, NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX};
+use crate::limits::{
+    MANIFEST_BYTES_MAX, MANIFEST_DOCUMENTS_MAX, NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX,
+};
 use crate::rules::{self, Violation};
 use crate::{API_VERSION, BrokerClusterSpec, ConsumerGroupSpec, TopicSpec};
 
@@ -242,7 +244,10 @@ type FieldError = (String, String);
 fn envelope(value: Value) -> Result<Envelope, FieldError> {
     let fail = |field: &str, message: String| (field.to_owned(), message);
     let Value::Mapping(mut document) = value else {
-        return Err(fail("", "is no object; a manifest has apiVersion, kind, metadata and spec".to_owned()));
+        return Err(fail(
+            "",
+            "is no object; a manifest has apiVersion, kind, metadata and spec".to_owned(),
+        ));
     };
     let api_version = text(&mut document, "apiVersion", "apiVersion")?;
     if api_version.as_deref() != Some(API_VERSION) {

@@ -19,7 +19,9 @@ pub const SIZE_PATTERN: &str = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// No duration.
-    #[error("{0:?} is no duration; write hours, minutes, seconds and milliseconds like 72h, 1h30m or 500ms (days are written in hours)")]
+    #[error(
+        "{0:?} is no duration; write hours, minutes, seconds and milliseconds like 72h, 1h30m or 500ms (days are written in hours)"
+    )]
     Duration(String),
     /// No size.
     #[error("{0:?} is no size; write whole bytes with a unit like 100Gi, 512Mi or 1000000")]

@@ -120,7 +120,10 @@ pub const TOPIC_SPEC: [Rule; 3] = [
 
 /// Rules of a retention.
 pub const RETENTION: [Rule; 2] = [
-    Rule { cel: "has(self.time) || has(self.bytes)", message: "retention needs time, bytes or both" },
+    Rule {
+        cel: "has(self.time) || has(self.bytes)",
+        message: "retention needs time, bytes or both",
+    },
     Rule {
         cel: "!has(self.time) || duration(self.time) >= duration('1m')",
         message: "retention.time is at least 1m",
@@ -188,5 +191,8 @@ pub const LISTENER_NAME: [Rule; 2] = [
         cel: "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         message: "a listener name has lower-case letters, digits and '-', and starts with a letter",
     },
-    Rule { cel: "self != 'brokers'", message: "the listener name 'brokers' is taken; choose another" },
+    Rule {
+        cel: "self != 'brokers'",
+        message: "the listener name 'brokers' is taken; choose another",
+    },
 ];

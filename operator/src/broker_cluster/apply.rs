@@ -55,10 +55,8 @@ async fn apply_one<K: Kind + Serialize>(
     object: &K,
     context: &Context,
 ) -> Result<Result<(), Verdict>, Error> {
-    let failed = |source: kube::Error| Error::Apply {
-        what: describe(object),
-        source: Box::new(source),
-    };
+    let failed =
+        |source: kube::Error| Error::Apply { what: describe(object), source: Box::new(source) };
     let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
     let name = object.name_any();
     let live = api.get_opt(&name).await.map_err(failed)?;

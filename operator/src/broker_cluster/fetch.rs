@@ -33,16 +33,13 @@ pub struct Observed {
 /// # Errors
 /// [`Error::Fetch`].
 pub async fn fetch(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Observed, Error> {
-    let key = ClusterKey {
-        namespace: cluster.namespace().unwrap_or_default(),
-        name: cluster.name_any(),
-    };
+    let key =
+        ClusterKey { namespace: cluster.namespace().unwrap_or_default(), name: cluster.name_any() };
     let failed = |what: &str| {
         let what = format!("{what} of {key}");
         move |source: kube::Error| Error::Fetch { what, source: Box::new(source) }
     };
-    let labels =
-        format!("{MANAGED_BY_LABEL}={MANAGED_BY},{CLUSTER_LABEL}={}", key.name);
+    let labels = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{CLUSTER_LABEL}={}", key.name);
     let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &key.namespace);
     let sets = sets.list(&ListParams::default().labels(&labels)).await;
     let mut stateful_sets = sets.map_err(failed("the StatefulSets"))?.items;

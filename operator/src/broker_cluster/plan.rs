@@ -135,7 +135,8 @@ pub fn rollout(observed: &Observed, wanted: &[(u32, StatefulSet)]) -> Rollout {
         observed.stateful_sets.iter().filter_map(|set| Some((broker_of(set)?, set))).collect();
     let restarts = |broker: &u32, set: &StatefulSet| {
         existing.get(broker).is_some_and(|live| {
-            live.annotations().get(TEMPLATE_ANNOTATION) != set.annotations().get(TEMPLATE_ANNOTATION)
+            live.annotations().get(TEMPLATE_ANNOTATION)
+                != set.annotations().get(TEMPLATE_ANNOTATION)
         })
     };
     let ready = |broker: &u32| existing.get(broker).is_some_and(|live| is_ready(live));

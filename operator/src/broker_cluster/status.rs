@@ -91,7 +91,7 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
     let ready = u32::try_from(ready_brokers(input, plan).len()).unwrap_or(u32::MAX);
     let mut shards = shards(input, plan);
     // A broker that has just become silent is no news yet, and neither is an operator that has just started.
-    if input.reports.iter().any(|report| is_short(report)) || input.reports.is_empty() {
+    if input.reports.iter().any(is_short) || input.reports.is_empty() {
         for shard in shards.iter_mut().filter(|shard| shard.state == ShardState::Unknown) {
             let before = input.before.shards.iter().find(|before| before.id == shard.id);
             shard.state = before.map_or(ShardState::Unknown, |before| before.state);
@@ -130,7 +130,8 @@ fn is_short(report: &BrokerReport) -> bool {
 fn judge(input: &Input<'_>, plan: &Plan) -> (Option<Verdict>, Option<Duration>) {
     let ready = ready_brokers(input, plan);
     let all = plan.brokers.len();
-    let away: Vec<u32> = plan.brokers.iter().map(|b| b.id).filter(|id| !ready.contains(id)).collect();
+    let away: Vec<u32> =
+        plan.brokers.iter().map(|b| b.id).filter(|id| !ready.contains(id)).collect();
     if !away.is_empty() {
         let message = format!(
             "{} of {all} brokers are ready; waits for the pods of broker {}",
@@ -144,23 +145,27 @@ fn judge(input: &Input<'_>, plan: &Plan) -> (Option<Verdict>, Option<Duration>) 
     }
     let silent = input.reports.iter().filter_map(|r| Some((r.broker, r.silence.as_ref()?)));
     if let Some((broker, silence)) = silent.max_by_key(|(_, silence)| silence.lasted) {
-        let again = SILENCE_MAX.saturating_sub(silence.lasted).max(Duration::from_secs(1));
         let was_ready = is_ready_before(input);
         if silence.lasted < SILENCE_MAX && was_ready {
-            return (None, Some(again));
+            let rest = SILENCE_MAX.saturating_sub(silence.lasted);
+            return (None, Some(rest.max(Duration::from_millis(100))));
         }
         let message = format!("broker {broker} does not answer: {}", silence.error);
         let reason = Reason::new("BrokersUnreachable", message);
-        let verdict =
-            if was_ready { Verdict::Unknown(reason) } else { Verdict::Waiting(reason) };
-        return (Some(verdict), Some(again));
+        let verdict = if was_ready { Verdict::Unknown(reason) } else { Verdict::Waiting(reason) };
+        // A broker that is back wakes this controller.
+        return (Some(verdict), None);
     }
     if input.reports.iter().any(|report| report.map_version < plan.map.version) {
-        let message = format!("waits until every broker holds version {} of the cluster map", plan.map.version);
+        let message = format!(
+            "waits until every broker holds version {} of the cluster map",
+            plan.map.version
+        );
         return (Some(Verdict::waiting("MapNotHeld", message)), Some(Duration::from_secs(5)));
     }
     if !plan.held_back.is_empty() {
-        let message = format!("restarts brokers one by one; still to come: {}", list(&plan.held_back));
+        let message =
+            format!("restarts brokers one by one; still to come: {}", list(&plan.held_back));
         return (Some(Verdict::waiting("Rolling", message)), None);
     }
     let message = format!("{all} of {all} brokers serve {} shards", plan.map.shards.len());
@@ -177,7 +182,8 @@ fn failure(input: &Input<'_>) -> Option<Verdict> {
     let broken = |report: &BrokerReport| {
         let shards = &report.status.as_ref()?.shards;
         let shard = shards.iter().find(|shard| !shard.failure.is_empty())?;
-        let message = format!("{} on broker {} stopped: {}", shard.name, report.broker, shard.failure);
+        let message =
+            format!("{} on broker {} stopped: {}", shard.name, report.broker, shard.failure);
         Some(Verdict::stalled("ShardFailed", message))
     };
     input.reports.iter().find_map(broken)
@@ -187,3 +193,6 @@ fn list(ids: &[u32]) -> String {
     let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
     ids.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,9 +47,10 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Result<ValidCluster
         return Err(Verdict::stalled("InvalidSpec", message));
     }
     served(spec)?;
-    let owner = observed.cluster.controller_owner_ref(&()).ok_or_else(|| {
-        Verdict::waiting("InvalidSpec", "the object has no uid yet")
-    })?;
+    let owner = observed
+        .cluster
+        .controller_owner_ref(&())
+        .ok_or_else(|| Verdict::waiting("InvalidSpec", "the object has no uid yet"))?;
     let version = spec.version.clone().unwrap_or_else(|| settings.broker_version.clone());
     let mut listeners = spec.listeners.clone();
     if listeners.is_empty() {

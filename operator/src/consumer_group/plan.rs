@@ -23,7 +23,8 @@ pub struct Plan {
 /// The verdict that says what it waits for.
 pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
     if observed.view.is_none() {
-        let message = format!("BrokerCluster {} is not set up yet; see its conditions", observed.cluster_key);
+        let message =
+            format!("BrokerCluster {} is not set up yet; see its conditions", observed.cluster_key);
         return Err(Verdict::waiting("ClusterNotReady", message));
     }
     let spec = &observed.group.spec;

@@ -161,7 +161,10 @@ pub fn inconsistent_subscription(parts: &[admin::GroupStatus]) -> Option<String>
             if filter(theirs) != filter(subscription) {
                 return Some(format!(
                     "topic {:?}: client {other} asks for {:?}, client {} for {:?}; give all members the same filter",
-                    subscription.topic, theirs.expression, member.client_id, subscription.expression
+                    subscription.topic,
+                    theirs.expression,
+                    member.client_id,
+                    subscription.expression
                 ));
             }
         }

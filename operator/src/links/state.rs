@@ -19,6 +19,8 @@ pub trait Thing: prost::Message + Clone + Send + Sync + fmt::Debug + 'static {
     fn held(state: &BrokerState) -> &Held<Self>;
     /// All of its kind that a broker holds.
     fn held_mut(state: &mut BrokerState) -> &mut Held<Self>;
+    /// What it means when one appears.
+    fn appearance(name: String) -> Change;
 }
 
 /// What was pushed last, and the version that the broker gave it.
@@ -56,20 +58,16 @@ impl<T: Thing> Held<T> {
         self.pushed.get(name).copied()
     }
 
-    /// Notes an answered push.
-    pub fn note_push(&mut self, answer: T, hash: u64) {
-        let name = answer.name().to_owned();
-        self.pushed.insert(name.clone(), Pushed { hash, version: answer.version() });
+    /// Notes an answered push, ahead of the stream; answers whether the thing is new.
+    pub fn note_push(&mut self, answer: T, hash: u64) -> bool {
+        let pushed = Pushed { hash, version: answer.version() };
+        self.pushed.insert(answer.name().to_owned(), pushed);
         // The stream may already have told something newer.
-        let older = self.things.get(&name).is_none_or(|held| held.version() <= answer.version());
-        if older {
-            self.things.insert(name, answer);
+        let held = self.things.get(answer.name());
+        match held {
+            Some(held) if held.version() > answer.version() => false,
+            _ => self.insert(answer),
         }
-    }
-
-    /// Notes an answered deletion, ahead of the stream.
-    pub fn note_deletion(&mut self, name: &str) {
-        self.remove(name);
     }
 
     fn insert(&mut self, thing: T) -> bool {
@@ -99,6 +97,9 @@ impl Thing for Topic {
     fn held_mut(state: &mut BrokerState) -> &mut Held<Self> {
         &mut state.topics
     }
+    fn appearance(name: String) -> Change {
+        Change::TopicSet(name)
+    }
 }
 
 impl Thing for Group {
@@ -116,6 +117,9 @@ impl Thing for Group {
     }
     fn held_mut(state: &mut BrokerState) -> &mut Held<Self> {
         &mut state.groups
+    }
+    fn appearance(name: String) -> Change {
+        Change::Group(name)
     }
 }
 
@@ -200,7 +204,8 @@ impl BrokerState {
     fn apply_broker(&mut self, broker: BrokerStatus) -> Vec<Change> {
         // Free disk and log sizes move all the time and change nothing that is reported.
         let facts = |broker: &BrokerStatus| {
-            let shard = |s: &broker_proto::admin::ShardStatus| (s.id, s.role.clone(), s.failure.clone());
+            let shard =
+                |s: &broker_proto::admin::ShardStatus| (s.id, s.role.clone(), s.failure.clone());
             let shards: Vec<_> = broker.shards.iter().map(shard).collect();
             (broker.version.clone(), broker.started_ms, broker.cluster_map_version, shards)
         };
@@ -243,7 +248,10 @@ mod tests {
     #[test]
     fn the_first_telling_wakes_nobody_until_it_ends() {
         let mut state = synced_state();
-        assert_eq!(state.apply(event(Event::Topic(topic(2)))), [Change::Topic("orders".to_owned())]);
+        assert_eq!(
+            state.apply(event(Event::Topic(topic(2)))),
+            [Change::Topic("orders".to_owned())]
+        );
         let gone = state.apply(event(Event::TopicDeleted("orders".to_owned())));
         assert_eq!(gone, [Change::TopicSet("orders".to_owned())]);
         assert!(state.topics.get("orders").is_none());
@@ -251,13 +259,16 @@ mod tests {
 
     #[test]
     fn an_answer_never_replaces_something_newer_that_the_stream_told() {
-        let mut state = synced_state();
-        state.topics.note_push(topic(5), 77);
-        assert_eq!(state.topics.get("orders").map(Thing::version), Some(5));
+        let mut state = BrokerState::default();
+        state.apply(event(Event::Synced(Synced {})));
+        assert!(state.topics.note_push(topic(5), 77));
+        assert!(!state.topics.note_push(topic(5), 77));
         state.apply(event(Event::Topic(topic(6))));
-        state.topics.note_push(topic(5), 77);
+        assert!(!state.topics.note_push(topic(5), 77));
         assert_eq!(state.topics.get("orders").map(Thing::version), Some(6));
         assert_eq!(state.topics.pushed("orders"), Some(Pushed { hash: 77, version: 5 }));
+        state.apply(event(Event::TopicDeleted("orders".to_owned())));
+        assert_eq!(state.topics.pushed("orders"), None);
     }
 
     #[test]
@@ -265,11 +276,18 @@ mod tests {
         let mut state = synced_state();
         let status = |lag_messages| GroupStatus {
             name: "billing".to_owned(),
-            topics: vec![TopicLag { topic: "orders".to_owned(), lag_messages, ..TopicLag::default() }],
+            topics: vec![TopicLag {
+                topic: "orders".to_owned(),
+                lag_messages,
+                ..TopicLag::default()
+            }],
             ..GroupStatus::default()
         };
         let first = state.apply(event(Event::GroupStatus(status(1))));
-        assert_eq!(first, [Change::Group("billing".to_owned()), Change::Topic("orders".to_owned())]);
+        assert_eq!(
+            first,
+            [Change::Group("billing".to_owned()), Change::Topic("orders".to_owned())]
+        );
         let second = state.apply(event(Event::GroupStatus(status(2))));
         assert_eq!(second, [Change::Group("billing".to_owned())]);
         assert_eq!(state.groups_of("orders").collect::<Vec<_>>(), ["billing"]);

@@ -69,7 +69,12 @@ impl Watch {
                         }
                         changes
                     };
-                    changes.into_iter().for_each(|change| self.signal(change));
+                    for change in changes {
+                        if change == Change::Synced {
+                            info!(cluster = %self.cluster, broker = self.broker, "connected");
+                        }
+                        signal(&self.signals, &self.cluster, change);
+                    }
                 }
                 Some(Err(error)) => return error,
                 None => {
@@ -93,22 +98,22 @@ impl Watch {
         }
         was_synced
     }
+}
 
-    fn signal(&self, change: Change) {
-        let one = |name| Scope::One(self.cluster.clone(), name);
-        match change {
-            Change::Synced => {
-                info!(cluster = %self.cluster, broker = self.broker, "connected");
-                self.signals.clusters.mark(self.cluster.clone());
-                self.signals.all_of(&self.cluster);
-            }
-            Change::Broker => self.signals.clusters.mark(self.cluster.clone()),
-            Change::Topic(name) => self.signals.topics.mark(one(name)),
-            Change::TopicSet(name) => {
-                self.signals.topics.mark(one(name));
-                self.signals.groups.mark(Scope::All(self.cluster.clone()));
-            }
-            Change::Group(name) => self.signals.groups.mark(one(name)),
+/// Wakes whoever looks after what changed.
+pub(super) fn signal(signals: &Signals, cluster: &ClusterKey, change: Change) {
+    let one = |name| Scope::One(cluster.clone(), name);
+    match change {
+        Change::Synced => {
+            signals.clusters.mark(cluster.clone());
+            signals.all_of(cluster);
         }
+        Change::Broker => signals.clusters.mark(cluster.clone()),
+        Change::Topic(name) => signals.topics.mark(one(name)),
+        Change::TopicSet(name) => {
+            signals.topics.mark(one(name));
+            signals.groups.mark(Scope::All(cluster.clone()));
+        }
+        Change::Group(name) => signals.groups.mark(one(name)),
     }
 }

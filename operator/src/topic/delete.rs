@@ -27,7 +27,12 @@ const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// A thing that can be deleted from brokers.
 pub(crate) trait Deletable: Thing {
     /// Asks one broker.
-    fn delete<'a>(admin: &'a dyn BrokerAdmin, name: &str, claim: &Claim, instance: &str) -> Answer<'a, ()>;
+    fn delete<'a>(
+        admin: &'a dyn BrokerAdmin,
+        name: &str,
+        claim: &Claim,
+        instance: &str,
+    ) -> Answer<'a, ()>;
 }
 
 impl Deletable for WireTopic {
@@ -119,7 +124,7 @@ pub(crate) async fn delete_thing<T: Deletable, K: Kind>(
             }
             let admin = broker.admin.as_ref();
             match T::delete(admin, name, &claim, &context.settings.instance).await {
-                Ok(()) => context.links.note_deletion(key, broker, name),
+                Ok(()) => {}
                 // The broker knows another owner: it is not this object's to delete any more.
                 Err(error) if error.code == tonic::Code::FailedPrecondition => {}
                 Err(_) => return Ok(Action::requeue(ASK_AGAIN)),

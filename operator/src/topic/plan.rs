@@ -66,7 +66,8 @@ fn existing(observed: &Observed, view: &ClusterView<admin::Topic>) -> Vec<Placed
 /// The verdict that says what it waits for, or what to change.
 pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
     let Some(view) = &observed.view else {
-        let message = format!("BrokerCluster {} is not set up yet; see its conditions", observed.cluster_key);
+        let message =
+            format!("BrokerCluster {} is not set up yet; see its conditions", observed.cluster_key);
         return Err(Verdict::waiting("ClusterNotReady", message));
     };
     let spec = &observed.topic.spec;
@@ -77,9 +78,9 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
         PlacementError::Shrinks { .. } => Verdict::stalled("ImmutableChange", error.to_string()),
     })?;
     let name_of = |id: u32| view.map.shards.iter().find(|s| s.id == id).map(|s| s.name.clone());
-    let placement = placed.iter().filter_map(|p| {
-        Some(QueuePlacement { shard: name_of(p.shard)?, queues: p.queues })
-    });
+    let placement = placed
+        .iter()
+        .filter_map(|p| Some(QueuePlacement { shard: name_of(p.shard)?, queues: p.queues }));
     let retention = spec.retention.as_ref().or(valid.cluster.spec.retention.as_ref());
     let topic = wire_topic(&observed.name, spec, retention, placement.collect(), &valid.owner);
     Ok(Plan { topic, take_ownership: valid.take_ownership })

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use broker_proto::admin;
-use operator_api::condition::{Condition, READY, Truth};
 use operator_api::condition::merge;
+use operator_api::condition::{Condition, READY, Truth};
 use operator_api::limits::STATUS_NAMES_MAX;
 use operator_api::topic::{QueuePlacement, TopicStatus};
 
@@ -24,7 +24,7 @@ pub enum Found {
     /// It stopped before anything was asked of brokers.
     Verdict(Verdict),
     /// Brokers were asked.
-    Pushed(Plan, Pushed),
+    Pushed(Box<Plan>, Pushed),
 }
 
 /// The status, and when to look again because time alone may change it.
@@ -126,18 +126,20 @@ pub(crate) fn settle(
         let again_after = (!verdict.is_ready()).then_some(Duration::from_secs(60));
         return Settled { verdict: Some(verdict), again_after };
     }
+    // A broker that is silent wakes everybody when it is back; only one that just did not answer is asked again.
+    let again_after = silence.is_zero().then_some(ASK_AGAIN);
     let ready = before.iter().find(|c| c.type_ == READY && c.observed_generation == generation);
     let was_ready = ready.is_some_and(|c| c.status != Truth::False);
     if !was_ready {
-        return Settled { verdict: Some(verdict), again_after: Some(ASK_AGAIN) };
+        return Settled { verdict: Some(verdict), again_after };
     }
     if silence < SILENCE_MAX {
         let rest = SILENCE_MAX.saturating_sub(silence).max(Duration::from_millis(100));
-        return Settled { verdict: None, again_after: Some(rest.min(ASK_AGAIN)) };
+        return Settled { verdict: None, again_after: again_after.or(Some(rest)) };
     }
     let message = verdict.reason().message.clone();
     let verdict = Verdict::Unknown(Reason::new("ClusterUnreachable", message));
-    Settled { verdict: Some(verdict), again_after: Some(ASK_AGAIN) }
+    Settled { verdict: Some(verdict), again_after }
 }
 
 #[cfg(test)]
@@ -159,14 +161,20 @@ mod tests {
     fn a_short_silence_of_a_broker_is_no_news() {
         let settled = settle(missing(), &ready(Truth::True), 3, Duration::from_secs(10));
         assert!(settled.verdict.is_none());
-        assert!(settled.again_after.is_some());
+        assert_eq!(settled.again_after, Some(Duration::from_secs(20)));
+        let unanswered = settle(missing(), &ready(Truth::True), 3, Duration::ZERO);
+        assert_eq!(unanswered.again_after, Some(ASK_AGAIN));
     }
 
     #[test]
     fn a_long_silence_makes_readiness_unknown_and_not_false() {
         let settled = settle(missing(), &ready(Truth::True), 3, SILENCE_MAX);
+        assert_eq!(settled.again_after, None);
         let findings = settled.verdict.unwrap().findings();
-        assert_eq!((findings[0].status, findings[0].reason), (Truth::Unknown, "ClusterUnreachable"));
+        assert_eq!(
+            (findings[0].status, findings[0].reason),
+            (Truth::Unknown, "ClusterUnreachable")
+        );
     }
 
     #[test]

@@ -54,8 +54,8 @@ pub fn cluster(
         );
         return Err(Verdict::waiting("ClusterNotFound", message));
     };
-    let allowed = key.namespace == namespace
-        || cluster.spec.allowed_namespaces.from == NamespacesFrom::All;
+    let allowed =
+        key.namespace == namespace || cluster.spec.allowed_namespaces.from == NamespacesFrom::All;
     if !allowed {
         let message = format!(
             "BrokerCluster {key} does not allow namespace {namespace}; set its spec.allowedNamespaces.from to All"

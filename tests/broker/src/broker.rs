@@ -129,11 +129,14 @@ pub fn start_on(data: &Path, options: &Options) -> Broker {
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).expect("stdout is text");
     let started_in = begun.elapsed();
-    let Some([listen, http, admin]) = addresses(&line) else {
+    let addresses = addresses(&line);
+    if addresses.is_none() {
         // It may have ended by itself.
         let _ = process.kill();
-        panic!("no ready line but {line:?}; the log says:\n{}", read(&log));
-    };
+        let _ = process.wait();
+    }
+    let no_line = || format!("no ready line but {line:?}; the log says:\n{}", read(&log));
+    let [listen, http, admin] = addresses.ok_or_else(no_line).expect("the broker becomes ready");
     Broker { process, listen, http, admin, started_in, log }
 }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
-use crate::broker::{Broker, Options, start_on};
 use crate::binary;
+use crate::broker::{Broker, Options, start_on};
 
 /// A running broker on a given data folder.
 #[derive(Debug)]

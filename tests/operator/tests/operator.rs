@@ -1,5 +1,6 @@
 //! The operator against a real API server, with brokers that are a small admin server in this process. One namespace, one
 //! operator and its brokers for each test.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 #[path = "operator/broker_cluster.rs"]
 mod broker_cluster;
@@ -11,6 +12,10 @@ mod definitions;
 mod fake_broker;
 #[path = "operator/leadership.rs"]
 mod leadership;
+#[path = "operator/process.rs"]
+mod process;
+#[path = "operator/real_broker.rs"]
+mod real_broker;
 #[path = "operator/steadiness.rs"]
 mod steadiness;
 #[path = "operator/topic.rs"]

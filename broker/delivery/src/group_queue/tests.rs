@@ -61,7 +61,7 @@ impl Model {
     }
 
     fn receive(&mut self, limit: u32, filter: u64) {
-        let passes = |offset: u64| offset % filter == 0;
+        let passes = |offset: u64| offset.is_multiple_of(filter);
         let again = self.state.select_again(limit, passes);
         let Some(batch) = again.or_else(|| self.state.select_new(self.end, limit, passes)) else {
             return;

@@ -134,7 +134,7 @@ fn an_answer_is_cut_to_its_bytes_and_gives_at_least_one_message() {
 #[test]
 fn too_large_a_send_is_refused_and_changes_nothing() {
     let mut bench = Bench::new(1);
-    let refused = bench.send(5, 4 * 1024 * 1024);
+    let refused = bench.send(8, 4 * 1024 * 1024);
     assert!(
         matches!(&refused[..], [Err(Refusal::TooMany(text))] if text.contains("bytes")),
         "{refused:?}"

@@ -59,6 +59,10 @@ pub(crate) async fn receive_message(
     if wish.is_renewed {
         deliveries::track(context, &wish, &messages);
     }
+    if !messages.is_empty() {
+        let bytes = messages.iter().map(|message| message.head.len() + message.body.len()).sum();
+        context.traffic.went_out(&(wish.topic, wish.group), messages.len(), bytes);
+    }
     Ok(Deliveries::new(context, &wish.resource, messages))
 }
 

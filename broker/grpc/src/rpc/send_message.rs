@@ -2,7 +2,7 @@
 //! The queue that the client names is not used: the broker goes round the shards, a shard round its queues.
 
 use broker_engine::{Command, NewMessage, Outcome, Refusal, Send, SentMessage};
-use broker_model::limits::SEND_BATCH_MESSAGES_MAX;
+use broker_model::limits::{SEND_BATCH_MESSAGES_MAX, SEND_REQUEST_BYTES_MAX};
 use broker_model::{MessageType, Topic, TopicName};
 use broker_proto::rocketmq::{
     self as wire, Code, Resource, SendMessageRequest, SendMessageResponse, SendResultEntry,
@@ -14,7 +14,6 @@ use crate::caller::Caller;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::convert::message::{Arrival, to_stored};
-use crate::limits::SEND_BYTES_MAX;
 use crate::status::{self, Failure};
 use crate::validate;
 
@@ -30,7 +29,9 @@ pub(crate) async fn send_message(
     }
     let arrival = Arrival { message_type: MessageType::Normal, remote, now_ms: now_ms() };
     let (stored, ids) = prepare(messages, &entry.topic, arrival)?;
+    let bytes = stored.iter().map(|message| message.head.len() + message.body.len()).sum();
     let sent = store(context, &entry.topic, stored).await?;
+    context.traffic.came_in(&entry.topic.name, sent.len(), bytes);
     Ok(answer(&sent, ids))
 }
 
@@ -75,9 +76,9 @@ fn prepare(
         stored.push(new);
         ids.push(id);
     }
-    if bytes > SEND_BYTES_MAX {
+    if bytes > SEND_REQUEST_BYTES_MAX {
         let text = format!(
-            "the messages of the request have {bytes} bytes; at most {SEND_BYTES_MAX} are allowed"
+            "the messages of the request have {bytes} bytes; at most {SEND_REQUEST_BYTES_MAX} are allowed"
         );
         return Err(Failure::new(Code::PayloadTooLarge, text));
     }

@@ -123,7 +123,11 @@ fn an_error_names_the_file_the_document_and_the_field() {
 fn what_is_no_manifest_of_ours_is_refused() {
     let cases = [
         ("kind: Secret", "unknown kind \"Secret\"", "kind: Topic"),
-        ("apiVersion: v2", "only \"pinnace.dev/v1alpha1\" is served", "apiVersion: pinnace.dev/v1alpha1"),
+        (
+            "apiVersion: v2",
+            "only \"pinnace.dev/v1alpha1\" is served",
+            "apiVersion: pinnace.dev/v1alpha1",
+        ),
         ("[1, 2]", "is no object", ORDERS),
         ("a: [", "no legal YAML", ORDERS),
         ("metadata: {}", "use 1 to 253", "metadata: {name: default}"),
@@ -140,7 +144,12 @@ fn what_is_no_manifest_of_ours_is_refused() {
 fn a_thing_declared_twice_is_refused_with_both_places() {
     let errors = load_all([("a.yaml", ORDERS), ("b.yaml", ORDERS)]).unwrap_err();
     let text = errors[0].to_string();
-    assert!(text.contains("b.yaml document 1: Topic \"orders\" is already declared in a.yaml document 1"), "{text}");
+    assert!(
+        text.contains(
+            "b.yaml document 1: Topic \"orders\" is already declared in a.yaml document 1"
+        ),
+        "{text}"
+    );
     assert_eq!(load_all([("a.yaml", ORDERS)]).unwrap().len(), 3);
 }
 
@@ -162,5 +171,7 @@ fn an_absent_spec_is_the_default_spec() {
     let group = read("ConsumerGroup");
     assert!(matches!(group, Manifest::ConsumerGroup(d) if d.spec == ConsumerGroupSpec::default()));
     let cluster = read("BrokerCluster");
-    assert!(matches!(cluster, Manifest::BrokerCluster(d) if d.spec == BrokerClusterSpec::default()));
+    assert!(
+        matches!(cluster, Manifest::BrokerCluster(d) if d.spec == BrokerClusterSpec::default())
+    );
 }

@@ -23,9 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::metadata;
 use crate::broker_cluster::plan::BrokerPlan;
 use crate::broker_cluster::validate::ValidCluster;
-use crate::names::{
-    ADMIN_PORT, CLIENT_PORT, HTTP_PORT, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION,
-};
+use crate::names::{ADMIN_PORT, CLIENT_PORT, HTTP_PORT, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION};
 
 /// The user that brokers run as.
 const USER: i64 = 65_532;
@@ -38,8 +36,7 @@ pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan) -> StatefulSet {
     let selector = valid.key.broker_selector(broker.id);
     let template = template(valid, broker);
     let text = serde_json::to_vec(&template).expect("a template is plain data");
-    let mut metadata =
-        metadata(valid, valid.key.stateful_set(broker.id), valid.key.labels());
+    let mut metadata = metadata(valid, valid.key.stateful_set(broker.id), valid.key.labels());
     metadata.labels.get_or_insert_default().extend(selector.clone());
     metadata.annotations = Some(BTreeMap::from([
         (SHARDS_ANNOTATION.to_owned(), shard_list(broker)),
@@ -60,10 +57,7 @@ pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan) -> StatefulSet {
             service_name: Some(valid.key.headless_service()),
             // With one pod there is no order to keep, and a pod that never gets ready does not block its successor.
             pod_management_policy: Some("Parallel".to_owned()),
-            selector: LabelSelector {
-                match_labels: Some(selector),
-                ..LabelSelector::default()
-            },
+            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             template,
             volume_claim_templates: Some(vec![claim(valid)]),
             persistent_volume_claim_retention_policy: Some(retention),
@@ -108,8 +102,7 @@ fn template(valid: &ValidCluster, broker: &BrokerPlan) -> PodTemplateSpec {
     labels.extend(valid.key.labels());
     labels.extend(valid.key.broker_selector(broker.id));
     let secrets = valid.pull_secrets.iter();
-    let secrets: Vec<_> =
-        secrets.map(|name| LocalObjectReference { name: name.clone() }).collect();
+    let secrets: Vec<_> = secrets.map(|name| LocalObjectReference { name: name.clone() }).collect();
     let tolerations: Vec<_> = pod.tolerations.iter().map(toleration).collect();
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -210,9 +203,8 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
 
 fn resources(asked: Option<&Resources>) -> ResourceRequirements {
     let quantities = |map: &BTreeMap<String, ResourceText>| {
-        let quantity = |(name, text): (&String, &ResourceText)| {
-            (name.clone(), Quantity(text.0.clone()))
-        };
+        let quantity =
+            |(name, text): (&String, &ResourceText)| (name.clone(), Quantity(text.0.clone()));
         some_map(map.iter().map(quantity).collect())
     };
     let small = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));

@@ -38,7 +38,9 @@ fn built(yaml: &str) -> Result<Objects, Verdict> {
 }
 
 fn cluster(spec: &str) -> String {
-    format!("apiVersion: pinnace.dev/v1alpha1\nkind: BrokerCluster\nmetadata: {{name: default}}\nspec: {spec}")
+    format!(
+        "apiVersion: pinnace.dev/v1alpha1\nkind: BrokerCluster\nmetadata: {{name: default}}\nspec: {spec}"
+    )
 }
 
 #[test]
@@ -82,7 +84,11 @@ fn every_field_of_the_spec_arrives_in_the_objects() {
 fn what_is_not_served_yet_is_refused_and_says_what_works() {
     let cases = [
         ("{replication: 3}", "ReplicationNotServed", "set spec.replication to 1"),
-        ("{listeners: [{name: out, type: LoadBalancer}]}", "ListenerTypeNotServed", "use ClusterIP"),
+        (
+            "{listeners: [{name: out, type: LoadBalancer}]}",
+            "ListenerTypeNotServed",
+            "use ClusterIP",
+        ),
         ("{shards: 0}", "InvalidSpec", "out of range"),
     ];
     for (spec, word, message) in cases {

@@ -21,7 +21,8 @@ fn topic(spec: &str) -> Topic {
 }
 
 fn map(shards: u32) -> ClusterMap {
-    let shard = |id| Shard { id, name: shard_name(id), leader_broker: id, replica_brokers: vec![id] };
+    let shard =
+        |id| Shard { id, name: shard_name(id), leader_broker: id, replica_brokers: vec![id] };
     ClusterMap { version: 1, shards: (0..shards).map(shard).collect(), ..ClusterMap::default() }
 }
 
@@ -68,9 +69,15 @@ async fn every_setting_arrives_and_the_cluster_fills_in_retention() {
     let wanted = planned(&observed(spec, None)).unwrap();
     assert_eq!(wanted.r#type(), MessageType::Fifo);
     assert_eq!(queues(&wanted), [("shard-0", 2), ("shard-1", 2), ("shard-2", 2)]);
-    assert_eq!((wanted.max_message_bytes, wanted.read, wanted.write), (Some(1024), Some(true), Some(false)));
+    assert_eq!(
+        (wanted.max_message_bytes, wanted.read, wanted.write),
+        (Some(1024), Some(true), Some(false))
+    );
     let owner = wanted.owner.unwrap();
-    assert_eq!((owner.instance.as_str(), owner.namespace.as_str(), owner.uid.as_str()), ("kubernetes", "shop", "u1"));
+    assert_eq!(
+        (owner.instance.as_str(), owner.namespace.as_str(), owner.uid.as_str()),
+        ("kubernetes", "shop", "u1")
+    );
     assert_eq!(wanted.retention.unwrap().time.unwrap().seconds, 24 * 3600);
     let spec = "{retention: {time: 90s, bytes: 1Ki}}";
     let own = planned(&observed(spec, None)).unwrap().retention.unwrap();
@@ -96,7 +103,8 @@ async fn queues_stay_where_brokers_hold_them() {
     assert_eq!(queues(&wanted), [("shard-0", 2), ("shard-1", 2), ("shard-2", 4)]);
     let fewer = planned(&observed("{queues: 3}", Some(held.clone()))).unwrap_err();
     assert_eq!(fewer.reason().word, "ImmutableChange");
-    let other = planned(&observed("{messageType: FIFO, queues: 4}", Some(held.clone()))).unwrap_err();
+    let other =
+        planned(&observed("{messageType: FIFO, queues: 4}", Some(held.clone()))).unwrap_err();
     assert_eq!(other.reason().word, "ImmutableChange");
     let unowned = admin::Topic { owner: None, ..held };
     let different = planned(&observed("{queues: 8}", Some(unowned.clone()))).unwrap_err();

@@ -77,7 +77,8 @@ async fn bad_receives_and_acknowledgements_are_refused() {
             entries: vec![entry],
         };
         let answer = client.service.ack_message(request).await.unwrap().into_inner();
-        let refused = answer.entries.first().map_or(code(&answer.status), |e| code(&e.status));
+        let refused =
+            answer.entries.first().map_or_else(|| code(&answer.status), |e| code(&e.status));
         assert_eq!(refused, Code::InvalidReceiptHandle, "{handle:?}");
     }
     let mut nameless = broker.client(" ").await;
@@ -103,7 +104,8 @@ fn shout(address: SocketAddr, bytes: &[u8]) {
 async fn garbage_on_any_port_closes_the_connection_and_nothing_else() {
     let place = Place::new();
     let (broker, mut client) = start(&place).await;
-    let noise: Vec<u8> = (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> =
+        (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let tls_then_noise = [b"\x16\x03\x01\x02\x00\x01", &noise[..]].concat();
     let preface_then_noise = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &noise[..]].concat();
     let pieces = [
@@ -129,5 +131,7 @@ async fn garbage_on_any_port_closes_the_connection_and_nothing_else() {
     }
     assert!(get(broker.http, "/readyz").unwrap().starts_with("HTTP/1.1 200"));
     assert_eq!(send_code(&mut client, message("orders", "id", b"x")).await, Code::Ok);
-    assert!(broker.admin().await.get_broker(broker_proto::admin::GetBrokerRequest {}).await.is_ok());
+    assert!(
+        broker.admin().await.get_broker(broker_proto::admin::GetBrokerRequest {}).await.is_ok()
+    );
 }

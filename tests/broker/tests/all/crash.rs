@@ -46,14 +46,16 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
 
 /// The only body that a message of this id can have.
 fn body_of(id: &str) -> Vec<u8> {
-    let seed = id.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    let seed =
+        id.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     let length = usize::try_from(Chance(seed).below(BODY_BYTES_MAX) + 1).unwrap();
     id.bytes().cycle().take(length).collect()
 }
@@ -131,7 +133,11 @@ async fn round(place: &Place, number: u32, chance: &mut Chance, known: &Shared) 
     let stored_before = known.lock().unwrap().stored.len();
     let begun = Instant::now();
     while known.lock().unwrap().stored.len() == stored_before {
-        assert!(begun.elapsed() < AUDIT_MAX, "nothing is stored: {:?}", known.lock().unwrap().violations);
+        assert!(
+            begun.elapsed() < AUDIT_MAX,
+            "nothing is stored: {:?}",
+            known.lock().unwrap().violations
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     tokio::time::sleep(Duration::from_millis(LOAD_MS_MIN + chance.below(LOAD_MS_SPREAD))).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use broker_proto::rocketmq::Code;
+use broker_proto::rocketmq::{Code, TelemetryCommand};
 use tests_broker::Client;
 use tests_broker::broker::{Broker, Options, Place};
 use tests_broker::client::{Received, message, message_id};
@@ -62,6 +62,10 @@ async fn a_stopping_broker_answers_waiting_receives_and_exits_with_success() {
     let place = Place::new();
     let (broker, client) = start(&place).await;
     let parked = [park(&client), park(&client)];
+    let (_commands, outbound) = tokio::sync::mpsc::channel::<TelemetryCommand>(1);
+    let outbound = tokio_stream::wrappers::ReceiverStream::new(outbound);
+    let telemetry = client.clone().service.telemetry(outbound).await;
+    let mut telemetry = telemetry.unwrap().into_inner();
     broker.wait_for_metric(WAITING, "billing", 2.0).await;
     let begun = Instant::now();
     broker.terminate();
@@ -69,8 +73,10 @@ async fn a_stopping_broker_answers_waiting_receives_and_exits_with_success() {
         let (received, _) = receive.await.unwrap();
         assert_eq!(received.status.code(), Code::MessageNotFound);
     }
+    while let Ok(Some(_command)) = telemetry.message().await {}
     assert!(begun.elapsed() < Duration::from_secs(4), "the receives ran out by themselves");
     assert!(broker.exit().success());
+    assert!(begun.elapsed() < Duration::from_secs(4), "it waited for something");
 }
 
 #[tokio::test]

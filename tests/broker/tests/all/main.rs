@@ -1,5 +1,7 @@
 //! Tests of the real binary: one process under test per test, its own folder and ports each.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bad_input;
 mod command_line;
 mod crash;

@@ -49,7 +49,9 @@ async fn an_idle_broker_costs_next_to_nothing() {
 fn probes_and_pages_are_served() {
     let place = Place::new();
     let broker = place.start(&Options::default());
-    for (path, status) in [("/healthz", "200"), ("/readyz", "200"), ("/metrics", "200"), ("/", "404")] {
+    for (path, status) in
+        [("/healthz", "200"), ("/readyz", "200"), ("/metrics", "200"), ("/", "404")]
+    {
         let answer = get(broker.http, path).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
     }

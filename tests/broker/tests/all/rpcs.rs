@@ -6,8 +6,8 @@ use std::time::Duration;
 use broker_proto::rocketmq::{
     self as wire, ChangeInvisibleDurationRequest, ClientType, Code, Endpoints,
     ForwardMessageToDeadLetterQueueRequest, HeartbeatRequest, MessageQueue, MessageType,
-    NotifyClientTerminationRequest, Permission, QueryAssignmentRequest, QueryRouteRequest, Settings,
-    Status, Subscription, SubscriptionEntry, TelemetryCommand, settings::PubSub,
+    NotifyClientTerminationRequest, Permission, QueryAssignmentRequest, QueryRouteRequest,
+    Settings, Status, Subscription, SubscriptionEntry, TelemetryCommand, settings::PubSub,
     telemetry_command::Command,
 };
 use tests_broker::broker::{Broker, Options, Place};
@@ -96,10 +96,8 @@ async fn settings_are_answered_and_heartbeats_taken() {
     assert!(agreed.backoff_policy.is_some_and(|policy| policy.strategy.is_some()));
 
     let group = Some(resource("billing"));
-    let beat = HeartbeatRequest {
-        group: group.clone(),
-        client_type: ClientType::SimpleConsumer.into(),
-    };
+    let beat =
+        HeartbeatRequest { group: group.clone(), client_type: ClientType::SimpleConsumer.into() };
     let answer = client.service.heartbeat(beat).await.unwrap().into_inner();
     assert_eq!(code(&answer.status), Code::Ok);
     let last = NotifyClientTerminationRequest { group };
@@ -132,6 +130,8 @@ async fn a_batch_is_stored_in_one_piece_and_each_message_is_handed_out_once() {
     }
     assert_eq!(seen, ids);
     assert_eq!(broker.metric("rocketmq_consumer_lag_messages", "billing"), 0.0);
+    assert_eq!(broker.metric("rocketmq_messages_in_total", "topic=\"orders\""), 32.0);
+    assert_eq!(broker.metric("rocketmq_messages_out_total", "billing"), 32.0);
 }
 
 #[tokio::test]
@@ -198,7 +198,10 @@ async fn a_hopeless_message_goes_to_the_dead_letters_of_its_group() {
     assert_eq!(code(&answer.unwrap().into_inner().status), Code::Ok);
     let dead = client.receive("%DLQ%billing", "undertaker", 1).await.unwrap();
     assert_eq!(dead.status.code(), Code::Ok, "{:?}", dead.status);
-    assert_eq!((message_id(&dead.messages[0]), &dead.messages[0].body[..]), ("hopeless", &b"hopeless"[..]));
+    assert_eq!(
+        (message_id(&dead.messages[0]), &dead.messages[0].body[..]),
+        ("hopeless", &b"hopeless"[..])
+    );
 }
 
 #[tokio::test]
@@ -207,9 +210,19 @@ async fn what_is_not_served_says_so_in_its_status() {
     let (_broker, mut client) = start(&place).await;
     let service = &mut client.service;
     let statuses = [
-        service.update_offset(wire::UpdateOffsetRequest::default()).await.unwrap().into_inner().status,
+        service
+            .update_offset(wire::UpdateOffsetRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .status,
         service.get_offset(wire::GetOffsetRequest::default()).await.unwrap().into_inner().status,
-        service.query_offset(wire::QueryOffsetRequest::default()).await.unwrap().into_inner().status,
+        service
+            .query_offset(wire::QueryOffsetRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .status,
         service
             .end_transaction(wire::EndTransactionRequest::default())
             .await

@@ -21,7 +21,8 @@ async fn a_cluster_gets_its_objects_and_serves() {
     let cluster = world.api::<BrokerCluster>().get("default").await.unwrap();
     let status = cluster.status.clone().unwrap();
     assert_eq!(status.display.unwrap().brokers, "2/2");
-    let shards: Vec<_> = status.shards.iter().map(|s| (s.name.as_str(), s.leader, s.state)).collect();
+    let shards: Vec<_> =
+        status.shards.iter().map(|s| (s.name.as_str(), s.leader, s.state)).collect();
     let leading = ShardState::Leading;
     assert_eq!(shards, [("shard-0", 0, leading), ("shard-1", 1, leading), ("shard-2", 0, leading)]);
     let address = format!("default-client.{}.svc:8081", world.namespace);
@@ -34,7 +35,8 @@ async fn a_cluster_gets_its_objects_and_serves() {
     assert_eq!(set.metadata.owner_references.as_ref().unwrap()[0].uid, cluster.uid().unwrap());
     let container = &set.spec.template.spec.as_ref().unwrap().containers[0];
     let arguments = container.args.as_ref().unwrap().join(" ");
-    let advertised = format!("--advertise default-broker-0-0.default-brokers.{}.svc:8081", world.namespace);
+    let advertised =
+        format!("--advertise default-broker-0-0.default-brokers.{}.svc:8081", world.namespace);
     assert!(arguments.ends_with(&advertised), "{arguments}");
     let headless = world.api::<Service>().get("default-brokers").await.unwrap().spec.unwrap();
     assert_eq!(headless.publish_not_ready_addresses, Some(true));
@@ -56,10 +58,19 @@ async fn what_is_not_served_yet_is_said_and_nothing_is_made() {
     let world = World::new().await;
     let operator = world.operator("a");
     world.apply::<BrokerCluster>("default", json!({"replication": 3})).await;
-    let stalled =
-        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "ReplicationNotServed").await;
+    let stalled = world
+        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "ReplicationNotServed")
+        .await;
     assert!(stalled.message.contains("set spec.replication to 1"), "{}", stalled.message);
-    assert!(world.api::<StatefulSet>().list(&kube::api::ListParams::default()).await.unwrap().items.is_empty());
+    assert!(
+        world
+            .api::<StatefulSet>()
+            .list(&kube::api::ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
     let _broker = world.broker("default", 0).await;
     world.apply::<BrokerCluster>("default", json!({"replication": 1})).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
@@ -74,8 +85,13 @@ async fn an_object_of_somebody_else_is_not_taken() {
     world.api::<Service>().create(&PostParams::default(), &service).await.unwrap();
     let operator = world.operator("a");
     world.apply::<BrokerCluster>("default", json!({})).await;
-    let stalled = world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "NameTaken").await;
-    assert!(stalled.message.contains("default-client exists and does not belong"), "{}", stalled.message);
+    let stalled =
+        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "NameTaken").await;
+    assert!(
+        stalled.message.contains("default-client exists and does not belong"),
+        "{}",
+        stalled.message
+    );
     let service = world.api::<Service>().get("default-client").await.unwrap();
     assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 80);
     operator.stop().await;
@@ -87,10 +103,11 @@ async fn the_service_of_a_listener_goes_with_it() {
     let operator = world.operator("a");
     let two = json!({"listeners": [{"name": "client"}, {"name": "other", "port": 9081}]});
     world.apply::<BrokerCluster>("default", two).await;
-    world.wait::<Service>("default-other", "port 9081", |service| {
-        service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port == 9081
-    })
-    .await;
+    world
+        .wait::<Service>("default-other", "port 9081", |service| {
+            service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port == 9081
+        })
+        .await;
     world.apply::<BrokerCluster>("default", json!({"listeners": [{"name": "client"}]})).await;
     world.wait_gone::<Service>("default-other").await;
     world.api::<Service>().get("default-client").await.unwrap();
@@ -117,8 +134,9 @@ async fn a_growing_cluster_keeps_its_shards_and_gives_every_broker_the_new_map()
     assert_eq!(map.version, 2);
     let refused = world.apply::<BrokerCluster>("default", json!({"brokers": 3, "shards": 3})).await;
     assert_eq!(refused.spec.brokers, 3);
-    let stalled =
-        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "BrokerWithoutShard").await;
+    let stalled = world
+        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "BrokerWithoutShard")
+        .await;
     assert!(stalled.message.contains("at least 4"), "{}", stalled.message);
     operator.stop().await;
 }
@@ -139,7 +157,10 @@ async fn a_new_version_restarts_one_broker_after_the_other() {
     };
     let first = world.api::<StatefulSet>().get("default-broker-0").await.unwrap();
     let second = world.api::<StatefulSet>().get("default-broker-1").await.unwrap();
-    assert_eq!((image(&first).as_str(), image(&second).as_str()), ("pinnace.dev/pinnace:9.9.9", "pinnace.dev/pinnace:0.1.0"));
+    assert_eq!(
+        (image(&first).as_str(), image(&second).as_str()),
+        ("pinnace.dev/pinnace:9.9.9", "pinnace.dev/pinnace:0.1.0")
+    );
     world.apply::<BrokerCluster>("default", json!({"brokers": 2, "version": "9.9.9"})).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
     let second = world.api::<StatefulSet>().get("default-broker-1").await.unwrap();

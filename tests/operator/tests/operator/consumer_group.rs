@@ -68,7 +68,10 @@ async fn members_assignments_and_lag_of_all_brokers_stand_in_the_status() {
     let members = status.members.unwrap();
     assert_eq!((members.count, members.clients[0].language.as_str()), (1, "JAVA"));
     assert_eq!(status.assignments.len(), 2);
-    assert_eq!((status.assignments[0].queues.as_str(), status.assignments[0].shared), ("0-2,5", true));
+    assert_eq!(
+        (status.assignments[0].queues.as_str(), status.assignments[0].shared),
+        ("0-2,5", true)
+    );
     assert_eq!((status.topics[0].lag, status.topics[0].lag_seconds), (2_000, 40));
     let display = status.display.unwrap();
     assert_eq!((display.lag.as_str(), display.behind.as_str()), ("2.0k", "40s"));
@@ -85,7 +88,12 @@ async fn members_assignments_and_lag_of_all_brokers_stand_in_the_status() {
     });
     brokers[1].report(GroupStatus { name: "billing".to_owned(), ..GroupStatus::default() });
     let different = world
-        .wait_condition::<ConsumerGroup>("billing", "SubscriptionsConsistent", "False", "Inconsistent")
+        .wait_condition::<ConsumerGroup>(
+            "billing",
+            "SubscriptionsConsistent",
+            "False",
+            "Inconsistent",
+        )
         .await;
     assert!(different.message.contains("pod-a"), "{}", different.message);
     world.wait_condition::<ConsumerGroup>("billing", "CaughtUp", "True", "CaughtUp").await;
@@ -98,9 +106,8 @@ async fn a_group_on_a_missing_cluster_or_topic_says_what_is_missing() {
     let broker = world.broker("default", 0).await;
     let operator = world.operator("a");
     world.apply::<ConsumerGroup>("billing", json!({"subscriptions": [{"topic": "orders"}]})).await;
-    let waiting = world
-        .wait_condition::<ConsumerGroup>("billing", "Ready", "False", "ClusterNotFound")
-        .await;
+    let waiting =
+        world.wait_condition::<ConsumerGroup>("billing", "Ready", "False", "ClusterNotFound").await;
     assert!(waiting.message.contains("there is no BrokerCluster"), "{}", waiting.message);
     let group = world.api::<ConsumerGroup>().get("billing").await.unwrap();
     assert!(condition(&group, "Reconciling").is_some() && condition(&group, "Stalled").is_none());

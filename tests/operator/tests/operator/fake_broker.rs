@@ -11,21 +11,23 @@ use broker_proto::admin::*;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::broadcast;
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
+use crate::world::eventually;
+
 /// What the broker holds.
 #[derive(Debug, Default, Clone)]
-pub struct Memory {
-    pub version: u64,
-    pub map: ClusterMap,
-    pub topics: BTreeMap<String, Topic>,
-    pub groups: BTreeMap<String, Group>,
-    pub group_status: BTreeMap<String, GroupStatus>,
+pub(crate) struct Memory {
+    pub(crate) version: u64,
+    pub(crate) map: ClusterMap,
+    pub(crate) topics: BTreeMap<String, Topic>,
+    pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) group_status: BTreeMap<String, GroupStatus>,
     /// Calls of ApplyTopic and ApplyGroup since the broker started.
-    pub applies: u64,
+    pub(crate) applies: u64,
 }
 
 #[derive(Debug)]
@@ -65,60 +67,70 @@ impl Shared {
 
 /// A broker that can be reached on one address for all of its lives.
 #[derive(Debug)]
-pub struct FakeBroker {
-    pub address: SocketAddr,
+pub(crate) struct FakeBroker {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
-    server: Option<JoinHandle<()>>,
+    /// One life: ending it ends the listener and every connection.
+    life: Option<Runtime>,
+}
+
+impl Drop for FakeBroker {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl FakeBroker {
-    pub async fn start(id: u32) -> Self {
+    pub(crate) async fn start(id: u32) -> Self {
         let (changes, _) = broadcast::channel(1024);
         let shared = Arc::new(Shared { id, memory: Mutex::default(), changes });
         let mut broker =
-            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), shared, server: None };
+            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), shared, life: None };
         broker.serve().await;
         broker
     }
 
     /// Begins a life.
-    pub async fn serve(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+    pub(crate) async fn serve(&mut self) {
+        let life = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // The life before may not have let go of the port yet.
+        let listener = eventually("the port is free", || async {
+            std::net::TcpListener::bind(self.address).ok()
+        })
+        .await;
+        listener.set_nonblocking(true).unwrap();
         self.address = listener.local_addr().unwrap();
         let service = AdminServer::new(Service { shared: Arc::clone(&self.shared) });
-        self.server = Some(tokio::spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
+        life.spawn(async move {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
             let server = tonic::transport::Server::builder().add_service(service);
             server.serve_with_incoming(incoming).await.unwrap();
-        }));
+        });
+        self.life = Some(life);
     }
 
     /// Ends it at once, connections and all.
-    pub async fn kill(&mut self) {
-        let server = self.server.take().unwrap();
-        server.abort();
-        let _ = server.await;
-        // Streams live in tasks of their own: a new channel of changes ends them.
-        let (changes, _) = broadcast::channel(1024);
-        let memory = Mutex::new(self.memory());
-        self.shared = Arc::new(Shared { id: self.shared.id, memory, changes });
+    pub(crate) fn kill(&mut self) {
+        if let Some(life) = self.life.take() {
+            life.shutdown_background();
+        }
     }
 
-    pub fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         self.shared.lock().clone()
     }
 
     /// A lost disk.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.shared.lock() = Memory::default();
     }
 
     /// What somebody else does to the broker.
-    pub fn change(&self, change: impl FnOnce(&mut Memory)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Memory)) {
         change(&mut self.shared.lock());
     }
 
-    pub fn report(&self, status: GroupStatus) {
+    pub(crate) fn report(&self, status: GroupStatus) {
         let mut memory = self.shared.lock();
         memory.version += 1;
         memory.group_status.insert(status.name.clone(), status.clone());
@@ -134,9 +146,9 @@ struct Service {
 fn check_owner(held: Option<&Owner>, asked: Option<&Owner>, take: bool) -> Result<(), Status> {
     let key = |owner: &Owner| (owner.instance.clone(), owner.namespace.clone(), owner.name.clone());
     match (held, asked) {
-        (Some(held), asked) if !take && asked.map(key) != Some(key(held)) => Err(
-            Status::failed_precondition(format!("owned by {}/{}", held.namespace, held.name)),
-        ),
+        (Some(held), asked) if !take && asked.map(key) != Some(key(held)) => {
+            Err(Status::failed_precondition(format!("owned by {}/{}", held.namespace, held.name)))
+        }
         _ => Ok(()),
     }
 }

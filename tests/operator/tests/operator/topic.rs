@@ -1,7 +1,9 @@
 //! Topics: the same in every broker, and every reason why not.
 
 use broker_proto::admin::{Owner, Topic as WireTopic};
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
+use kube::api::ListParams;
 use operator_api::{BrokerCluster, Topic};
 use serde_json::json;
 
@@ -15,6 +17,13 @@ async fn a_topic_gets_into_every_broker_with_its_queues_placed() {
     // The topic comes first, as it may from Git.
     world.apply::<Topic>("orders", json!({"queues": 5, "retention": {"time": "72h"}})).await;
     world.wait_condition::<Topic>("orders", "Reconciling", "True", "ClusterNotFound").await;
+    let note = eventually("an event tells it", || async {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let told = events.into_iter().find(|e| e.reason.as_deref() == Some("ClusterNotFound"));
+        told.and_then(|event| event.message)
+    })
+    .await;
+    assert!(note.starts_with("there is no BrokerCluster"), "{note}");
     world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
     let topic = world.api::<Topic>().get("orders").await.unwrap();
@@ -81,8 +90,13 @@ async fn what_somebody_else_declared_in_the_broker_is_taken_over_only_on_request
     let operator = world.operator("a");
     world.apply::<BrokerCluster>("default", json!({})).await;
     world.apply::<Topic>("orders", json!({})).await;
-    let stalled = world.wait_condition::<Topic>("orders", "Stalled", "True", "OwnedByAnother").await;
-    assert!(stalled.message.contains("cli ada; set spec.adoptionPolicy to Adopt"), "{}", stalled.message);
+    let stalled =
+        world.wait_condition::<Topic>("orders", "Stalled", "True", "OwnedByAnother").await;
+    assert!(
+        stalled.message.contains("cli ada; set spec.adoptionPolicy to Adopt"),
+        "{}",
+        stalled.message
+    );
     world.apply::<Topic>("orders", json!({"adoptionPolicy": "Adopt"})).await;
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
     assert_eq!(broker.memory().topics["orders"].owner.as_ref().unwrap().instance, "kubernetes");
@@ -98,7 +112,8 @@ async fn a_type_never_changes_and_one_that_brokers_do_not_serve_is_refused_in_th
     world.apply::<Topic>("orders", json!({})).await;
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
     world.apply::<Topic>("orders", json!({"messageType": "FIFO"})).await;
-    let stalled = world.wait_condition::<Topic>("orders", "Stalled", "True", "ImmutableChange").await;
+    let stalled =
+        world.wait_condition::<Topic>("orders", "Stalled", "True", "ImmutableChange").await;
     assert!(stalled.message.contains("has the type NORMAL"), "{}", stalled.message);
     assert_eq!(broker.memory().topics["orders"].r#type, 1);
     world.apply::<Topic>("lite", json!({"messageType": "LITE"})).await;
@@ -133,7 +148,7 @@ async fn a_broker_that_lost_its_disk_gets_everything_again() {
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
     world.wait_condition::<Topic>("payments", "Ready", "True", "Synced").await;
     let before = world.api::<Topic>().get("orders").await.unwrap();
-    broker.kill().await;
+    broker.kill();
     broker.forget();
     broker.serve().await;
     eventually("both topics and the map are back", || async {
@@ -144,14 +159,17 @@ async fn a_broker_that_lost_its_disk_gets_everything_again() {
     // It was short: nothing was written about it.
     let after = world.api::<Topic>().get("orders").await.unwrap();
     assert_eq!(before.resource_version(), after.resource_version());
-    assert_eq!(before.status.unwrap().placement[0].shard, broker.memory().topics["orders"].placement[0].shard);
+    assert_eq!(
+        before.status.unwrap().placement[0].shard,
+        broker.memory().topics["orders"].placement[0].shard
+    );
     operator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_deleted_behind_the_operators_back_comes_back() {
     use broker_proto::admin::DeleteTopicRequest;
-    use broker_proto::admin::admin_client::AdminClient;
+    use operator::broker_admin::{BrokerEndpoint, Connect as _, GrpcConnector};
 
     let world = World::new().await;
     let broker = world.broker("default", 0).await;
@@ -159,11 +177,13 @@ async fn a_topic_deleted_behind_the_operators_back_comes_back() {
     world.apply::<BrokerCluster>("default", json!({})).await;
     world.apply::<Topic>("orders", json!({})).await;
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
-    let mut client = AdminClient::connect(format!("http://{}", broker.address)).await.unwrap();
+    let version = broker.memory().topics["orders"].version;
+    let host = broker.address.ip().to_string();
+    let endpoint = BrokerEndpoint { broker: 0, host, port: broker.address.port() };
     let request = DeleteTopicRequest { name: "orders".to_owned(), ..Default::default() };
-    assert!(client.delete_topic(request).await.unwrap().into_inner().existed);
+    GrpcConnector.connect(&endpoint).unwrap().delete_topic(request).await.unwrap();
     eventually("the topic is back", || async {
-        broker.memory().topics.contains_key("orders").then_some(())
+        broker.memory().topics.get("orders").filter(|topic| topic.version > version).map(|_| ())
     })
     .await;
     operator.stop().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,6 +20,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Config, Resource, ResourceExt as _};
 use operator::arguments::{Arguments, Command};
 use operator::broker_admin::{AdminError, BrokerAdmin, BrokerEndpoint, Connect, GrpcConnector};
+use operator::permissions;
 use operator_api::condition::Condition;
 use operator_api::definitions;
 use serde::de::DeserializeOwned;
@@ -34,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 
 /// Kinds that tests read and write.
-pub trait Kind:
+pub(crate) trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + DeserializeOwned
@@ -58,12 +60,19 @@ impl<K> Kind for K where
 {
 }
 
-pub async fn client() -> Client {
-    let path = std::env::var("PINNACE_TEST_KUBECONFIG")
-        .expect("PINNACE_TEST_KUBECONFIG names the kubeconfig of a test cluster; use tests/operator/run");
-    let kubeconfig = Kubeconfig::read_from(path).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    Client::try_from(config.unwrap()).unwrap()
+fn kubeconfig() -> Kubeconfig {
+    let path = std::env::var("PINNACE_TEST_KUBECONFIG").expect(
+        "PINNACE_TEST_KUBECONFIG names the kubeconfig of a test cluster; use tests/operator/run",
+    );
+    Kubeconfig::read_from(path).unwrap()
+}
+
+/// A client of the API server: the administrator's, or one that acts for another user.
+async fn client(user: Option<&str>) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig(), &KubeConfigOptions::default()).await;
+    let mut config = config.unwrap();
+    config.auth_info.impersonate = user.map(str::to_owned);
+    Client::try_from(config).unwrap()
 }
 
 /// Leads the operator to fake brokers instead of DNS names.
@@ -76,28 +85,34 @@ impl Connect for Roads {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
         let address = self.0.lock().unwrap().get(&endpoint.host).copied().unwrap_or(nowhere);
         let host = address.ip().to_string();
-        GrpcConnector.connect(&BrokerEndpoint { broker: endpoint.broker, host, port: address.port() })
+        GrpcConnector.connect(&BrokerEndpoint {
+            broker: endpoint.broker,
+            host,
+            port: address.port(),
+        })
     }
 }
 
 /// An operator that runs in this process.
 #[derive(Debug)]
-pub struct RunningOperator {
+pub(crate) struct RunningOperator {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl RunningOperator {
     /// Ends it as SIGTERM does, and waits.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("the operator ends").unwrap();
     }
 }
 
-pub struct World {
-    pub client: Client,
-    pub namespace: String,
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    /// May do what the operator's roles say and nothing else.
+    operator_client: Client,
     roads: Roads,
     kubelet: JoinHandle<()>,
 }
@@ -109,8 +124,8 @@ impl Drop for World {
 }
 
 impl World {
-    pub async fn new() -> Self {
-        let client = client().await;
+    pub(crate) async fn new() -> Self {
+        let client = client(None).await;
         install_definitions(&client).await;
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("test-{}-{number}", std::process::id());
@@ -118,19 +133,27 @@ impl World {
         let object = json!({"metadata": {"name": namespace}});
         let object: Namespace = serde_json::from_value(object).unwrap();
         api.create(&PostParams::default(), &object).await.unwrap();
+        let user = format!("operator-of-{namespace}");
+        permit(&client, &namespace, &user).await;
+        let operator_client = self::client(Some(&user)).await;
         let kubelet = tokio::spawn(run_pods(Api::namespaced(client.clone(), &namespace)));
-        Self { client, namespace, roads: Roads::default(), kubelet }
+        Self { client, operator_client, namespace, roads: Roads::default(), kubelet }
     }
 
     /// A fake broker in the place of the pod of broker `id` of a cluster.
-    pub async fn broker(&self, cluster: &str, id: u32) -> FakeBroker {
+    pub(crate) async fn broker(&self, cluster: &str, id: u32) -> FakeBroker {
         let broker = FakeBroker::start(id).await;
-        let host = format!("{cluster}-broker-{id}-0.{cluster}-brokers.{}.svc", self.namespace);
-        self.roads.0.lock().unwrap().insert(host, broker.address);
+        self.lead_to(cluster, id, broker.address);
         broker
     }
 
-    pub fn operator(&self, identity: &str) -> RunningOperator {
+    /// Leads operators to an address in the place of the pod of broker `id` of a cluster.
+    pub(crate) fn lead_to(&self, cluster: &str, id: u32, address: SocketAddr) {
+        let host = format!("{cluster}-broker-{id}-0.{cluster}-brokers.{}.svc", self.namespace);
+        self.roads.0.lock().unwrap().insert(host, address);
+    }
+
+    pub(crate) fn operator(&self, identity: &str) -> RunningOperator {
         let stop = CancellationToken::new();
         let words = [
             "pinnace-operator",
@@ -147,33 +170,44 @@ impl World {
         let arguments = <Arguments as clap::Parser>::parse_from(words);
         let Command::Run(arguments) = arguments.command else { panic!("run was asked for") };
         let roads = Arc::new(self.roads.clone());
-        let run = operator::run::run(arguments, self.client.clone(), roads, stop.clone());
+        let run = operator::run::run(*arguments, self.operator_client.clone(), roads, stop.clone());
         let task = tokio::spawn(async move { run.await.unwrap() });
         RunningOperator { stop, task }
     }
 
-    pub fn api<K: Kind>(&self) -> Api<K> {
+    pub(crate) fn api<K: Kind>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Applies a manifest as people do.
-    pub async fn apply<K: Kind>(&self, name: &str, spec: Value) -> K {
+    pub(crate) async fn apply<K: Kind>(&self, name: &str, spec: Value) -> K {
         self.try_apply(name, spec).await.unwrap()
     }
 
-    pub async fn try_apply<K: Kind>(&self, name: &str, spec: Value) -> Result<K, kube::Error> {
+    pub(crate) async fn try_apply<K: Kind>(
+        &self,
+        name: &str,
+        spec: Value,
+    ) -> Result<K, kube::Error> {
         let object = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
         });
-        self.api::<K>().patch(name, &PatchParams::apply("people").force(), &Patch::Apply(object)).await
+        self.api::<K>()
+            .patch(name, &PatchParams::apply("people").force(), &Patch::Apply(object))
+            .await
     }
 
-    pub async fn delete<K: Kind>(&self, name: &str) {
+    pub(crate) async fn delete<K: Kind>(&self, name: &str) {
         self.api::<K>().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// Waits until an object is as `wanted` says.
-    pub async fn wait<K: Kind>(&self, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> K {
+    pub(crate) async fn wait<K: Kind>(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&K) -> bool,
+    ) -> K {
         let seen = Mutex::new(None);
         let condition = |object: Option<&K>| {
             *seen.lock().unwrap() = object.cloned();
@@ -187,13 +221,13 @@ impl World {
     }
 
     /// Waits until an object is gone.
-    pub async fn wait_gone<K: Kind>(&self, name: &str) {
+    pub(crate) async fn wait_gone<K: Kind>(&self, name: &str) {
         let gone = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none());
         tokio::time::timeout(PATIENCE, gone).await.expect("it goes").unwrap();
     }
 
     /// Waits for a condition of an object: its type, status and reason.
-    pub async fn wait_condition<K: Kind>(
+    pub(crate) async fn wait_condition<K: Kind>(
         &self,
         name: &str,
         type_: &str,
@@ -213,7 +247,7 @@ impl World {
 }
 
 /// A condition of an object.
-pub fn condition<K: Kind>(object: &K, type_: &str) -> Option<Condition> {
+pub(crate) fn condition<K: Kind>(object: &K, type_: &str) -> Option<Condition> {
     let object = serde_json::to_value(object).unwrap();
     let conditions = object["status"]["conditions"].as_array()?.clone();
     let found = conditions.into_iter().find(|c| c["type"] == type_)?;
@@ -221,7 +255,10 @@ pub fn condition<K: Kind>(object: &K, type_: &str) -> Option<Condition> {
 }
 
 /// Waits until something that no watch can tell is so.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: impl Fn() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    probe: impl Fn() -> F,
+) -> T {
     let tried = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
         loop {
@@ -235,6 +272,39 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: imp
         Ok(found) => found,
         Err(_) => panic!("never: {what}"),
     }
+}
+
+/// Gives a user the operator's roles, for one namespace.
+async fn permit(client: &Client, namespace: &str, user: &str) {
+    let params = PatchParams::apply("tests").force();
+    let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
+    for mut role in [permissions::work(), permissions::definitions()] {
+        // Chart and tests may meet in one cluster.
+        let name = format!("test-{}", role.name_any());
+        role.metadata.name = Some(name.clone());
+        cluster_roles.patch(&name, &params, &Patch::Apply(&role)).await.unwrap();
+    }
+    let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
+    roles.create(&PostParams::default(), &permissions::leases()).await.unwrap();
+    let binding = |name: &str, kind: &str, role: &str| {
+        json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        })
+    };
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+    for (name, kind, role) in [
+        ("work", "ClusterRole", "test-pinnace-operator"),
+        ("leases", "Role", "pinnace-operator-leases"),
+    ] {
+        let binding = serde_json::from_value(binding(name, kind, role)).unwrap();
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+    }
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    let binding = binding(user, "ClusterRole", "test-pinnace-operator-definitions");
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
 }
 
 async fn install_definitions(client: &Client) {
@@ -253,7 +323,8 @@ async fn run_pods(api: Api<Pod>) {
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
-        let held = pod.labels().contains_key("test/hold") || pod.metadata.deletion_timestamp.is_some();
+        let held =
+            pod.labels().contains_key("test/hold") || pod.metadata.deletion_timestamp.is_some();
         if phase.as_deref() == Some("Running") || held {
             continue;
         }
@@ -262,6 +333,7 @@ async fn run_pods(api: Api<Pod>) {
             "conditions": [{"type": "Ready", "status": "True"}],
         }});
         // The pod may be gone meanwhile.
-        let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
+        let _ =
+            api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
     }
 }

@@ -1,0 +1,112 @@
+//! The three ports of a broker: taken early, so that a conflict shows at once; opened when there is something to serve.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use broker_grpc::{BrokerContext, admin_service, messaging_service};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::serve::ServeArguments;
+use crate::listener::cores::Cores;
+use crate::listener::tls::Tls;
+use crate::listener::{
+    ADMIN_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX, MESSAGING_CONNECTIONS_MAX, Port, accept, bind,
+    grpc,
+};
+use crate::metrics::Sources;
+use crate::web;
+
+/// A bound socket and the port it is for.
+#[derive(Debug)]
+pub(super) struct Door {
+    socket: TcpListener,
+    pub(super) port: Arc<Port>,
+}
+
+impl Door {
+    async fn take(
+        address: SocketAddr,
+        name: &'static str,
+        connections_max: usize,
+    ) -> io::Result<Self> {
+        let socket = bind(address).await?;
+        Ok(Self { socket, port: Port::new(name, connections_max, CancellationToken::new()) })
+    }
+
+    /// Where it is, with the number that the system chose when none was asked for.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub(super) messaging: Door,
+    pub(super) admin: Door,
+    pub(super) http: Door,
+}
+
+impl Doors {
+    /// Takes the addresses; clients wait until they are served.
+    ///
+    /// # Errors
+    /// With the address in the text.
+    pub(super) async fn take(arguments: &ServeArguments) -> io::Result<Self> {
+        let (listen, admin, http) = (arguments.listen, arguments.admin, arguments.http);
+        Ok(Self {
+            messaging: Door::take(listen, "messaging", MESSAGING_CONNECTIONS_MAX).await?,
+            admin: Door::take(admin, "admin", ADMIN_CONNECTIONS_MAX).await?,
+            http: Door::take(http, "http", HTTP_CONNECTIONS_MAX).await?,
+        })
+    }
+
+    /// Tells scripts that everything is served, and where.
+    pub(super) fn ready_line(&self) -> io::Result<String> {
+        let (messaging, admin) = (self.messaging.address()?, self.admin.address()?);
+        let http = self.http.address()?;
+        Ok(format!("pinnace is ready: clients {messaging}, http {http}, admin {admin}"))
+    }
+}
+
+/// Serves probes and metrics on this runtime.
+pub(super) fn serve_http(door: Door, sources: Sources) {
+    let Door { socket, port } = door;
+    let router = web::router(Arc::new(sources));
+    let shared = Arc::clone(&port);
+    tokio::spawn(accept(socket, port, move |accepted| {
+        let connection = web::serve(accepted, Arc::clone(&shared), router.clone());
+        tokio::spawn(shared.connections.track_future(connection));
+    }));
+}
+
+/// Serves clients, each connection on one of the cores.
+pub(super) fn serve_messaging(
+    door: Door,
+    tls: &Arc<Tls>,
+    cores: &Arc<Cores>,
+    context: &Arc<BrokerContext>,
+) {
+    let Door { socket, port } = door;
+    let service = messaging_service(Arc::clone(context));
+    let (tls, cores, shared) = (Arc::clone(tls), Arc::clone(cores), Arc::clone(&port));
+    tokio::spawn(accept(socket, port, move |accepted| {
+        let (port, tls) = (Arc::clone(&shared), Arc::clone(&tls));
+        let connection = grpc::serve(accepted, port, tls, service.clone());
+        cores.place(shared.connections.track_future(connection));
+    }));
+}
+
+/// Serves the admin API on this runtime.
+pub(super) fn serve_admin(door: Door, tls: &Arc<Tls>, context: &Arc<BrokerContext>) {
+    let Door { socket, port } = door;
+    let service = admin_service(Arc::clone(context));
+    let (tls, shared) = (Arc::clone(tls), Arc::clone(&port));
+    tokio::spawn(accept(socket, port, move |accepted| {
+        let (port, tls) = (Arc::clone(&shared), Arc::clone(&tls));
+        let connection = grpc::serve(accepted, port, tls, service.clone());
+        tokio::spawn(shared.connections.track_future(connection));
+    }));
+}

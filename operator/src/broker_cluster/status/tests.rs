@@ -1,0 +1,124 @@
+//! What is said of a cluster when pods and brokers say this or that.
+
+use std::sync::Arc;
+
+use broker_proto::admin::{BrokerStatus, ShardStatus as WireShard};
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
+use operator_api::{BrokerCluster, BrokerClusterSpec};
+
+use super::*;
+use crate::broker_admin::{BrokerEndpoint, Connect as _, GrpcConnector};
+use crate::broker_cluster::map::Record;
+use crate::broker_cluster::plan::BrokerPlan;
+use crate::links::Silence;
+use crate::names::ClusterKey;
+
+fn key() -> ClusterKey {
+    ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() }
+}
+
+fn observed(pods_ready: bool) -> Observed {
+    let mut cluster = BrokerCluster::new("default", BrokerClusterSpec::default());
+    cluster.metadata.generation = Some(1);
+    let mut set = StatefulSet::default();
+    set.metadata.labels = Some(key().broker_selector(0));
+    let count = Some(i32::from(pods_ready));
+    set.status = Some(StatefulSetStatus {
+        ready_replicas: count,
+        updated_replicas: Some(1),
+        ..StatefulSetStatus::default()
+    });
+    Observed {
+        cluster: Arc::new(cluster),
+        key: key(),
+        stateful_sets: vec![set],
+        recorded: None,
+        map_version: 0,
+    }
+}
+
+fn plan() -> Plan {
+    let brokers = vec![BrokerPlan { id: 0, shards: vec![0] }];
+    let map = Record::next(&key(), &brokers, None, 0);
+    let endpoints = vec![("client".to_owned(), "default-client.shop.svc:8081".to_owned())];
+    Plan { brokers, map, version: "0.1.0".to_owned(), endpoints, held_back: Vec::new() }
+}
+
+fn report(silent_s: Option<u64>, map_version: u64, failure: &str) -> BrokerReport {
+    let endpoint = BrokerEndpoint { broker: 0, host: "localhost".to_owned(), port: 1 };
+    let silence = |s| Silence { lasted: Duration::from_secs(s), error: "refused".to_owned() };
+    let shard = WireShard {
+        name: "shard-0".to_owned(),
+        role: "leader".to_owned(),
+        failure: failure.to_owned(),
+        ..WireShard::default()
+    };
+    BrokerReport {
+        broker: 0,
+        admin: GrpcConnector.connect(&endpoint).unwrap(),
+        silence: silent_s.map(silence),
+        map_version,
+        status: Some(BrokerStatus { shards: vec![shard], ..BrokerStatus::default() }),
+    }
+}
+
+fn said(pods_ready: bool, report: BrokerReport, before: &BrokerClusterStatus) -> Outcome {
+    let (observed, plan) = (observed(pods_ready), plan());
+    let input = Input { observed: &observed, plan: Ok(&plan), reports: &[report], before };
+    status(&input, "2026-01-01T00:00:00Z")
+}
+
+fn ready_word(outcome: &Outcome) -> (Truth, &str) {
+    let ready = &outcome.status.conditions[0];
+    (ready.status, ready.reason.as_str())
+}
+
+fn serving() -> BrokerClusterStatus {
+    said(true, report(None, 1, ""), &BrokerClusterStatus::default()).status
+}
+
+#[tokio::test]
+async fn a_cluster_serves_when_pods_brokers_and_map_are_there() {
+    let outcome = said(true, report(None, 1, ""), &BrokerClusterStatus::default());
+    assert_eq!(ready_word(&outcome), (Truth::True, "Serving"));
+    assert_eq!(outcome.status.shards[0].state, ShardState::Leading);
+    assert_eq!(outcome.status.display.as_ref().unwrap().shards, "1/1");
+    assert_eq!(outcome.status.endpoints[0].address, "default-client.shop.svc:8081");
+    let early = said(true, report(None, 0, ""), &BrokerClusterStatus::default());
+    assert_eq!(ready_word(&early), (Truth::False, "MapNotHeld"));
+}
+
+#[tokio::test]
+async fn a_short_silence_of_a_broker_changes_nothing_and_a_long_one_is_unknown() {
+    let before = serving();
+    let short = said(true, report(Some(10), 0, ""), &before);
+    assert_eq!(short.status.conditions, before.conditions);
+    assert_eq!(short.again_after, Some(Duration::from_secs(20)));
+    let long = said(true, report(Some(31), 0, ""), &before);
+    assert_eq!(ready_word(&long), (Truth::Unknown, "BrokersUnreachable"));
+    let new = said(true, report(Some(1), 0, ""), &BrokerClusterStatus::default());
+    assert_eq!(ready_word(&new), (Truth::False, "BrokersUnreachable"));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_ready_and_a_failed_shard_are_said_at_once() {
+    let outcome = said(false, report(None, 1, ""), &serving());
+    assert_eq!(ready_word(&outcome), (Truth::False, "BrokersNotReady"));
+    let outcome = said(true, report(None, 1, "sync failed"), &serving());
+    assert_eq!(ready_word(&outcome), (Truth::False, "ShardFailed"));
+    assert!(
+        outcome.status.conditions[0].message.contains("shard-0 on broker 0 stopped: sync failed")
+    );
+    assert_eq!(outcome.status.shards[0].state, ShardState::Failed);
+}
+
+#[tokio::test]
+async fn a_refused_change_says_why_and_leaves_the_rest_as_it_was() {
+    let (observed, before) = (observed(true), serving());
+    let refusal = Verdict::stalled("ReplicationNotServed", "set it to 1");
+    let input = Input { observed: &observed, plan: Err(refusal), reports: &[], before: &before };
+    let outcome = status(&input, "2026-01-01T00:00:01Z");
+    assert_eq!(ready_word(&outcome), (Truth::False, "ReplicationNotServed"));
+    assert_eq!(outcome.status.shards, before.shards);
+    assert_eq!(outcome.status.conditions[1].type_, operator_api::condition::STALLED);
+}

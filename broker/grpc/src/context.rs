@@ -18,8 +18,8 @@ use crate::endpoints::{Advertised, EndpointPlan};
 use crate::limits::WATCHERS_MAX;
 use crate::renewal::Renewals;
 use crate::session::Sessions;
-use crate::traffic::Traffic;
 use crate::status::Failure;
+use crate::traffic::Traffic;
 use crate::validate;
 
 /// Space of the volume that holds the logs.

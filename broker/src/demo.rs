@@ -50,7 +50,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
     let told = tokio::select! {
         told = tell(&broker, begin.elapsed()) => told,
         stopped = broker_process::until_asked_to_stop() => {
-            stopped.and(Err(Failure::runtime("the demo was interrupted")))
+            stopped.and_then(|()| Err(Failure::runtime("the demo was interrupted")))
         }
     };
     let outcome = match told {
@@ -231,11 +231,12 @@ async fn lag(admin: &mut Admin) -> Result<u64, Failure> {
 /// Leaves the broker up for the user's own clients until Ctrl-C or the broker's end.
 async fn stay(broker: &BrokerProcess) -> Result<(), Failure> {
     let (endpoint, admin) = (broker.endpoint, broker.admin);
+    let pinnace = std::env::args().next().unwrap_or_else(|| "pinnace".to_owned());
     emit(&format!(
         "\nThe broker stays up. Point a RocketMQ 5 client at {endpoint}, or try in another terminal:\n\n  \
-         pinnace send {TOPIC} --body hello --endpoint {endpoint}\n  \
-         pinnace receive {TOPIC} --group {GROUP} --count 1 --endpoint {endpoint}\n  \
-         pinnace lag --admin {admin}\n\nCtrl-C ends it.\n"
+         {pinnace} send {TOPIC} --body hello --endpoint {endpoint}\n  \
+         {pinnace} receive {TOPIC} --group {GROUP} --count 1 --endpoint {endpoint}\n  \
+         {pinnace} lag --admin {admin}\n\nCtrl-C ends it.\n"
     ))?;
     broker_process::until_asked_to_stop().await
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskError, DiskFile};
 
 const SPARE: &str = "spare.zero";
-const UNFINISHED: &str = "unfinished.tmp";
+/// A segment being made by the writer, and a spare being made ahead of it: both may happen at the same time.
+const UNFINISHED_SEGMENT: &str = "segment.tmp";
+const UNFINISHED_SPARE: &str = "spare.tmp";
 
 /// A part of the log in one file.
 #[derive(Debug, Clone)]
@@ -33,7 +35,7 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
 pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
     let mut segments = Vec::new();
     for name in disk.list(directory)? {
-        if name == UNFINISHED {
+        if name == UNFINISHED_SEGMENT || name == UNFINISHED_SPARE {
             disk.remove(&directory.join(name))?;
             continue;
         }
@@ -65,9 +67,11 @@ pub(crate) fn open_or_create(
         Ok(_) => {
             // Made for another segment size.
             disk.remove(&spare)?;
-            create(disk, directory, length_bytes, &path)?;
+            create(disk, &directory.join(UNFINISHED_SEGMENT), length_bytes, &path)?;
         }
-        Err(error) if error.is_missing => create(disk, directory, length_bytes, &path)?,
+        Err(error) if error.is_missing => {
+            create(disk, &directory.join(UNFINISHED_SEGMENT), length_bytes, &path)?;
+        }
         Err(error) => return Err(error),
     }
     Ok(Segment { base, file: disk.open(&path)? })
@@ -84,7 +88,9 @@ pub fn prepare_spare(
 ) -> Result<(), DiskError> {
     let spare = directory.join(SPARE);
     match disk.open(&spare) {
-        Err(error) if error.is_missing => create(disk, directory, length_bytes, &spare),
+        Err(error) if error.is_missing => {
+            create(disk, &directory.join(UNFINISHED_SPARE), length_bytes, &spare)
+        }
         Err(error) => Err(error),
         Ok(_) => Ok(()),
     }
@@ -106,11 +112,81 @@ pub fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskE
 
 fn create(
     disk: &dyn Disk,
-    directory: &Path,
+    unfinished: &Path,
     length_bytes: u64,
     path: &Path,
 ) -> Result<(), DiskError> {
-    let unfinished = directory.join(UNFINISHED);
-    disk.create_zeroed(&unfinished, length_bytes)?;
-    disk.rename(&unfinished, path)
+    disk.create_zeroed(unfinished, length_bytes)?;
+    disk.rename(unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::disk::Space;
+    use crate::simulated_disk::SimulatedDisk;
+
+    const LENGTH_BYTES: u64 = 64 * 1024;
+
+    /// While a file of zeros is being made for the first time, the writer needs its next segment.
+    #[derive(Debug, Default)]
+    struct BusyDisk {
+        inner: SimulatedDisk,
+        was_interrupted: AtomicBool,
+    }
+
+    impl Disk for BusyDisk {
+        fn create_directory(&self, directory: &Path) -> Result<(), DiskError> {
+            self.inner.create_directory(directory)
+        }
+
+        fn list(&self, directory: &Path) -> Result<Vec<String>, DiskError> {
+            self.inner.list(directory)
+        }
+
+        fn create_zeroed(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
+            self.inner.create_zeroed(path, length_bytes)?;
+            if !self.was_interrupted.swap(true, Ordering::Relaxed) {
+                open_or_create(self, Path::new("log"), LENGTH_BYTES, LENGTH_BYTES)?;
+            }
+            Ok(())
+        }
+
+        fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
+            self.inner.open(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+            self.inner.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> Result<(), DiskError> {
+            self.inner.remove(path)
+        }
+
+        fn space(&self, directory: &Path) -> Result<Space, DiskError> {
+            self.inner.space(directory)
+        }
+    }
+
+    #[test]
+    fn the_writer_can_make_a_segment_while_a_spare_is_being_made() {
+        let disk = BusyDisk::default();
+        prepare_spare(&disk, Path::new("log"), LENGTH_BYTES).unwrap();
+        let mut names = disk.list(Path::new("log")).unwrap();
+        names.sort();
+        assert_eq!(names, ["00000000000000065536.seg", "spare.zero"]);
+    }
+
+    #[test]
+    fn what_an_interrupted_preparation_left_is_removed() {
+        let disk = SimulatedDisk::default();
+        for name in [UNFINISHED_SEGMENT, UNFINISHED_SPARE] {
+            disk.create_zeroed(&Path::new("log").join(name), LENGTH_BYTES).unwrap();
+        }
+        assert!(list(&disk, Path::new("log")).unwrap().is_empty());
+        assert!(disk.list(Path::new("log")).unwrap().is_empty());
+    }
 }

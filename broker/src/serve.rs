@@ -100,7 +100,7 @@ async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result
     };
     let context = opened.context;
     health.opened(Arc::clone(&context));
-    tokio::spawn(housekeeping(Arc::clone(&context)));
+    tokio::spawn(housekeeping(Arc::clone(&context), opened.events));
     let watching = CancellationToken::new();
     if let Some(manifests) = opened.manifests {
         tokio::spawn(manifests.watch(context.catalog.clone(), watching.clone()));
@@ -119,6 +119,7 @@ async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result
 /// What is there when everything is open.
 struct Opened {
     context: Arc<BrokerContext>,
+    events: wiring::ShardEvents,
     manifests: Option<Manifests>,
 }
 
@@ -130,11 +131,11 @@ async fn open(
 ) -> anyhow::Result<Opened> {
     let data = arguments.data.clone();
     let ids = wiring::shard_ids(&data, arguments.shards, &arguments.shard_ids)?;
-    let catalog = wiring::open_shards(&data, ids, cores).await?;
+    let (catalog, events) = wiring::open_shards(&data, ids, cores).await?;
     let id = arguments.broker_id;
     let context = wiring::broker_context(catalog.clone(), id, advertised, data)?;
     match apply_manifests(arguments, &catalog).await {
-        Ok(manifests) => Ok(Opened { context, manifests }),
+        Ok(manifests) => Ok(Opened { context, events, manifests }),
         Err(failure) => {
             shutdown::stop_shards(&catalog).await;
             Err(failure.into())

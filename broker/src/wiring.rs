@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace};
-use broker_model::{ShardId, Topic, shard_name};
+use broker_model::{ShardId, shard_name};
 use broker_replication::shard::OpenShard;
-use broker_replication::{Catalog, ShardHandle, ShardOptions, open_shard};
+use broker_replication::{Catalog, ShardEvent, ShardHandle, ShardOptions, open_shard};
 use broker_store::Disk;
 use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
 use tokio::sync::mpsc;
@@ -60,6 +60,9 @@ fn stored_shards(data: &Path) -> Result<BTreeSet<u32>, Failure> {
     Ok(stored)
 }
 
+/// What the shards say by themselves.
+pub(crate) type ShardEvents = mpsc::UnboundedReceiver<ShardEvent>;
+
 /// Opens all shards at the same time and runs each on its core.
 ///
 /// # Errors
@@ -68,7 +71,7 @@ pub(crate) async fn open_shards(
     data: &Path,
     ids: Vec<ShardId>,
     cores: &Cores,
-) -> anyhow::Result<Catalog> {
+) -> anyhow::Result<(Catalog, ShardEvents)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
     let space = disk.space(data)?;
     let segment_bytes = if space.total_bytes >= LARGE_VOLUME_BYTES {
@@ -93,26 +96,17 @@ pub(crate) async fn open_shards(
     Ok(run_shards(open, cores))
 }
 
-fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> Catalog {
-    let (new_topics, noticed) = mpsc::unbounded_channel();
+fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> (Catalog, ShardEvents) {
+    let (events, heard) = mpsc::unbounded_channel();
     let mut handles: Vec<ShardHandle> = Vec::new();
     let (mut topics, mut groups) = (Vec::new(), Vec::new());
     for (index, mut shard) in open.into_iter().enumerate() {
         handles.push(shard.handle.clone());
         topics.append(&mut shard.topics);
         groups.append(&mut shard.groups);
-        cores.spawn_on(index, shard.run(new_topics.clone()));
+        cores.spawn_on(index, shard.run(events.clone()));
     }
-    let catalog = Catalog::new(handles, topics, groups, real_clock::now_ms());
-    cores.spawn_on(0, note_new_topics(catalog.clone(), noticed));
-    catalog
-}
-
-/// Dead-letter topics come into being inside shards.
-async fn note_new_topics(catalog: Catalog, mut noticed: mpsc::UnboundedReceiver<Topic>) {
-    while let Some(topic) = noticed.recv().await {
-        catalog.note_dead_letter_topic(topic);
-    }
+    (Catalog::new(handles, topics, groups, real_clock::now_ms()), heard)
 }
 
 fn random_seed() -> anyhow::Result<u64> {

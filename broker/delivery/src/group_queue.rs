@@ -1,14 +1,15 @@
 //! One group on one queue. Every offset is in exactly one of these states:
 //!
-//! done (below the cursor, or in `done`) | in flight (in `leases`) | due again (in `again`) | exhausted (on its way to
-//! the dead-letter topic) | new (at or above `next`)
+//! done (below the cursor, or in `done`) | in flight (in `leases`) | due (in `again`: once more, or for the first time
+//! after others went before it) | exhausted (on its way to the dead-letter topic) | new (at or above `next`)
 //!
-//! Decisions (`select_*`) change nothing; the methods named after records change the state, and do so once: applying
-//! what is already applied has no effect, so a leader may apply early what followers apply from the log.
+//! Decisions (`select_*`) change nothing that counts; the methods named after records change the state, and do so once:
+//! applying what is already applied has no effect, so a leader may apply early what followers apply from the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::leases::{LeaseBatch, Leases, offsets};
+use crate::message_groups::MessageGroups;
 use crate::range_set::RangeSet;
 
 const BATCH_SPAN: u64 = 64;
@@ -24,6 +25,15 @@ pub struct Batch {
     pub mask: u64,
     /// Which delivery it will be, from 1.
     pub attempt: u32,
+}
+
+/// What may be handed out in order of message groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// To hand out together; none when every message group has to wait.
+    pub batch: Option<Batch>,
+    /// Messages that did not pass the filter: they are to be finished before the batch is handed out.
+    pub skipped: Vec<u64>,
 }
 
 /// What a receipt handle means now.
@@ -51,6 +61,10 @@ pub struct GroupQueue {
     /// Offset to deliveries so far.
     again: BTreeMap<u64, u32>,
     exhausted: BTreeSet<u64>,
+    /// Below the cursor or in `done`, and yet not done: put back from the dead-letter topic.
+    revived: BTreeSet<u64>,
+    /// Who is behind whom; made when messages are first handed out in order.
+    message_groups: Option<Box<MessageGroups>>,
 }
 
 impl GroupQueue {
@@ -98,12 +112,81 @@ impl GroupQueue {
         Some(Batch { first, span: 0, mask, attempt: deliveries + 1 })
     }
 
+    /// Messages that may be handed out in order: of each message group the first that is not done, while none of the group
+    /// is in flight. Looks at new messages until there are `limit` of these or `look_ahead_max` messages wait.
+    pub fn select_in_order(
+        &mut self,
+        end: u64,
+        limit: u32,
+        look_ahead_max: usize,
+        hash_of: impl Fn(u64) -> u64,
+        passes: impl Fn(u64) -> bool,
+    ) -> Turn {
+        let mut groups = self.message_groups.take().unwrap_or_else(|| self.line_up(&hash_of));
+        let mut skipped = Vec::new();
+        while self.next < end
+            && groups.free_count() < limit as usize
+            && self.again.len() < look_ahead_max
+        {
+            if !self.is_done(self.next) {
+                self.again.insert(self.next, 0);
+                groups.add(self.next, hash_of(self.next));
+            }
+            self.next += 1;
+        }
+        let mut batch: Option<Batch> = None;
+        let mut at = 0;
+        while let Some(offset) = groups.free_from(at) {
+            let first = batch.map_or(offset, |batch| batch.first);
+            let taken = batch.map_or(0, |batch| batch.mask.count_ones());
+            if taken >= limit || offset >= first + BATCH_SPAN {
+                break;
+            }
+            at = offset + 1;
+            if !passes(offset) {
+                // The next one of its group may be free now; it comes later in this loop.
+                groups.finish(offset);
+                skipped.push(offset);
+                continue;
+            }
+            let attempt = self.again.get(&offset).copied().unwrap_or(0) + 1;
+            let batch = batch.get_or_insert(Batch { first, span: 0, mask: 0, attempt });
+            if batch.attempt == attempt {
+                batch.mask |= 1 << (offset - first);
+            }
+        }
+        self.message_groups = Some(groups);
+        Turn { batch, skipped }
+    }
+
+    /// Messages are handed out without order from now on.
+    pub fn forget_order(&mut self) {
+        self.message_groups = None;
+    }
+
+    fn line_up(&self, hash_of: &impl Fn(u64) -> u64) -> Box<MessageGroups> {
+        let mut groups = Box::<MessageGroups>::default();
+        self.again.keys().for_each(|offset| groups.add(*offset, hash_of(*offset)));
+        let leased = self.leases.iter().flat_map(|(first, lease)| offsets(first, lease.mask));
+        for offset in leased.chain(self.exhausted.iter().copied()) {
+            groups.add(offset, hash_of(offset));
+            groups.take(offset);
+        }
+        groups
+    }
+
     /// Hands a batch out. Returns false when it had been applied before.
     pub fn lease(&mut self, batch: Batch, nonce: u32, deadline_ms: u64) -> bool {
         let end = batch.first + u64::from(batch.span);
         let is_new = batch.span > 0;
+        if is_new && batch.first > self.next {
+            self.look_up_to(batch.first - 1);
+        }
         let mut mask = 0;
         for offset in offsets(batch.first, batch.mask) {
+            if !is_new {
+                self.look_up_to(offset);
+            }
             let is_free = if is_new {
                 offset >= self.next
             } else {
@@ -113,6 +196,7 @@ impl GroupQueue {
             if is_free {
                 self.again.remove(&offset);
                 self.leases.remove(offset);
+                self.in_order(|groups| groups.take(offset));
                 mask |= 1 << (offset - batch.first);
             }
         }
@@ -140,7 +224,7 @@ impl GroupQueue {
         match self.leases.find(offset) {
             Some((_, lease)) if lease.nonce == nonce => HandleState::Current,
             Some(_) => HandleState::Stale,
-            None if self.again.contains_key(&offset) => HandleState::Expired,
+            None if self.again.get(&offset).is_some_and(|count| *count > 0) => HandleState::Expired,
             None => HandleState::Stale,
         }
     }
@@ -150,12 +234,15 @@ impl GroupQueue {
         if self.is_done(offset) {
             return None;
         }
+        self.look_up_to(offset);
         let left = self.leases.remove(offset);
         self.again.remove(&offset);
         self.exhausted.remove(&offset);
-        self.next = self.next.max(offset + 1);
-        self.done_insert(offset);
-        self.advance();
+        self.in_order(|groups| groups.finish(offset));
+        if !self.revived.remove(&offset) {
+            self.done_insert(offset);
+            self.advance();
+        }
         left.and_then(|(first, batch, is_empty)| is_empty.then_some((first, batch)))
     }
 
@@ -179,6 +266,7 @@ impl GroupQueue {
             HandleState::Expired => {
                 self.again.remove(&offset);
                 self.leases.insert(offset, lease);
+                self.in_order(|groups| groups.take(offset));
                 Some(None)
             }
             HandleState::Done | HandleState::Stale => None,
@@ -195,9 +283,25 @@ impl GroupQueue {
                 self.exhausted.insert(offset);
             } else {
                 self.again.insert(offset, batch.attempt);
+                self.in_order(|groups| groups.give_back(offset));
             }
         }
         if is_exhausted { offsets(first, batch.mask).collect() } else { Vec::new() }
+    }
+
+    /// A message that is done is due once more, as if it had never been delivered. Has no effect on one that is not done.
+    pub fn revive(&mut self, offset: u64, message_group_hash: u64) {
+        if !self.is_done(offset) {
+            return;
+        }
+        self.revived.insert(offset);
+        self.again.insert(offset, 0);
+        self.in_order(|groups| groups.add(offset, message_group_hash));
+    }
+
+    /// Sets the progress: all below is done, all from there on is new. Handles given out before mean nothing any more.
+    pub fn reset(&mut self, cursor: u64) {
+        *self = Self { cursor, next: cursor, ..Self::default() };
     }
 
     /// Everything below is done.
@@ -209,13 +313,18 @@ impl GroupQueue {
     /// Whether a receive could find something, messages below `end` being there.
     #[must_use]
     pub fn has_ready(&self, end: u64) -> bool {
-        self.next < end || !self.again.is_empty()
+        let waits = match &self.message_groups {
+            Some(groups) => groups.free_count() > 0,
+            None => !self.again.is_empty(),
+        };
+        self.next < end || waits
     }
 
     /// Messages below `end` that are not done.
     #[must_use]
     pub fn lag(&self, end: u64) -> u64 {
-        end.saturating_sub(self.cursor).saturating_sub(self.done.count())
+        let open = end.saturating_sub(self.cursor).saturating_sub(self.done.count());
+        open + self.revived.len() as u64
     }
 
     /// Messages in flight.
@@ -236,7 +345,26 @@ impl GroupQueue {
     }
 
     fn is_done(&self, offset: u64) -> bool {
-        offset < self.cursor || self.done.contains(offset)
+        (offset < self.cursor || self.done.contains(offset)) && !self.revived.contains(&offset)
+    }
+
+    /// Messages before and with this one have been looked at: what is not done among them waits for its turn.
+    fn look_up_to(&mut self, offset: u64) {
+        if offset < self.next {
+            return;
+        }
+        let passed = (self.next..=offset).filter(|passed| !self.is_done(*passed));
+        let passed: Vec<u64> = passed.collect();
+        self.again.extend(passed.into_iter().map(|offset| (offset, 0)));
+        self.next = offset + 1;
+        // Lined up anew when it is needed.
+        self.message_groups = None;
+    }
+
+    fn in_order(&mut self, change: impl FnOnce(&mut MessageGroups)) {
+        if let Some(groups) = self.message_groups.as_deref_mut() {
+            change(groups);
+        }
     }
 
     fn done_insert(&mut self, offset: u64) {

@@ -3,8 +3,9 @@
 
 pub mod group_queue;
 pub mod leases;
+mod message_groups;
 pub mod range_set;
 
-pub use group_queue::{Batch, GroupQueue, HandleState};
+pub use group_queue::{Batch, GroupQueue, HandleState, Turn};
 pub use leases::LeaseBatch;
 pub use range_set::RangeSet;

@@ -1,17 +1,20 @@
 //! Applying committed records: the only place where state changes for good. Runs the same on a leader, a follower and in
 //! recovery; whatever the records say, it never panics.
 
-use broker_delivery::{Batch, LeaseBatch};
-use broker_model::{ConsumerGroup, Topic};
+use std::sync::Arc;
+
+use broker_delivery::{Batch, GroupQueue, LeaseBatch};
+use broker_model::{ConsumerGroup, MessageType, Order, Topic};
 use broker_store::record::Place;
 use broker_store::{Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
 
-use crate::command::Refusal;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::hidden::{HalfMessage, HiddenMessage};
 use crate::index::{IndexEntry, Queue};
-use crate::state::{Expiry, TopicState};
+use crate::refusal::Refusal;
+use crate::state::{Expiry, Member, TopicState};
 
 impl<R: ReplyTo> Engine<R> {
     /// Applies the records of one committed frame.
@@ -30,56 +33,150 @@ impl<R: ReplyTo> Engine<R> {
             let start = total - payload.len();
             let record = Record::decode(&mut payload)?;
             let length = total - payload.len() - start;
-            match record {
-                Record::Message(message) => {
-                    let position = payload_position + start as u64;
-                    let length_bytes = u32::try_from(length).unwrap_or(u32::MAX);
-                    self.apply_message(&message, position, length_bytes, time_ms);
-                }
-                Record::Lease(lease) => self.apply_lease(&lease),
-                Record::Acknowledge(place) => self.apply_done(place),
-                Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
-                    let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
-                    self.apply_change(place, nonce, lease);
-                }
-                Record::DeadLetter(place) => self.apply_dead_letter(place, time_ms),
-                Record::PutTopic { number, topic } => {
-                    if topic.name.is_dead_letter() {
-                        effects.new_topics.push((*topic).clone());
-                    }
-                    self.apply_put_topic(number, *topic);
-                }
-                Record::DeleteTopic { number } => self.apply_delete_topic(number, effects),
-                Record::PutGroup { number, group } => self.apply_put_group(number, *group),
-                Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
-            }
+            let source = RecordPlace {
+                position: payload_position + start as u64,
+                length_bytes: u32::try_from(length).unwrap_or(u32::MAX),
+                time_ms,
+            };
+            self.apply_record(record, source, effects);
         }
         Ok(())
     }
 
-    fn apply_message(
-        &mut self,
-        message: &MessageRecord,
-        position: u64,
-        length_bytes: u32,
-        time_ms: u64,
-    ) {
-        let Some(topic) = self.state.topics.get_mut(&message.topic) else { return };
-        let Some(queue) = topic.queues.get_mut(message.queue as usize) else { return };
-        queue.push(IndexEntry {
-            position,
-            tag_hash: message.tag_hash,
-            stored_ms: time_ms,
-            length_bytes,
-            origin: 0,
-        });
+    fn apply_record(&mut self, record: Record, at: RecordPlace, effects: &mut Effects<R>) {
+        match record {
+            Record::Message(message) => self.apply_message(&message, at),
+            Record::Lease(lease) => self.apply_lease(&lease),
+            Record::Acknowledge(place) => self.apply_done(place),
+            Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
+                let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
+                self.apply_change(place, nonce, lease);
+            }
+            Record::DeadLetter(place) => self.apply_dead_letter(place, at.time_ms),
+            Record::PutTopic { number, topic } => {
+                if topic.name.is_dead_letter() {
+                    effects.new_topics.push((*topic).clone());
+                }
+                self.apply_put_topic(number, *topic);
+            }
+            Record::DeleteTopic { number } => self.apply_delete_topic(number, effects),
+            Record::PutGroup { number, group } => self.apply_put_group(number, *group),
+            Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
+            Record::Timed { number, due_ms, message } => {
+                self.state.timed.insert((due_ms, number), hidden(&message, at));
+                self.state.messages += 1;
+            }
+            Record::Due { number, due_ms } => {
+                if let Some(message) = self.state.timed.remove((due_ms, number)) {
+                    self.show(message, at.time_ms);
+                }
+            }
+            Record::Recall { number, due_ms } => {
+                let recalled = self.state.timed.remove((due_ms, number)).is_some();
+                self.state.messages -= u64::from(recalled);
+            }
+            Record::Half { number, check_after_ms, message } => {
+                let half = HalfMessage {
+                    message: hidden(&message, at),
+                    stored_ms: at.time_ms,
+                    checks: 0,
+                    check_at_ms: at.time_ms + check_after_ms,
+                };
+                self.state.transactions.insert(number, half);
+                self.state.messages += 1;
+            }
+            Record::EndTransaction { number, is_commit } => {
+                self.apply_end_transaction(number, is_commit, at.time_ms);
+            }
+            Record::TransactionCheck { number } => self.state.transactions.note_check(number),
+            Record::Cursor(place) => self.apply_cursor(place),
+            Record::Reset { group, id } => drop(self.state.resets.insert(group, id)),
+            Record::Redrive { topic, offset } => self.apply_redrive(topic, offset),
+            Record::PutMember { number, group, client_id } => {
+                self.apply_put_member(number, group, &client_id);
+            }
+            Record::DeleteMember { number } => self.apply_delete_member(number, effects),
+            Record::PutLiteTopic { topic, queue, name } => {
+                self.apply_put_lite_topic(topic, queue, &name);
+            }
+            Record::DeleteLiteTopic { topic, queue } => self.apply_delete_lite_topic(topic, queue),
+            Record::Client { number, id } => self.apply_client(number, &id),
+        }
+    }
+
+    fn apply_message(&mut self, message: &MessageRecord, at: RecordPlace) {
+        let message_group_hash = message.message_group_hash;
+        self.push(hidden(message, at), message_group_hash, at.time_ms);
         self.state.messages += 1;
+    }
+
+    /// A message that was counted before takes its place in its queue.
+    fn show(&mut self, message: HiddenMessage, time_ms: u64) {
+        if !self.push(message, 0, time_ms) {
+            self.state.messages -= 1;
+        }
+    }
+
+    /// Puts a message at the end of its queue and wakes who waits; false when the queue is gone.
+    fn push(&mut self, message: HiddenMessage, message_group_hash: u64, time_ms: u64) -> bool {
+        let HiddenMessage { position, tag_hash, length_bytes, topic: number, queue } = message;
+        let Some(topic) = self.state.topics.get_mut(&number) else { return false };
+        let Some(entries) = topic.queues.get_mut(queue as usize) else { return false };
+        let entry = IndexEntry { position, tag_hash, stored_ms: time_ms, length_bytes, origin: 0 };
+        entries.push(entry, message_group_hash);
+        topic.lite.note_use(queue, time_ms);
         self.dirty.extend_from_slice(&topic.group_topics);
+        if !topic.pulls.is_empty() {
+            self.dirty_topics.push(number);
+        }
+        true
+    }
+
+    fn apply_end_transaction(&mut self, number: u64, is_commit: bool, time_ms: u64) {
+        match self.state.transactions.remove(number, is_commit) {
+            Some(half) if is_commit => self.show(half.message, time_ms),
+            Some(_) => self.state.messages -= 1,
+            None => {}
+        }
+    }
+
+    fn apply_cursor(&mut self, place: Place) {
+        let is_known = self.state.group_of(place.group).is_some();
+        if !is_known || !self.state.topics.contains_key(&place.topic) {
+            return;
+        }
+        let index = self.state.group_topic_index(place.group, place.topic);
+        self.state.reset_queue(index, place.queue, place.offset);
+        if let Some(progress) = self.state.group_topic_mut(index) {
+            progress.cursors_pending = progress.cursors_pending.saturating_sub(1);
+            progress.attempts.clear();
+        }
+        self.dirty.push(index);
+    }
+
+    pub(crate) fn apply_put_member(&mut self, number: u32, group: u32, client_id: &str) {
+        self.state.next_group_number = self.state.next_group_number.max(number + 1);
+        if !self.state.groups.contains_key(&group) {
+            return;
+        }
+        let client_id: Arc<str> = client_id.into();
+        self.state.member_numbers.insert((group, client_id.clone()), number);
+        self.state.members.insert(number, Member { group, client_id });
+    }
+
+    fn apply_delete_member(&mut self, number: u32, effects: &mut Effects<R>) {
+        let Some(member) = self.state.members.remove(&number) else { return };
+        let group = self.state.groups.get(&member.group).map(|group| group.name.clone());
+        self.state.member_numbers.remove(&(member.group, member.client_id));
+        if let Some(group) = group {
+            self.forget_group_progress(number, &Refusal::GroupNotFound(group), effects);
+        }
     }
 
     fn apply_lease(&mut self, lease: &Lease) {
         let Place { group, topic, queue, offset } = lease.first;
-        if !self.state.groups.contains_key(&group) || !self.state.topics.contains_key(&topic) {
+        let is_known = self.state.group_of(group).is_some();
+        if !is_known || !self.state.topics.contains_key(&topic) {
             return;
         }
         let index = self.state.group_topic_index(group, topic);
@@ -99,7 +196,7 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    fn apply_done(&mut self, place: Place) {
+    pub(crate) fn apply_done(&mut self, place: Place) {
         let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
             return;
         };
@@ -110,7 +207,7 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    fn apply_change(&mut self, place: Place, nonce: u32, lease: LeaseBatch) {
+    pub(crate) fn apply_change(&mut self, place: Place, nonce: u32, lease: LeaseBatch) {
         let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
             return;
         };
@@ -142,7 +239,7 @@ impl<R: ReplyTo> Engine<R> {
         let entry = self.state.topics.get(&place.topic);
         let entry =
             entry.and_then(|t| t.queues.get(place.queue as usize)?.get(place.offset)).copied();
-        let group = self.state.groups.get(&place.group);
+        let group = self.state.group_of(place.group);
         let name = group.map(|group| broker_model::TopicName::dead_letter_of(&group.name));
         let number = name.and_then(|name| self.state.topic_numbers.get(&name).copied());
         let dead_letters = number.and_then(|number| self.state.topics.get_mut(&number));
@@ -151,9 +248,12 @@ impl<R: ReplyTo> Engine<R> {
         {
             // A dead letter that dies again keeps its first origin.
             let origin = if entry.origin == 0 { place.topic } else { entry.origin };
-            queue.push(IndexEntry { stored_ms: time_ms, origin, ..entry });
+            queue.push_dead_letter(IndexEntry { stored_ms: time_ms, origin, ..entry }, place);
             self.state.messages += 1;
             self.dirty.extend_from_slice(&topic.group_topics);
+            if !topic.pulls.is_empty() {
+                self.dirty_topics.extend(number);
+            }
         }
         self.apply_done(place);
     }
@@ -165,24 +265,17 @@ impl<R: ReplyTo> Engine<R> {
         self.state.topic_numbers.insert(topic.name.clone(), number);
         self.state.topic_names.insert(number, topic.name.clone());
         let queues = topic.queues_on(self.shard) as usize;
-        let state = self.state.topics.entry(number).or_insert_with(|| TopicState {
-            topic: topic.clone(),
-            queues: Vec::new(),
-            next_queue: 0,
-            group_topics: Vec::new(),
-        });
-        state.topic = topic;
-        if state.queues.len() < queues {
+        let state =
+            self.state.topics.entry(number).or_insert_with(|| TopicState::new(topic.clone()));
+        if topic.message_type == MessageType::Lite {
+            // Its queues are those of its lite topics.
+            self.next_lite_check_ms.get_or_insert(0);
+        } else if state.queues.len() < queues {
             state.queues.resize_with(queues, Queue::default);
         }
-        // Progress of groups gets the new queues.
-        let groups: Vec<u32> = state
-            .group_topics
-            .iter()
-            .filter_map(|i| self.state.group_topics.get(*i)?.as_ref().map(|g| g.group))
-            .collect();
-        for group in groups {
-            let index = self.state.group_topic_index(group, number);
+        state.topic = topic;
+        for index in state.group_topics.clone() {
+            self.state.grow_group_topic(index);
             self.dirty.push(index);
         }
     }
@@ -196,22 +289,49 @@ impl<R: ReplyTo> Engine<R> {
         self.state.topic_numbers.remove(&name);
         if let Some(topic) = self.state.topics.remove(&number) {
             self.state.messages -= topic.queues.iter().map(Queue::len).sum::<u64>();
+            for waiter in topic.pulls {
+                self.state.waiters -= 1;
+                effects.now.push((waiter.reply, Err(Refusal::TopicNotFound(name.clone()))));
+            }
         }
+        self.state.pull_ends.retain(|end| end.topic != number);
+        self.state.messages -= self.state.timed.forget_topic(number);
+        self.state.messages -= self.state.transactions.forget_topic(number);
     }
 
     fn apply_put_group(&mut self, number: u32, group: ConsumerGroup) {
         let number = self.state.group_numbers.get(&group.name).copied().unwrap_or(number);
         self.state.next_group_number = self.state.next_group_number.max(number + 1);
+        let is_in_order = group.order == Order::Fifo;
         self.state.group_numbers.insert(group.name.clone(), number);
         self.state.groups.insert(number, group);
+        // It may consume in another way now, or go on.
+        for (index, progress) in self.state.group_topics.iter_mut().enumerate() {
+            let Some(progress) = progress.as_mut().filter(|p| p.group == number) else { continue };
+            let is_lite = self.state.topics.get(&progress.topic).is_some_and(is_lite_topic);
+            if !is_in_order && !is_lite {
+                progress.queues.iter_mut().for_each(GroupQueue::forget_order);
+            }
+            self.dirty.push(index);
+        }
     }
 
     fn apply_delete_group(&mut self, number: u32, effects: &mut Effects<R>) {
+        let Some(group) = self.state.groups.get(&number) else { return };
+        let refusal = Refusal::GroupNotFound(group.name.clone());
+        for member in self.state.members_of(number) {
+            self.apply_delete_member(member, effects);
+        }
         let Some(group) = self.state.groups.remove(&number) else { return };
         self.state.group_numbers.remove(&group.name);
+        self.state.resets.remove(&number);
+        self.forget_group_progress(number, &refusal, effects);
+    }
+
+    fn forget_group_progress(&mut self, number: u32, refusal: &Refusal, effects: &mut Effects<R>) {
         for index in 0..self.state.group_topics.len() {
             if self.state.group_topic(index).is_some_and(|progress| progress.group == number) {
-                self.forget_progress(index, &Refusal::GroupNotFound(group.name.clone()), effects);
+                self.forget_progress(index, refusal, effects);
             }
         }
     }
@@ -220,4 +340,26 @@ impl<R: ReplyTo> Engine<R> {
         let waiters = self.state.remove_group_topic(index);
         effects.now.extend(waiters.into_iter().map(|waiter| (waiter.reply, Err(refusal.clone()))));
     }
+}
+
+/// Where a record stands, and the time of its frame.
+#[derive(Clone, Copy)]
+struct RecordPlace {
+    position: u64,
+    length_bytes: u32,
+    time_ms: u64,
+}
+
+fn hidden(message: &MessageRecord, at: RecordPlace) -> HiddenMessage {
+    HiddenMessage {
+        position: at.position,
+        tag_hash: message.tag_hash,
+        length_bytes: at.length_bytes,
+        topic: message.topic,
+        queue: message.queue,
+    }
+}
+
+fn is_lite_topic<R>(state: &TopicState<R>) -> bool {
+    state.topic.message_type == MessageType::Lite
 }

@@ -1,8 +1,15 @@
 //! The whole vocabulary of a shard: what can be asked of it and what it answers. Nothing here knows the wire.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use broker_model::{ConsumerGroup, Filter, GroupName, ReceiptHandle, Topic, TopicName};
+use broker_model::{
+    ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
+};
+
+use crate::refusal::Refusal;
 
 /// One request to a shard.
 #[derive(Debug, Clone)]
@@ -19,6 +26,50 @@ pub enum Command {
     ForwardToDeadLetter(ForwardToDeadLetter),
     /// Give deliveries back whose answer reached nobody; answered with [`Outcome::Done`] at once.
     Release(Vec<ReceiptHandle>),
+    /// Take back a timed message; answered with [`Outcome::Done`] once durable.
+    Recall(Recall),
+    /// Commit or roll back a transaction; answered with [`Outcome::Done`] once durable.
+    EndTransaction(EndTransaction),
+    /// The producer was asked about this transaction; answered with [`Outcome::Done`] at once.
+    NoteTransactionCheck(TransactionId),
+    /// Read messages from an offset on without delivering them; answered with [`Outcome::Pulled`].
+    Pull(Pull),
+    /// Set the progress of a group on one queue; answered with [`Outcome::Done`] once durable.
+    SetOffset(SetOffset),
+    /// The progress of a group on one queue; answered with [`Outcome::Offset`], none without progress.
+    ReadOffset {
+        /// The group.
+        group: GroupName,
+        /// The topic.
+        topic: TopicName,
+        /// Queue in this shard.
+        queue: u32,
+    },
+    /// An offset of a queue; answered with [`Outcome::Offset`].
+    QueryOffset {
+        /// The topic.
+        topic: TopicName,
+        /// Queue in this shard.
+        queue: u32,
+        /// Which one.
+        at: OffsetAt,
+    },
+    /// Set the progress of a group on all queues of topics, once per id; answered with [`Outcome::Done`] once durable.
+    ResetOffsets(ResetOffsets),
+    /// Put dead letters back to where they came from; answered with [`Outcome::Redriven`] once durable.
+    Redrive(Redrive),
+    /// A consumer of a broadcasting group is here and gets messages from now on; answered with [`Outcome::Done`] once
+    /// durable.
+    Join(Join),
+    /// A consumer of a broadcasting group is gone for good; answered with [`Outcome::Done`].
+    Leave {
+        /// The group.
+        group: GroupName,
+        /// The client.
+        client_id: String,
+    },
+    /// Consumers of broadcasting groups; answered with [`Outcome::Members`].
+    ReadMembers,
     /// Create or change a topic on this shard; answered with [`Outcome::Done`] once durable.
     PutTopic(Box<Topic>),
     /// Delete a topic and all its messages on this shard.
@@ -40,6 +91,36 @@ pub struct Send {
     pub topic: TopicName,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
+    /// Where they go.
+    pub target: Target,
+}
+
+/// The queue for the messages of one send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The queues take turns.
+    AnyQueue,
+    /// This queue of the shard.
+    Queue(u32),
+    /// The queue of this lite topic, made on first use.
+    LiteTopic(Arc<str>),
+}
+
+/// When a message becomes visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visible {
+    /// Once it is stored.
+    AtOnce,
+    /// At this time, Unix time.
+    At {
+        /// Due then.
+        due_ms: u64,
+    },
+    /// When its transaction is committed.
+    OnCommit {
+        /// The producer is asked after this time without an end.
+        check_after_ms: u64,
+    },
 }
 
 /// A message to store. `head` and `body` come back at delivery exactly as given.
@@ -47,6 +128,10 @@ pub struct Send {
 pub struct NewMessage {
     /// From [`broker_model::tag_hash`].
     pub tag_hash: u64,
+    /// From [`broker_model::message_group_hash`].
+    pub message_group_hash: u64,
+    /// When it becomes visible.
+    pub visible: Visible,
     /// Everything about the message but its body, in a form only the caller reads.
     pub head: Bytes,
     /// The body.
@@ -68,6 +153,112 @@ pub struct Receive {
     pub invisible_ms: u64,
     /// Answer empty at this time (same clock as the shard's).
     pub poll_until_ms: u64,
+    /// The client that asks: the consumer of a broadcasting group, and who a trace names.
+    pub client_id: Arc<str>,
+    /// Names this receive: a group that consumes in order gives the same messages to a repetition. Empty = no name.
+    pub attempt_id: String,
+    /// For a LITE topic: look at these lite topics only.
+    pub lite_topics: Option<Arc<BTreeSet<String>>>,
+}
+
+/// A timed message to take back.
+#[derive(Debug, Clone)]
+pub struct Recall {
+    /// The topic.
+    pub topic: TopicName,
+    /// The message.
+    pub handle: RecallHandle,
+}
+
+/// The end of a transaction.
+#[derive(Debug, Clone)]
+pub struct EndTransaction {
+    /// The topic.
+    pub topic: TopicName,
+    /// The transaction.
+    pub id: TransactionId,
+    /// Commit, or roll back.
+    pub is_commit: bool,
+}
+
+/// A request for messages that are not delivered, only read.
+#[derive(Debug, Clone)]
+pub struct Pull {
+    /// The topic.
+    pub topic: TopicName,
+    /// Queue in this shard.
+    pub queue: u32,
+    /// The first message wanted.
+    pub offset: u64,
+    /// Only messages that pass.
+    pub filter: Filter,
+    /// At most this many.
+    pub messages_max: u32,
+    /// Answer empty at this time (same clock as the shard's).
+    pub poll_until_ms: u64,
+}
+
+/// New progress on one queue: all before is done, all from there on is new.
+#[derive(Debug, Clone)]
+pub struct SetOffset {
+    /// The group.
+    pub group: GroupName,
+    /// The topic.
+    pub topic: TopicName,
+    /// Queue in this shard.
+    pub queue: u32,
+    /// At most the offset behind the last message.
+    pub offset: u64,
+}
+
+/// An offset of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// Of the oldest message kept.
+    Earliest,
+    /// Behind the newest message.
+    Latest,
+    /// Of the first message stored at this time or later, Unix time.
+    TimeMs(u64),
+    /// So many messages after (or before) where the group is; only in a reset.
+    Shift(i64),
+}
+
+/// New progress on whole topics.
+#[derive(Debug, Clone)]
+pub struct ResetOffsets {
+    /// The group.
+    pub group: GroupName,
+    /// The topics; empty = all that the group has progress on.
+    pub topics: Vec<TopicName>,
+    /// Where it goes on.
+    pub to: OffsetAt,
+    /// Names the reset: it is carried out once. Empty = no name, carried out each time.
+    pub id: String,
+}
+
+/// Dead letters to put back.
+#[derive(Debug, Clone)]
+pub struct Redrive {
+    /// The group whose dead letters they are.
+    pub group: GroupName,
+    /// Only those that came from this topic.
+    pub topic: Option<TopicName>,
+    /// At most this many.
+    pub messages_max: u32,
+    /// Only say how many there are.
+    pub is_dry_run: bool,
+}
+
+/// A consumer of a broadcasting group.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The group.
+    pub group: GroupName,
+    /// The topics it wants messages of from now on.
+    pub topics: Vec<TopicName>,
+    /// The client.
+    pub client_id: String,
 }
 
 /// Handles to acknowledge, all of one group and topic.
@@ -122,6 +313,34 @@ pub enum Outcome {
     Progress(Vec<GroupTopicProgress>),
     /// Numbers of topics.
     Topics(Vec<TopicNumbers>),
+    /// Messages read.
+    Pulled(Pulled),
+    /// An offset.
+    Offset(Option<u64>),
+    /// Dead letters put back.
+    Redriven(Redriven),
+    /// Consumers of broadcasting groups.
+    Members(Vec<(GroupName, String)>),
+}
+
+/// Messages read from a queue.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The messages; their handles name only their place.
+    pub messages: Vec<Delivery>,
+    /// Where to read on.
+    pub next_offset: u64,
+    /// Whether the offset asked for is beyond the queue; `next_offset` is then the nearest that is not.
+    pub is_out_of_range: bool,
+}
+
+/// What a redrive did, or would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Redriven {
+    /// Dead letters put back.
+    pub messages: u64,
+    /// Dead letters that match and are still there.
+    pub left: u64,
 }
 
 /// The place of a stored message.
@@ -129,8 +348,42 @@ pub enum Outcome {
 pub struct SentMessage {
     /// Queue in this shard.
     pub queue: u32,
-    /// Offset in the queue.
+    /// Offset in the queue; 0 while nobody sees it.
     pub offset: u64,
+    /// Number of the topic in this shard.
+    pub topic: u32,
+    /// What names it until it becomes visible.
+    pub hidden: Option<Hidden>,
+}
+
+/// A stored message that nobody sees yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    /// Waits for its time.
+    Timed {
+        /// Its number among the timed messages.
+        number: u64,
+        /// Due then, Unix time.
+        due_ms: u64,
+    },
+    /// Waits for the end of its transaction.
+    Half {
+        /// Number of the transaction.
+        number: u64,
+    },
+}
+
+/// A transaction whose producer is to be asked.
+#[derive(Debug, Clone)]
+pub struct TransactionCheck {
+    /// The topic.
+    pub topic: TopicName,
+    /// The transaction.
+    pub id: TransactionId,
+    /// When the half message was stored, Unix time.
+    pub stored_ms: u64,
+    /// Where its bytes are.
+    pub source: Source,
 }
 
 /// One message handed out. Its bytes may still have to be read from the log.
@@ -193,36 +446,4 @@ pub struct TopicNumbers {
     pub messages: u64,
     /// Bytes they take in the log.
     pub bytes: u64,
-}
-
-/// Why a command was not carried out. Nothing has changed then, unless it is [`Refusal::LogFailed`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No such topic on this shard.
-    #[error("topic {0} does not exist; create it first")]
-    TopicNotFound(TopicName),
-    /// No such group on this shard.
-    #[error("consumer group {0} does not exist")]
-    GroupNotFound(GroupName),
-    /// Writing is switched off, or the shard holds no queue of it.
-    #[error("topic {0} cannot be written to")]
-    NotWritable(TopicName),
-    /// Reading is switched off, or the shard holds no queue of it.
-    #[error("topic {0} cannot be read from")]
-    NotReadable(TopicName),
-    /// The delivery is over: acknowledged by another holder, expired and handed out again, or never made.
-    #[error("the receipt handle is no longer valid: its message was delivered again or is gone")]
-    InvalidHandle,
-    /// A limit was reached; the message names it.
-    #[error("too many requests: {0}")]
-    TooMany(String),
-    /// The disk is nearly full.
-    #[error("the disk of the broker is nearly full; sending goes on when space is back")]
-    DiskFull,
-    /// The log failed for good; what was in flight may or may not be stored.
-    #[error("the log of the shard has failed: {0}")]
-    LogFailed(String),
-    /// The shard does not lead, or is stopping.
-    #[error("the shard is not available now; try again")]
-    Unavailable,
 }

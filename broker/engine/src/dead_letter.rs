@@ -1,6 +1,6 @@
 //! Putting a message into the dead-letter topic of a group: a small record that points at the message, never a copy.
 
-use broker_model::{MessageType, QueuePlacement, Topic, TopicName};
+use broker_model::{DeadLetterPolicy, MessageType, QueuePlacement, Topic, TopicName};
 use broker_store::Record;
 use broker_store::record::Place;
 
@@ -9,7 +9,10 @@ use crate::engine::Engine;
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn dead_letter(&mut self, place: Place, effects: &mut Effects<R>) {
-        if let Some(group) = self.state.groups.get(&place.group) {
+        if let Some(group) = self.state.group_of(place.group) {
+            if group.dead_letter == DeadLetterPolicy::Discard {
+                return effects.append(&Record::Acknowledge(place));
+            }
             let name = TopicName::dead_letter_of(&group.name);
             if !self.state.topic_numbers.contains_key(&name)
                 && !self.reserved_topics.contains(&name)
@@ -30,6 +33,7 @@ impl<R: ReplyTo> Engine<R> {
             retention_ms: None,
             retention_bytes: None,
             max_message_bytes: None,
+            lite_expiry_ms: None,
             readable: true,
             writable: true,
         };

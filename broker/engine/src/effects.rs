@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use broker_model::Topic;
 use broker_store::Record;
 
-use crate::command::{Outcome, Refusal};
+use crate::command::{Outcome, TransactionCheck};
+use crate::refusal::Refusal;
 
 /// The answer to a command.
 pub type Reply = Result<Outcome, Refusal>;
@@ -29,6 +30,8 @@ pub struct Effects<R> {
     pub now: Vec<(R, Reply)>,
     /// Dead-letter topics that came into being.
     pub new_topics: Vec<Topic>,
+    /// Transactions whose producers are to be asked.
+    pub checks: Vec<TransactionCheck>,
 }
 
 impl<R> Default for Effects<R> {
@@ -39,6 +42,7 @@ impl<R> Default for Effects<R> {
             on_commit: Vec::new(),
             now: Vec::new(),
             new_topics: Vec::new(),
+            checks: Vec::new(),
         }
     }
 }

@@ -3,8 +3,9 @@
 use broker_model::{ConsumerGroup, ShardId, Topic, TopicName};
 use broker_store::Log;
 
-use crate::command::{Command, Refusal};
+use crate::command::{Command, Outcome, Pulled};
 use crate::effects::{Effects, ReplyTo};
+use crate::refusal::Refusal;
 use crate::state::State;
 
 /// State and decisions of one shard. `R` is where answers go.
@@ -20,6 +21,10 @@ pub struct Engine<R> {
     pub(crate) dirty: Vec<usize>,
     /// Dead-letter topics whose creation is decided but not committed.
     pub(crate) reserved_topics: Vec<TopicName>,
+    /// Topics that may have something for a waiting pull.
+    pub(crate) dirty_topics: Vec<u32>,
+    /// When lite topics are looked through; none while there is no LITE topic.
+    pub(crate) next_lite_check_ms: Option<u64>,
 }
 
 impl<R: ReplyTo> Engine<R> {
@@ -34,6 +39,8 @@ impl<R: ReplyTo> Engine<R> {
             is_disk_full: false,
             dirty: Vec::new(),
             reserved_topics: Vec::new(),
+            dirty_topics: Vec::new(),
+            next_lite_check_ms: None,
         }
     }
 
@@ -57,6 +64,24 @@ impl<R: ReplyTo> Engine<R> {
                 self.forward_to_dead_letter(&request, reply, effects)
             }
             Command::Release(handles) => self.release(now_ms, &handles, reply, effects),
+            Command::Recall(recall) => self.recall(&recall, reply, effects),
+            Command::EndTransaction(request) => self.end_transaction(&request, reply, effects),
+            Command::NoteTransactionCheck(id) => self.note_transaction_check(id, reply, effects),
+            Command::Pull(pull) => self.pull(now_ms, pull, reply, log, effects),
+            Command::SetOffset(request) => self.set_offset(&request, reply, effects),
+            Command::ReadOffset { group, topic, queue } => {
+                effects.now.push((reply, self.read_offset(&group, &topic, queue)));
+            }
+            Command::QueryOffset { topic, queue, at } => {
+                effects.now.push((reply, self.query_offset(&topic, queue, at)));
+            }
+            Command::ResetOffsets(request) => self.reset_offsets(&request, reply, effects),
+            Command::Redrive(request) => self.redrive(&request, reply, effects),
+            Command::Join(join) => self.join(&join, reply, effects),
+            Command::Leave { group, client_id } => self.leave(&group, &client_id, reply, effects),
+            Command::ReadMembers => {
+                effects.now.push((reply, Ok(Outcome::Members(self.members()))));
+            }
             Command::PutTopic(topic) => self.put_topic(*topic, reply, effects),
             Command::DeleteTopic(name) => self.delete_topic(&name, reply, effects),
             Command::PutGroup(group) => self.put_group(*group, reply, effects),
@@ -77,12 +102,20 @@ impl<R: ReplyTo> Engine<R> {
             let Some(progress) = self.state.group_topic_mut(index) else { continue };
             let waiters = std::mem::take(&mut progress.waiters);
             self.state.waiters -= waiters.len();
-            let empty = |waiter: crate::state::Waiter<R>| {
-                (waiter.reply, Ok(crate::command::Outcome::Received(Vec::new())))
-            };
+            let empty =
+                |waiter: crate::state::Waiter<R>| (waiter.reply, Ok(Outcome::Received(Vec::new())));
             effects.now.extend(waiters.into_iter().map(empty));
         }
         self.state.poll_ends.clear();
+        for topic in self.state.topics.values_mut() {
+            for waiter in topic.pulls.drain(..) {
+                self.state.waiters -= 1;
+                let next_offset = waiter.pull.offset;
+                let pulled = Pulled { messages: Vec::new(), next_offset, is_out_of_range: false };
+                effects.now.push((waiter.reply, Ok(Outcome::Pulled(pulled))));
+            }
+        }
+        self.state.pull_ends.clear();
     }
 
     /// All topics of this shard.

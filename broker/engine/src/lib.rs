@@ -3,20 +3,31 @@
 //! the one exception, handing out messages, is applied when decided and again, without effect, when committed.
 
 mod apply;
+mod clients;
 pub mod command;
 mod dead_letter;
 pub mod effects;
 pub mod engine;
+mod hidden;
 mod index;
+mod lite_topic;
+mod member;
+mod offsets;
 mod progress;
+mod pull;
 mod put_group;
 mod put_topic;
 mod receive;
+mod redrive;
+mod refusal;
 mod send;
 mod settle;
 mod state;
 mod tick;
+mod timed;
+mod transaction;
 
 pub use command::*;
 pub use effects::{Effects, Reply, ReplyTo};
 pub use engine::Engine;
+pub use refusal::Refusal;

@@ -16,13 +16,15 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         let wanted = group.map(|name| self.state.group_numbers.get(name).copied().unwrap_or(0));
         let all = self.state.group_topics.iter().flatten();
-        let asked = all.filter(|progress| wanted.is_none_or(|number| number == progress.group));
+        let owner = |reader: u32| self.state.members.get(&reader).map_or(reader, |m| m.group);
+        let asked =
+            all.filter(|progress| wanted.is_none_or(|number| number == owner(progress.group)));
         let progress = asked.filter_map(|progress| self.progress_of(progress)).collect();
         effects.now.push((reply, Ok(Outcome::Progress(progress))));
     }
 
     fn progress_of(&self, progress: &GroupTopic<R>) -> Option<GroupTopicProgress> {
-        let group = self.state.groups.get(&progress.group)?;
+        let group = self.state.group_of(progress.group)?;
         let topic = self.state.topics.get(&progress.topic)?;
         let queues = || progress.queues.iter().zip(&topic.queues);
         let oldest = queues().filter_map(|(state, queue)| queue.get(state.cursor()));

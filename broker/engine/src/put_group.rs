@@ -3,9 +3,10 @@
 use broker_model::{ConsumerGroup, GroupName};
 use broker_store::Record;
 
-use crate::command::{Outcome, Refusal};
+use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::refusal::Refusal;
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn put_group(&mut self, group: ConsumerGroup, reply: R, effects: &mut Effects<R>) {

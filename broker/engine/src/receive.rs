@@ -3,27 +3,30 @@
 //! Order of search: messages due again first, up to half of the answer; then new ones, beginning at another queue each
 //! time; then the rest of those due again.
 
-use broker_delivery::Batch;
 use broker_delivery::leases::offsets;
+use broker_delivery::{Batch, LeaseBatch};
 use broker_model::limits::{
-    INFLIGHT_PER_GROUP_QUEUE_MAX, RECEIVE_BATCH_BYTES_MAX, RECEIVE_BATCH_MESSAGES_MAX,
-    WAITERS_PER_GROUP_TOPIC_MAX, WAITERS_PER_SHARD_MAX,
+    ATTEMPT_IDS_MAX, INFLIGHT_PER_GROUP_QUEUE_MAX, LOOK_AHEAD_MESSAGES_MAX,
+    RECEIVE_BATCH_BYTES_MAX, RECEIVE_BATCH_MESSAGES_MAX, WAITERS_PER_GROUP_TOPIC_MAX,
+    WAITERS_PER_SHARD_MAX,
 };
-use broker_model::{Filter, ReceiptHandle};
+use broker_model::{Filter, MessageType, ReceiptHandle};
 use broker_store::record::Place;
 use broker_store::{Lease, Log, Record};
 
-use crate::command::{Delivery, Outcome, Receive, Refusal, Source};
+use crate::command::{Delivery, Outcome, Receive, Source};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::IndexEntry;
-use crate::state::{Expiry, PollEnd, Waiter};
+use crate::refusal::Refusal;
+use crate::state::{Expiry, PollEnd, TopicState, Waiter};
 
 /// What one poll may take, and what it has.
 struct Pick<'a> {
     now_ms: u64,
     filter: &'a Filter,
     invisible_ms: u64,
+    client: u32,
     room_messages: u32,
     room_bytes: usize,
     deliveries: Vec<Delivery>,
@@ -33,40 +36,45 @@ impl<R: ReplyTo> Engine<R> {
     pub(crate) fn receive(
         &mut self,
         now_ms: u64,
-        receive: Receive,
+        mut receive: Receive,
         reply: R,
         log: &Log,
         effects: &mut Effects<R>,
     ) {
-        let index = match self.receive_index(&receive) {
+        let index = match self.receive_index(&receive, effects) {
             Ok(index) => index,
             Err(refusal) => return effects.now.push((reply, Err(refusal))),
         };
-        let waiter = Waiter {
-            id: self.next_waiter,
-            reply,
-            filter: receive.filter,
-            messages_max: receive.messages_max.clamp(1, RECEIVE_BATCH_MESSAGES_MAX),
-            invisible_ms: receive.invisible_ms,
-            deadline_ms: receive.poll_until_ms,
-        };
+        receive.messages_max = receive.messages_max.clamp(1, RECEIVE_BATCH_MESSAGES_MAX);
+        let waiter = Waiter { id: self.next_waiter, reply, receive };
         self.next_waiter += 1;
-        let deliveries = self.pick(now_ms, index, &waiter, log, effects);
-        if !deliveries.is_empty() || waiter.deadline_ms <= now_ms {
+        let mut deliveries = self.repeat_attempt(now_ms, index, &waiter.receive, log, effects);
+        if deliveries.is_empty() {
+            deliveries = self.pick(now_ms, index, &waiter.receive, log, effects);
+        }
+        if !deliveries.is_empty() || waiter.receive.poll_until_ms <= now_ms {
             return effects.now.push((waiter.reply, Ok(Outcome::Received(deliveries))));
         }
         self.park(index, waiter, effects);
     }
 
-    fn receive_index(&mut self, receive: &Receive) -> Result<usize, Refusal> {
+    fn receive_index(
+        &mut self,
+        receive: &Receive,
+        effects: &mut Effects<R>,
+    ) -> Result<usize, Refusal> {
         let topic = self.topic_number(&receive.topic)?;
-        let group = self.state.group_numbers.get(&receive.group).copied();
-        let group = group.ok_or_else(|| Refusal::GroupNotFound(receive.group.clone()))?;
+        let group = self.group_number(&receive.group)?;
         let state = self.state.topics.get(&topic);
-        if !state.is_some_and(|t| t.topic.readable && !t.queues.is_empty()) {
+        let is_readable = |state: &TopicState<R>| {
+            let has_queues = !state.queues.is_empty();
+            state.topic.readable && (has_queues || state.topic.message_type == MessageType::Lite)
+        };
+        if !state.is_some_and(is_readable) {
             return Err(Refusal::NotReadable(receive.topic.clone()));
         }
-        Ok(self.state.group_topic_index(group, topic))
+        let reader = self.reader(group, &receive.client_id, effects);
+        Ok(self.begin(reader, topic, effects))
     }
 
     fn park(&mut self, index: usize, waiter: Waiter<R>, effects: &mut Effects<R>) {
@@ -75,13 +83,57 @@ impl<R: ReplyTo> Engine<R> {
             let text = format!("{waiters} polls of this group wait already on this topic");
             return effects.now.push((waiter.reply, Err(Refusal::TooMany(text))));
         }
-        let end =
-            PollEnd { deadline_ms: waiter.deadline_ms, group_topic: index, waiter: waiter.id };
+        let end = PollEnd {
+            deadline_ms: waiter.receive.poll_until_ms,
+            group_topic: index,
+            waiter: waiter.id,
+        };
         self.state.poll_ends.insert(end);
         self.state.waiters += 1;
         if let Some(progress) = self.state.group_topic_mut(index) {
             progress.waiters.push_back(waiter);
         }
+    }
+
+    /// A group in order gives a named receive that comes again what it gave before: the answer did not arrive.
+    fn repeat_attempt(
+        &mut self,
+        now_ms: u64,
+        index: usize,
+        receive: &Receive,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) -> Vec<Delivery> {
+        let Some(progress) = self.state.group_topic_mut(index) else { return Vec::new() };
+        let known = progress.attempts.iter().position(|(id, _)| *id == receive.attempt_id);
+        let Some((id, handles)) = known.and_then(|at| progress.attempts.remove(at)) else {
+            return Vec::new();
+        };
+        let (mut renamed, mut deliveries) = (Vec::new(), Vec::new());
+        let deadline_ms = now_ms + receive.invisible_ms;
+        for handle in handles {
+            let progress = self.state.group_topic(index);
+            let queue = progress.and_then(|progress| progress.queues.get(handle.queue as usize));
+            let is_held = queue.is_some_and(|queue| {
+                queue.handle_state(handle.offset, handle.nonce)
+                    == broker_delivery::HandleState::Current
+            });
+            if !is_held {
+                continue;
+            }
+            let new = self.rename_delivery(&handle, deadline_ms, effects);
+            // Known at once, so that the new handle works; committing it again changes nothing.
+            let place = place_of(&handle);
+            let lease =
+                LeaseBatch { mask: 1, attempt: handle.attempt, nonce: new.nonce, deadline_ms };
+            self.apply_change(place, handle.nonce, lease);
+            renamed.push(new);
+            deliveries.extend(self.delivery(new, deadline_ms, log));
+        }
+        if let Some(progress) = self.state.group_topic_mut(index) {
+            progress.attempts.push_back((id, renamed));
+        }
+        deliveries
     }
 
     /// Gives waiting polls what has become ready since the last call.
@@ -91,6 +143,9 @@ impl<R: ReplyTo> Engine<R> {
         dirty.dedup();
         for index in dirty {
             self.serve_group_topic(now_ms, index, log, effects);
+        }
+        for topic in std::mem::take(&mut self.dirty_topics) {
+            self.serve_pulls(topic, None, log, effects);
         }
     }
 
@@ -112,7 +167,7 @@ impl<R: ReplyTo> Engine<R> {
             let deliveries = if waiter.reply.is_gone() {
                 Vec::new()
             } else {
-                self.pick(now_ms, index, &waiter, log, effects)
+                self.pick(now_ms, index, &waiter.receive, log, effects)
             };
             if deliveries.is_empty() && !waiter.reply.is_gone() {
                 if let Some(progress) = self.state.group_topic_mut(index) {
@@ -122,7 +177,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             self.state.waiters -= 1;
             self.state.poll_ends.remove(&PollEnd {
-                deadline_ms: waiter.deadline_ms,
+                deadline_ms: waiter.receive.poll_until_ms,
                 group_topic: index,
                 waiter: waiter.id,
             });
@@ -133,35 +188,139 @@ impl<R: ReplyTo> Engine<R> {
     fn has_ready(&self, index: usize) -> bool {
         let Some(progress) = self.state.group_topic(index) else { return false };
         let Some(topic) = self.state.topics.get(&progress.topic) else { return false };
-        progress.queues.iter().zip(&topic.queues).any(|(q, queue)| q.has_ready(queue.end()))
+        progress.cursors_pending == 0
+            && progress.queues.iter().zip(&topic.queues).any(|(q, queue)| q.has_ready(queue.end()))
     }
 
     fn pick(
         &mut self,
         now_ms: u64,
         index: usize,
-        waiter: &Waiter<R>,
+        receive: &Receive,
         log: &Log,
         effects: &mut Effects<R>,
     ) -> Vec<Delivery> {
-        let Some(progress) = self.state.group_topic_mut(index) else { return Vec::new() };
-        let count = progress.queues.len();
-        let start = progress.start;
-        progress.start = (start + 1) % count.max(1);
+        if !self.has_ready(index) {
+            return Vec::new();
+        }
+        let order = self.queue_order(now_ms, index, receive);
+        let Some(progress) = self.state.group_topic(index) else { return Vec::new() };
+        let group = self.state.group_of(progress.group);
+        if !group.is_some_and(|group| group.is_consuming) {
+            return Vec::new();
+        }
+        let is_in_order = self.state.is_in_order(progress);
         let mut pick = Pick {
             now_ms,
-            filter: &waiter.filter,
-            invisible_ms: waiter.invisible_ms,
-            room_messages: waiter.messages_max.div_ceil(2),
+            filter: &receive.filter,
+            invisible_ms: receive.invisible_ms,
+            client: self.client_number(&receive.client_id, effects),
+            room_messages: receive.messages_max,
             room_bytes: RECEIVE_BATCH_BYTES_MAX,
             deliveries: Vec::new(),
         };
-        let order = || (0..count).map(|n| (start + n) % count);
-        order().for_each(|queue| self.pick_again(index, queue, &mut pick, log, effects));
-        pick.room_messages += waiter.messages_max / 2;
-        order().for_each(|queue| self.pick_new(index, queue, &mut pick, log, effects));
-        order().for_each(|queue| self.pick_again(index, queue, &mut pick, log, effects));
+        if is_in_order {
+            for queue in order {
+                self.pick_in_order(index, queue, &mut pick, log, effects);
+            }
+            self.remember_attempt(index, receive, &pick.deliveries);
+            return pick.deliveries;
+        }
+        pick.room_messages = receive.messages_max.div_ceil(2);
+        for queue in &order {
+            self.pick_again(index, *queue, &mut pick, log, effects);
+        }
+        pick.room_messages += receive.messages_max / 2;
+        for queue in &order {
+            self.pick_new(index, *queue, &mut pick, log, effects);
+        }
+        for queue in &order {
+            self.pick_again(index, *queue, &mut pick, log, effects);
+        }
         pick.deliveries
+    }
+
+    /// The queues to look at: beginning at another one each time, or from the highest priority down.
+    fn queue_order(&mut self, now_ms: u64, index: usize, receive: &Receive) -> Vec<usize> {
+        let Some(progress) = self.state.group_topics.get_mut(index).and_then(Option::as_mut) else {
+            return Vec::new();
+        };
+        let count = progress.queues.len();
+        let start = progress.start;
+        progress.start = (start + 1) % count.max(1);
+        let Some(topic) = self.state.topics.get_mut(&progress.topic) else { return Vec::new() };
+        if let Some(names) = &receive.lite_topics {
+            let mut queues = topic.lite.queues(names);
+            for queue in &queues {
+                topic.lite.note_use(u32::try_from(*queue).unwrap_or(u32::MAX), now_ms);
+            }
+            let first = start % queues.len().max(1);
+            queues.rotate_left(first);
+            queues.retain(|queue| *queue < count);
+            return queues;
+        }
+        if topic.topic.message_type == MessageType::Priority {
+            return (0..count).rev().collect();
+        }
+        (0..count).map(|n| (start + n) % count).collect()
+    }
+
+    fn remember_attempt(&mut self, index: usize, receive: &Receive, deliveries: &[Delivery]) {
+        if receive.attempt_id.is_empty() || deliveries.is_empty() {
+            return;
+        }
+        let Some(progress) = self.state.group_topic_mut(index) else { return };
+        if progress.attempts.len() >= ATTEMPT_IDS_MAX {
+            progress.attempts.pop_front();
+        }
+        let handles = deliveries.iter().map(|delivery| delivery.handle).collect();
+        progress.attempts.push_back((receive.attempt_id.clone(), handles));
+    }
+
+    fn pick_in_order(
+        &mut self,
+        index: usize,
+        queue: usize,
+        pick: &mut Pick<'_>,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) {
+        while pick.room_messages > 0 {
+            let Some(progress) = self.state.group_topics.get_mut(index).and_then(Option::as_mut)
+            else {
+                return;
+            };
+            let (group, number) = (progress.group, progress.topic);
+            let Some(topic) = self.state.topics.get(&number) else { return };
+            let entries = &topic.queues[queue];
+            if progress.queues[queue].inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64 {
+                return;
+            }
+            let turn = progress.queues[queue].select_in_order(
+                entries.end(),
+                pick.room_messages,
+                LOOK_AHEAD_MESSAGES_MAX,
+                |offset| entries.message_group_hash(offset),
+                passes(topic, queue, pick.filter),
+            );
+            let has_skipped = !turn.skipped.is_empty();
+            let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
+            for offset in turn.skipped {
+                let place = Place { group, topic: number, queue: queue_number, offset };
+                effects.append(&Record::Acknowledge(place));
+                // Known at once, as a lease is; committing it again changes nothing.
+                self.apply_done(place);
+            }
+            match turn.batch {
+                Some(batch) => {
+                    if !self.hand_out(index, queue, batch, pick, log, effects) {
+                        return;
+                    }
+                }
+                None if has_skipped => {}
+                None => return,
+            }
+        }
     }
 
     fn pick_again(
@@ -175,13 +334,9 @@ impl<R: ReplyTo> Engine<R> {
         while pick.room_messages > 0 {
             let Some(progress) = self.state.group_topic(index) else { return };
             let Some(topic) = self.state.topics.get(&progress.topic) else { return };
-            let entries = &topic.queues[queue];
-            let passes =
-                |offset| entries.get(offset).is_some_and(|e| pick.filter.matches(e.tag_hash));
-            let Some(batch) = progress.queues[queue].select_again(pick.room_messages, passes)
-            else {
-                return;
-            };
+            let passes = passes(topic, queue, pick.filter);
+            let batch = progress.queues[queue].select_again(pick.room_messages, passes);
+            let Some(batch) = batch else { return };
             if !self.hand_out(index, queue, batch, pick, log, effects) {
                 return;
             }
@@ -203,8 +358,7 @@ impl<R: ReplyTo> Engine<R> {
             if state.inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64 {
                 return;
             }
-            let passes =
-                |offset| entries.get(offset).is_some_and(|e| pick.filter.matches(e.tag_hash));
+            let passes = passes(topic, queue, pick.filter);
             let Some(batch) = state.select_new(entries.end(), pick.room_messages, passes) else {
                 return;
             };
@@ -246,7 +400,16 @@ impl<R: ReplyTo> Engine<R> {
             offset: batch.first,
         };
         let Batch { span, mask, attempt, .. } = batch;
-        effects.append(&Record::Lease(Lease { first, span, mask, attempt, nonce, deadline_ms }));
+        let client = pick.client;
+        effects.append(&Record::Lease(Lease {
+            first,
+            span,
+            mask,
+            attempt,
+            nonce,
+            deadline_ms,
+            client,
+        }));
         if batch.mask != 0 {
             let expiry = Expiry {
                 deadline_ms,
@@ -258,7 +421,6 @@ impl<R: ReplyTo> Engine<R> {
             self.state.expiries.insert(expiry);
         }
         for offset in offsets(batch.first, batch.mask) {
-            let Some(entry) = entries.get(offset) else { continue };
             let handle = ReceiptHandle {
                 shard,
                 topic: first.topic,
@@ -266,27 +428,48 @@ impl<R: ReplyTo> Engine<R> {
                 queue: queue_number,
                 offset,
                 nonce,
-                attempt: batch.attempt,
+                attempt,
             };
-            pick.deliveries.push(Delivery {
-                handle,
-                stored_ms: entry.stored_ms,
-                invisible_until_ms: deadline_ms,
-                origin_topic: self.state.topic_names.get(&entry.origin).cloned(),
-                source: source(entry, log),
-            });
+            pick.deliveries.extend(self.delivery(handle, deadline_ms, log));
         }
         true
     }
+
+    /// The message behind a handle; none when nothing is kept there.
+    fn delivery(&self, handle: ReceiptHandle, deadline_ms: u64, log: &Log) -> Option<Delivery> {
+        let topic = self.state.topics.get(&handle.topic)?;
+        let entry: &IndexEntry = topic.queues.get(handle.queue as usize)?.get(handle.offset)?;
+        Some(Delivery {
+            handle,
+            stored_ms: entry.stored_ms,
+            invisible_until_ms: deadline_ms,
+            origin_topic: self.state.topic_names.get(&entry.origin).cloned(),
+            source: source_at(entry.position, entry.length_bytes, log),
+        })
+    }
 }
 
-fn source(entry: &IndexEntry, log: &Log) -> Source {
-    let in_memory = log.read_tail(entry.position, entry.length_bytes);
-    match in_memory.map(|mut bytes| Record::decode(&mut bytes)) {
-        Some(Ok(Record::Message(message))) => {
-            Source::Memory { head: message.head, body: message.body }
-        }
-        _ => Source::Log { position: entry.position, length_bytes: entry.length_bytes },
+/// Whether a message of this queue is there and passes the filter.
+fn passes<R>(topic: &TopicState<R>, queue: usize, filter: &Filter) -> impl Fn(u64) -> bool {
+    let entries = &topic.queues[queue];
+    move |offset| {
+        entries.get(offset).is_some_and(|entry| filter.matches(entry.tag_hash))
+            && !topic.is_redriven(offset)
+    }
+}
+
+/// The message that a handle is for.
+pub(crate) fn place_of(handle: &ReceiptHandle) -> Place {
+    Place { group: handle.group, topic: handle.topic, queue: handle.queue, offset: handle.offset }
+}
+
+/// Where the bytes of a message are: in the tail of the log in memory, or further back.
+pub(crate) fn source_at(position: u64, length_bytes: u32, log: &Log) -> Source {
+    let in_memory = log.read_tail(position, length_bytes);
+    let record = in_memory.and_then(|mut bytes| Record::decode(&mut bytes).ok());
+    match record.and_then(Record::into_message) {
+        Some(message) => Source::Memory { head: message.head, body: message.body },
+        None => Source::Log { position, length_bytes },
     }
 }
 

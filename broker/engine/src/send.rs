@@ -1,11 +1,13 @@
-//! Send: choose a queue, take offsets, append. Answered when committed.
+//! Send: choose a queue, take offsets, append. Answered when committed. A message that is not visible at once is kept
+//! aside and gets its offset when it becomes visible.
 
 use broker_model::limits::{MESSAGES_PER_SHARD_MAX, SEND_REQUEST_BYTES_MAX};
 use broker_store::{MessageRecord, Record};
 
-use crate::command::{Outcome, Refusal, Send, SentMessage};
+use crate::command::{Hidden, NewMessage, Outcome, Send, SentMessage, Target, Visible};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::refusal::Refusal;
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn send(&mut self, send: Send, reply: R, effects: &mut Effects<R>) {
@@ -20,32 +22,82 @@ impl<R: ReplyTo> Engine<R> {
         send: Send,
         effects: &mut Effects<R>,
     ) -> Result<Vec<SentMessage>, Refusal> {
-        let number = self.topic_number(&send.topic)?;
+        let topic = self.topic_number(&send.topic)?;
         self.check_room(&send)?;
-        let topic = self.state.topics.get_mut(&number);
-        let topic = topic.ok_or_else(|| Refusal::TopicNotFound(send.topic.clone()))?;
-        let is_writable = topic.topic.writable && !send.topic.is_dead_letter();
-        if !is_writable || topic.queues.is_empty() {
-            return Err(Refusal::NotWritable(send.topic));
-        }
         // A batch goes to one queue, so that its messages stay together.
-        let queue = topic.next_queue % topic.queues.len();
-        topic.next_queue = queue + 1;
-        let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
+        let queue = self.choose_queue(topic, &send, effects)?;
         let mut sent = Vec::with_capacity(send.messages.len());
         for message in send.messages {
-            let offset = topic.queues[queue].take_offset();
-            effects.append(&Record::Message(MessageRecord {
-                topic: number,
-                queue: queue_number,
-                offset,
-                tag_hash: message.tag_hash,
-                head: message.head,
-                body: message.body,
-            }));
-            sent.push(SentMessage { queue: queue_number, offset });
+            sent.push(self.append_message(topic, queue, message, effects));
         }
         Ok(sent)
+    }
+
+    fn choose_queue(
+        &mut self,
+        number: u32,
+        send: &Send,
+        effects: &mut Effects<R>,
+    ) -> Result<u32, Refusal> {
+        let topic = self.state.topics.get_mut(&number);
+        let topic = topic.ok_or_else(|| Refusal::TopicNotFound(send.topic.clone()))?;
+        if !topic.topic.writable || send.topic.is_dead_letter() {
+            return Err(Refusal::NotWritable(send.topic.clone()));
+        }
+        let count = u32::try_from(topic.queues.len()).expect("queues of a topic are limited");
+        match &send.target {
+            Target::LiteTopic(name) => self.lite_queue(number, name, effects),
+            _ if count == 0 => Err(Refusal::NotWritable(send.topic.clone())),
+            Target::Queue(queue) if *queue < count => Ok(*queue),
+            Target::Queue(queue) => {
+                Err(Refusal::QueueNotFound { topic: send.topic.clone(), queue: *queue })
+            }
+            Target::AnyQueue => {
+                let queue = topic.next_queue % count;
+                topic.next_queue = queue + 1;
+                Ok(queue)
+            }
+        }
+    }
+
+    fn append_message(
+        &mut self,
+        topic: u32,
+        queue: u32,
+        message: NewMessage,
+        effects: &mut Effects<R>,
+    ) -> SentMessage {
+        let NewMessage { tag_hash, message_group_hash, visible, head, body } = message;
+        let offset = match visible {
+            Visible::AtOnce => self.take_offset(topic, queue),
+            Visible::At { .. } | Visible::OnCommit { .. } => 0,
+        };
+        let message =
+            MessageRecord { topic, queue, offset, tag_hash, message_group_hash, head, body };
+        let hidden = match visible {
+            Visible::AtOnce => {
+                effects.append(&Record::Message(message));
+                None
+            }
+            Visible::At { due_ms } => {
+                let number = self.state.timed.take_number();
+                effects.append(&Record::Timed { number, due_ms, message });
+                Some(Hidden::Timed { number, due_ms })
+            }
+            Visible::OnCommit { check_after_ms } => {
+                let number = self.state.transactions.take_number();
+                effects.append(&Record::Half { number, check_after_ms, message });
+                Some(Hidden::Half { number })
+            }
+        };
+        SentMessage { queue, offset, topic, hidden }
+    }
+
+    /// Takes the offset for a message that is about to become visible; every such decision does, in log order.
+    pub(crate) fn take_offset(&mut self, topic: u32, queue: u32) -> u64 {
+        let topic = self.state.topics.get_mut(&topic);
+        let queue = topic.and_then(|topic| topic.queues.get_mut(queue as usize));
+        queue.map_or(0, crate::index::Queue::take_offset)
     }
 
     fn check_room(&self, send: &Send) -> Result<(), Refusal> {

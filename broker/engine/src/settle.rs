@@ -4,11 +4,12 @@
 use broker_delivery::HandleState;
 use broker_model::{GroupName, ReceiptHandle, TopicName};
 use broker_store::Record;
-use broker_store::record::Place;
 
-use crate::command::{Acknowledge, ChangeInvisible, ForwardToDeadLetter, Outcome, Refusal};
+use crate::command::{Acknowledge, ChangeInvisible, ForwardToDeadLetter, Outcome};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::receive::place_of;
+use crate::refusal::Refusal;
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn acknowledge(
@@ -23,7 +24,7 @@ impl<R: ReplyTo> Engine<R> {
             let state = self.handle_state(&request.group, &request.topic, handle);
             results.push(match state {
                 Ok(HandleState::Current | HandleState::Expired) => {
-                    effects.append(&Record::Acknowledge(place(handle)));
+                    effects.append(&Record::Acknowledge(place_of(handle)));
                     Ok(())
                 }
                 // Acknowledged before: the same answer again.
@@ -68,7 +69,7 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         match self.handle_state(&request.group, &request.topic, &request.handle) {
             Ok(HandleState::Current | HandleState::Expired) => {
-                self.dead_letter(place(&request.handle), effects);
+                self.dead_letter(place_of(&request.handle), effects);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Clients repeat this call until it is answered with OK; what is gone needs nothing more.
@@ -98,7 +99,7 @@ impl<R: ReplyTo> Engine<R> {
         effects.now.push((reply, Ok(Outcome::Done)));
     }
 
-    fn rename_delivery(
+    pub(crate) fn rename_delivery(
         &mut self,
         handle: &ReceiptHandle,
         deadline_ms: u64,
@@ -106,7 +107,7 @@ impl<R: ReplyTo> Engine<R> {
     ) -> ReceiptHandle {
         let new_nonce = self.nonce();
         effects.append(&Record::ChangeInvisible {
-            place: place(handle),
+            place: place_of(handle),
             nonce: handle.nonce,
             new_nonce,
             attempt: handle.attempt,
@@ -122,21 +123,16 @@ impl<R: ReplyTo> Engine<R> {
         handle: &ReceiptHandle,
     ) -> Result<HandleState, Refusal> {
         let topic_number = self.topic_number(topic)?;
-        let group_number = self.state.group_numbers.get(group).copied();
-        let group_number = group_number.ok_or_else(|| Refusal::GroupNotFound(group.clone()))?;
-        if (handle.group, handle.topic) != (group_number, topic_number)
-            || handle.shard != self.shard
-        {
+        let group_number = self.group_number(group)?;
+        let member = self.state.members.get(&handle.group);
+        let owner = member.map_or(handle.group, |member| member.group);
+        if (owner, handle.topic, handle.shard) != (group_number, topic_number, self.shard) {
             return Err(Refusal::InvalidHandle);
         }
-        let index = self.state.group_topic_indexes.get(&(group_number, topic_number));
+        let index = self.state.group_topic_indexes.get(&(handle.group, topic_number));
         let progress = index.and_then(|index| self.state.group_topic(*index));
         let queue = progress.and_then(|progress| progress.queues.get(handle.queue as usize));
         let queue = queue.ok_or(Refusal::InvalidHandle)?;
         Ok(queue.handle_state(handle.offset, handle.nonce))
     }
-}
-
-fn place(handle: &ReceiptHandle) -> Place {
-    Place { group: handle.group, topic: handle.topic, queue: handle.queue, offset: handle.offset }
 }

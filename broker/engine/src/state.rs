@@ -1,21 +1,53 @@
 //! The state of a shard: topics with their queues, groups, and the progress of groups on topics with the polls that wait.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
-use broker_delivery::GroupQueue;
-use broker_model::{ConsumerGroup, Filter, GroupName, Topic, TopicName};
+use broker_delivery::{GroupQueue, RangeSet};
+use broker_model::{ConsumerGroup, GroupName, MessageType, Order, ReceiptHandle, Topic, TopicName};
 
+use crate::clients::Clients;
+use crate::command::Receive;
+use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
+use crate::lite_topic::LiteTopics;
+use crate::pull::WaitingPull;
 
 /// A topic on this shard.
 #[derive(Debug)]
-pub(crate) struct TopicState {
+pub(crate) struct TopicState<R> {
     pub(crate) topic: Topic,
     pub(crate) queues: Vec<Queue>,
-    /// Where the next message without a message group goes.
-    pub(crate) next_queue: usize,
+    /// Where the next message that may go anywhere goes.
+    pub(crate) next_queue: u32,
     /// Progress of groups on it: indexes into [`State::group_topics`].
     pub(crate) group_topics: Vec<usize>,
+    /// Pulls that wait for messages of it.
+    pub(crate) pulls: Vec<WaitingPull<R>>,
+    /// Dead letters that were put back: offsets in queue 0.
+    pub(crate) redriven: RangeSet,
+    /// Dead letters decided to be put back, and not committed yet.
+    pub(crate) redriving: BTreeSet<u64>,
+    pub(crate) lite: LiteTopics,
+}
+
+impl<R> TopicState<R> {
+    pub(crate) fn new(topic: Topic) -> Self {
+        Self {
+            topic,
+            queues: Vec::new(),
+            next_queue: 0,
+            group_topics: Vec::new(),
+            pulls: Vec::new(),
+            redriven: RangeSet::default(),
+            redriving: BTreeSet::new(),
+            lite: LiteTopics::default(),
+        }
+    }
+
+    pub(crate) fn is_redriven(&self, offset: u64) -> bool {
+        self.redriven.contains(offset)
+    }
 }
 
 /// A poll that waits for messages.
@@ -23,10 +55,14 @@ pub(crate) struct TopicState {
 pub(crate) struct Waiter<R> {
     pub(crate) id: u64,
     pub(crate) reply: R,
-    pub(crate) filter: Filter,
-    pub(crate) messages_max: u32,
-    pub(crate) invisible_ms: u64,
-    pub(crate) deadline_ms: u64,
+    pub(crate) receive: Receive,
+}
+
+/// A consumer of a broadcasting group.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) group: u32,
+    pub(crate) client_id: Arc<str>,
 }
 
 /// Progress of one group on one topic.
@@ -38,6 +74,10 @@ pub(crate) struct GroupTopic<R> {
     /// Where the next receive begins, so that no queue starves.
     pub(crate) start: usize,
     pub(crate) waiters: VecDeque<Waiter<R>>,
+    /// Cursors decided and not committed: nothing is handed out meanwhile.
+    pub(crate) cursors_pending: u32,
+    /// What the last named receives of a group in order were given.
+    pub(crate) attempts: VecDeque<(String, Vec<ReceiptHandle>)>,
 }
 
 /// A batch in flight, ordered by when it becomes visible.
@@ -58,10 +98,18 @@ pub(crate) struct PollEnd {
     pub(crate) waiter: u64,
 }
 
+/// A waiting pull, ordered by when it is answered empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PullEnd {
+    pub(crate) deadline_ms: u64,
+    pub(crate) topic: u32,
+    pub(crate) waiter: u64,
+}
+
 /// Everything that the log says, ready to be asked.
 #[derive(Debug)]
 pub(crate) struct State<R> {
-    pub(crate) topics: HashMap<u32, TopicState>,
+    pub(crate) topics: HashMap<u32, TopicState<R>>,
     pub(crate) topic_numbers: HashMap<TopicName, u32>,
     /// Names of all topics that ever were: dead letters may point at deleted ones.
     pub(crate) topic_names: HashMap<u32, TopicName>,
@@ -73,6 +121,14 @@ pub(crate) struct State<R> {
     pub(crate) group_topic_indexes: HashMap<(u32, u32), usize>,
     pub(crate) expiries: BTreeSet<Expiry>,
     pub(crate) poll_ends: BTreeSet<PollEnd>,
+    pub(crate) pull_ends: BTreeSet<PullEnd>,
+    pub(crate) timed: TimedMessages,
+    pub(crate) transactions: Transactions,
+    pub(crate) members: HashMap<u32, Member>,
+    pub(crate) member_numbers: HashMap<(u32, Arc<str>), u32>,
+    /// Group to the id of its last reset.
+    pub(crate) resets: HashMap<u32, String>,
+    pub(crate) clients: Clients,
     pub(crate) messages: u64,
     pub(crate) waiters: usize,
 }
@@ -91,6 +147,13 @@ impl<R> Default for State<R> {
             group_topic_indexes: HashMap::new(),
             expiries: BTreeSet::new(),
             poll_ends: BTreeSet::new(),
+            pull_ends: BTreeSet::new(),
+            timed: TimedMessages::default(),
+            transactions: Transactions::default(),
+            members: HashMap::new(),
+            member_numbers: HashMap::new(),
+            resets: HashMap::new(),
+            clients: Clients::default(),
             messages: 0,
             waiters: 0,
         }
@@ -100,25 +163,75 @@ impl<R> Default for State<R> {
 impl<R> State<R> {
     /// The progress of a group on a topic, made on first use with as many queues as the topic has.
     pub(crate) fn group_topic_index(&mut self, group: u32, topic: u32) -> usize {
-        let queues = self.topics.get(&topic).map_or(0, |t| t.queues.len());
         if let Some(&index) = self.group_topic_indexes.get(&(group, topic)) {
-            if let Some(progress) = self.group_topics.get_mut(index).and_then(Option::as_mut)
-                && progress.queues.len() < queues
-            {
-                progress.queues.resize_with(queues, GroupQueue::default);
-            }
+            self.grow_group_topic(index);
             return index;
         }
-        let mut progress =
-            GroupTopic { group, topic, queues: Vec::new(), start: 0, waiters: VecDeque::new() };
-        progress.queues.resize_with(queues, GroupQueue::default);
         let index = self.group_topics.len();
-        self.group_topics.push(Some(progress));
+        self.group_topics.push(Some(GroupTopic {
+            group,
+            topic,
+            queues: Vec::new(),
+            start: 0,
+            waiters: VecDeque::new(),
+            cursors_pending: 0,
+            attempts: VecDeque::new(),
+        }));
         self.group_topic_indexes.insert((group, topic), index);
         if let Some(state) = self.topics.get_mut(&topic) {
             state.group_topics.push(index);
         }
+        self.grow_group_topic(index);
         index
+    }
+
+    /// Progress gets the queues that the topic has got.
+    pub(crate) fn grow_group_topic(&mut self, index: usize) {
+        let Some(progress) = self.group_topics.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        let queues = self.topics.get(&progress.topic).map_or(0, |topic| topic.queues.len());
+        if progress.queues.len() < queues {
+            progress.queues.resize_with(queues, GroupQueue::default);
+        }
+    }
+
+    /// Sets the progress on one queue and forgets its deliveries.
+    pub(crate) fn reset_queue(&mut self, index: usize, queue: u32, offset: u64) {
+        let Some(progress) = self.group_topics.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        let Some(state) = progress.queues.get_mut(queue as usize) else { return };
+        for (first, lease) in state.leases() {
+            self.expiries.remove(&Expiry {
+                deadline_ms: lease.deadline_ms,
+                group_topic: index,
+                queue,
+                first,
+                nonce: lease.nonce,
+            });
+        }
+        state.reset(offset);
+    }
+
+    /// The group, or the one that a member belongs to.
+    pub(crate) fn group_of(&self, number: u32) -> Option<&ConsumerGroup> {
+        let group = self.members.get(&number).map_or(number, |member| member.group);
+        self.groups.get(&group)
+    }
+
+    /// The numbers of a broadcasting group's consumers.
+    pub(crate) fn members_of(&self, group: u32) -> Vec<u32> {
+        let members = self.members.iter().filter(|(_, member)| member.group == group);
+        members.map(|(number, _)| *number).collect()
+    }
+
+    /// Whether messages are handed out in order, one at a time: of each message group, or of each lite topic.
+    pub(crate) fn is_in_order(&self, progress: &GroupTopic<R>) -> bool {
+        let group = self.group_of(progress.group);
+        let topic = self.topics.get(&progress.topic);
+        group.is_some_and(|group| group.order == Order::Fifo)
+            || topic.is_some_and(|topic| topic.topic.message_type == MessageType::Lite)
     }
 
     pub(crate) fn group_topic(&self, index: usize) -> Option<&GroupTopic<R>> {
@@ -131,7 +244,7 @@ impl<R> State<R> {
 
     /// Deliveries that a group allows before the dead-letter topic.
     pub(crate) fn attempts_max(&self, group: u32) -> u32 {
-        self.groups.get(&group).map_or(u32::MAX, |g| g.retry.max_attempts)
+        self.group_of(group).map_or(u32::MAX, |group| group.retry.max_attempts)
     }
 
     /// Forgets progress and returns its waiting polls.

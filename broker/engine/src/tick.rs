@@ -1,5 +1,8 @@
-//! Everything that time alone causes: deliveries that expire, and polls that end without a message.
+//! Everything that time alone causes: deliveries that expire, messages that are due, producers to be asked about their
+//! transactions, lite topics that nobody uses, and polls that end without a message.
 
+use broker_model::limits::LITE_EXPIRY_CHECK_MS;
+use broker_store::Log;
 use broker_store::record::Place;
 
 use crate::command::Outcome;
@@ -13,11 +16,20 @@ impl<R: ReplyTo> Engine<R> {
     pub fn next_tick_ms(&self) -> Option<u64> {
         let expiry = self.state.expiries.first().map(|expiry| expiry.deadline_ms);
         let poll = self.state.poll_ends.first().map(|end| end.deadline_ms);
-        expiry.into_iter().chain(poll).min()
+        let pull = self.state.pull_ends.first().map(|end| end.deadline_ms);
+        let check = self.state.transactions.next_check_ms();
+        let times = [expiry, poll, pull, check, self.next_due_ms(), self.next_lite_check_ms];
+        times.into_iter().flatten().min()
     }
 
     /// Does what is due. Only the leader calls this.
-    pub fn tick(&mut self, now_ms: u64, effects: &mut Effects<R>) {
+    pub fn tick(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
+        self.release_due(now_ms, effects);
+        self.check_transactions(now_ms, log, effects);
+        if self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.expire_lite_topics(now_ms, effects);
+            self.next_lite_check_ms = Some(now_ms + LITE_EXPIRY_CHECK_MS);
+        }
         while let Some(expiry) = self.state.expiries.first().copied() {
             if expiry.deadline_ms > now_ms {
                 break;
@@ -36,6 +48,13 @@ impl<R: ReplyTo> Engine<R> {
                 self.state.waiters -= 1;
                 effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
             }
+        }
+        while let Some(end) = self.state.pull_ends.first().copied() {
+            if end.deadline_ms > now_ms {
+                break;
+            }
+            self.state.pull_ends.remove(&end);
+            self.serve_pulls(end.topic, Some(now_ms), log, effects);
         }
     }
 

@@ -10,6 +10,8 @@ mod delete_topic;
 mod group_status;
 mod list_groups;
 mod list_topics;
+mod redrive_dead_letters;
+mod reset_offsets;
 mod watch_state;
 
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use broker_proto::admin::{
     ApplyTopicRequest, ApplyTopicResponse, DeleteGroupRequest, DeleteGroupResponse,
     DeleteTopicRequest, DeleteTopicResponse, GetBrokerRequest, GetBrokerResponse,
     GetClusterMapRequest, GetClusterMapResponse, ListGroupsRequest, ListGroupsResponse,
-    ListTopicsRequest, ListTopicsResponse, WatchStateRequest,
+    ListTopicsRequest, ListTopicsResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ResetOffsetsRequest, ResetOffsetsResponse, WatchStateRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -99,6 +102,22 @@ impl Admin for AdminService {
         request: Request<ListGroupsRequest>,
     ) -> Answered<ListGroupsResponse> {
         list_groups::list_groups(&self.context, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<ResetOffsetsRequest>,
+    ) -> Answered<ResetOffsetsResponse> {
+        reset_offsets::reset_offsets(&self.context, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<RedriveDeadLettersRequest>,
+    ) -> Answered<RedriveDeadLettersResponse> {
+        let request = request.into_inner();
+        let answer = redrive_dead_letters::redrive_dead_letters(&self.context, request).await;
+        answer.map(Response::new)
     }
 
     async fn get_broker(&self, _request: Request<GetBrokerRequest>) -> Answered<GetBrokerResponse> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_model::{GroupName, Topic, TopicName};
 use broker_proto::admin;
-use broker_proto::rocketmq::Resource;
+use broker_proto::rocketmq::{Code, MessageQueue, Resource};
 use broker_replication::{Catalog, ShardHandle, TopicEntry};
 use prost::Message as _;
 use tokio::sync::{Semaphore, watch};
@@ -58,6 +58,13 @@ impl fmt::Debug for BrokerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BrokerOptions").field("broker_id", &self.broker_id).finish_non_exhaustive()
     }
+}
+
+/// One queue.
+pub(crate) struct QueuePlace<'a> {
+    pub(crate) topic: TopicName,
+    pub(crate) shard: &'a ShardHandle,
+    pub(crate) queue: u32,
 }
 
 /// Shared by all calls of the process.
@@ -161,6 +168,24 @@ impl BrokerContext {
     pub(crate) fn group_name(&self, resource: Option<&Resource>) -> Result<GroupName, Failure> {
         let entry = resource.and_then(|r| self.catalog.group(&r.name));
         entry.map_or_else(|| validate::group(resource), |entry| Ok(entry.group.name.clone()))
+    }
+
+    /// The queue that a request names: its topic, shard and number there.
+    ///
+    /// # Errors
+    /// ILLEGAL_TOPIC, TOPIC_NOT_FOUND, or BAD_REQUEST for a shard or queue that is not here.
+    pub(crate) fn queue(&self, queue: Option<&MessageQueue>) -> Result<QueuePlace<'_>, Failure> {
+        let entry = self.topic(queue.and_then(|queue| queue.topic.as_ref()))?;
+        let topic = entry.topic.name.clone();
+        let name = queue.and_then(|queue| queue.broker.as_ref()).map_or("", |b| b.name.as_str());
+        let shard = self.catalog.shard_by_name(name).ok_or_else(|| {
+            let text = format!("broker {name:?} is not here; ask for the route of topic {topic}");
+            Failure::new(Code::BadRequest, text)
+        })?;
+        let queue = u32::try_from(queue.map_or(0, |queue| queue.id)).map_err(|_| {
+            Failure::new(Code::BadRequest, "the queue id is negative; name one queue")
+        })?;
+        Ok(QueuePlace { topic, shard, queue })
     }
 
     /// The local shards that hold queues of the topic.

@@ -1,27 +1,46 @@
-//! What time alone causes in this layer: deliveries are prolonged, silent clients expire, changed groups are told.
+//! What nobody asks for in this layer: deliveries are prolonged, silent clients expire, changed groups are told, and
+//! what shards say by themselves is passed on.
 //! The only place of this crate with a timer of its own beside the state streams.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_replication::CatalogChange;
+use broker_replication::{CatalogChange, ShardEvent};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::broadcasting;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::limits::{EXPIRY_ROUND_MS, RENEWAL_ROUND_MS};
 use crate::rpc::telemetry::settings_command;
 use crate::session::settings;
+use crate::transaction_checks::ask_producer;
 
 /// Runs until [`BrokerContext::stop`] is called.
-pub async fn housekeeping(context: Arc<BrokerContext>) {
+pub async fn housekeeping(
+    context: Arc<BrokerContext>,
+    events: mpsc::UnboundedReceiver<ShardEvent>,
+) {
     tokio::select! {
+        () = pass_on_events(&context, events) => {}
         () = prolong_deliveries(&context) => {}
         () = expire_clients(&context) => {}
         () = tell_changed_groups(&context) => {}
         () = context.stopped() => {}
     }
+}
+
+async fn pass_on_events(context: &BrokerContext, mut events: mpsc::UnboundedReceiver<ShardEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            ShardEvent::NewTopic(topic) => context.catalog.note_dead_letter_topic(topic),
+            ShardEvent::TransactionCheck(check) => ask_producer(context, check).await,
+        }
+    }
+    // All shards have ended; the rest of the house has not.
+    std::future::pending().await
 }
 
 async fn prolong_deliveries(context: &BrokerContext) {
@@ -36,9 +55,11 @@ async fn expire_clients(context: &BrokerContext) {
     let mut rounds = every(EXPIRY_ROUND_MS);
     loop {
         rounds.tick().await;
+        broadcasting::forget_strangers(context).await;
         for client_id in context.sessions.expire(now_ms()) {
             tracing::info!(%client_id, "client was silent for too long and is forgotten");
             context.renewals.release_client(&context.catalog, &client_id).await;
+            broadcasting::leave_all(context, &client_id).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 //! of a shard or of the catalog, and answered. Nothing here stores, decides who gets a message, or opens a file or port.
 
 pub mod admin;
+mod broadcasting;
 mod caller;
 pub mod clock;
 pub mod context;
@@ -15,6 +16,7 @@ mod rpc;
 pub mod session;
 mod status;
 pub mod traffic;
+mod transaction_checks;
 mod validate;
 
 pub use admin::admin_service;

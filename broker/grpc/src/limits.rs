@@ -37,6 +37,8 @@ pub const EXPIRY_ROUND_MS: u64 = 10_000;
 pub const DELIVERY_DELAY_MS_MAX: u64 = 24 * 3_600_000;
 /// Longest wait for the end of a transaction that a message can ask for.
 pub const TRANSACTION_RECOVERY_MS_MAX: u64 = 3_600_000;
+/// Topics of one producer that are remembered from its sends.
+pub const PRODUCED_TOPICS_MAX: usize = 256;
 /// Longest light topic name.
 pub const LITE_TOPIC_BYTES_MAX: usize = 64;
 /// Addresses of an access point that are echoed.
@@ -49,6 +51,8 @@ pub const MAP_BROKERS_MAX: usize = 1_024;
 pub const MAP_SHARDS_MAX: usize = 16_384;
 /// Topics, and pairs of topic and group, whose messages are counted one by one.
 pub const TRAFFIC_COUNTS_MAX: usize = 100_000;
+/// Dead letters put back by one call.
+pub const REDRIVE_MESSAGES_MAX: u32 = 10_000;
 /// Open state streams.
 pub const WATCHERS_MAX: usize = 64;
 /// Events that wait for a slow reader of the state stream.

@@ -1,24 +1,22 @@
 //! The RocketMQ v2 service: one line per RPC, pointing into `rpc/`.
-//! RPCs that are legal but not built yet answer NOT_IMPLEMENTED in their status, never a transport error.
+//! What cannot be done is said in the status of the answer, never by a transport error.
 
 use std::sync::Arc;
 
 use broker_proto::rocketmq::messaging_service_server::{
     MessagingService as Service, MessagingServiceServer,
 };
-use broker_proto::rocketmq::{
-    self as wire, PullMessageResponse, TelemetryCommand, pull_message_response::Content,
-};
+use broker_proto::rocketmq::{self as wire, TelemetryCommand};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::context::BrokerContext;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::rpc::{
-    ack_message, answered, change_invisible_duration, forward_message_to_dead_letter_queue,
-    heartbeat, not_served, notify_client_termination, query_assignment, query_route,
-    receive_message, send_message, telemetry,
+    ack_message, answered, change_invisible_duration, end_transaction,
+    forward_message_to_dead_letter_queue, get_offset, heartbeat, notify_client_termination,
+    pull_message, query_assignment, query_offset, query_route, recall_message, receive_message,
+    send_message, sync_lite_subscription, telemetry, update_offset,
 };
-use crate::status::Failure;
 
 #[derive(Debug)]
 struct MessagingService {
@@ -90,43 +88,41 @@ impl Service for MessagingService {
         Ok(answered(forward(&self.context, request).await))
     }
 
-    type PullMessageStream = tokio_stream::Once<Result<PullMessageResponse, Status>>;
+    type PullMessageStream = pull_message::Pulled;
 
     async fn pull_message(
         &self,
-        _request: Request<wire::PullMessageRequest>,
+        request: Request<wire::PullMessageRequest>,
     ) -> Answered<Self::PullMessageStream> {
-        let status = Failure::not_served("pulling messages").into_status();
-        let element = PullMessageResponse { content: Some(Content::Status(status)) };
-        Ok(Response::new(tokio_stream::once(Ok(element))))
+        Ok(Response::new(pull_message::pull_message(&self.context, request).await))
     }
 
     async fn update_offset(
         &self,
-        _request: Request<wire::UpdateOffsetRequest>,
+        request: Request<wire::UpdateOffsetRequest>,
     ) -> Answered<wire::UpdateOffsetResponse> {
-        Ok(not_served("updating offsets"))
+        Ok(answered(update_offset::update_offset(&self.context, request).await))
     }
 
     async fn get_offset(
         &self,
-        _request: Request<wire::GetOffsetRequest>,
+        request: Request<wire::GetOffsetRequest>,
     ) -> Answered<wire::GetOffsetResponse> {
-        Ok(not_served("reading offsets"))
+        Ok(answered(get_offset::get_offset(&self.context, request).await))
     }
 
     async fn query_offset(
         &self,
-        _request: Request<wire::QueryOffsetRequest>,
+        request: Request<wire::QueryOffsetRequest>,
     ) -> Answered<wire::QueryOffsetResponse> {
-        Ok(not_served("querying offsets"))
+        Ok(answered(query_offset::query_offset(&self.context, request).await))
     }
 
     async fn end_transaction(
         &self,
-        _request: Request<wire::EndTransactionRequest>,
+        request: Request<wire::EndTransactionRequest>,
     ) -> Answered<wire::EndTransactionResponse> {
-        Ok(not_served("ending transactions"))
+        Ok(answered(end_transaction::end_transaction(&self.context, request).await))
     }
 
     type TelemetryStream = telemetry::TelemetryStream;
@@ -157,15 +153,16 @@ impl Service for MessagingService {
 
     async fn recall_message(
         &self,
-        _request: Request<wire::RecallMessageRequest>,
+        request: Request<wire::RecallMessageRequest>,
     ) -> Answered<wire::RecallMessageResponse> {
-        Ok(not_served("recalling messages"))
+        Ok(answered(recall_message::recall_message(&self.context, request).await))
     }
 
     async fn sync_lite_subscription(
         &self,
-        _request: Request<wire::SyncLiteSubscriptionRequest>,
+        request: Request<wire::SyncLiteSubscriptionRequest>,
     ) -> Answered<wire::SyncLiteSubscriptionResponse> {
-        Ok(not_served("subscribing to light topics"))
+        let result = sync_lite_subscription::sync_lite_subscription(&self.context, &request);
+        Ok(answered(result))
     }
 }

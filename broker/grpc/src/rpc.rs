@@ -3,14 +3,21 @@
 
 pub(crate) mod ack_message;
 pub(crate) mod change_invisible_duration;
+pub(crate) mod end_transaction;
 pub(crate) mod forward_message_to_dead_letter_queue;
+pub(crate) mod get_offset;
 pub(crate) mod heartbeat;
 pub(crate) mod notify_client_termination;
+pub(crate) mod pull_message;
 pub(crate) mod query_assignment;
+pub(crate) mod query_offset;
 pub(crate) mod query_route;
+pub(crate) mod recall_message;
 pub(crate) mod receive_message;
 pub(crate) mod send_message;
+pub(crate) mod sync_lite_subscription;
 pub(crate) mod telemetry;
+pub(crate) mod update_offset;
 
 use broker_proto::rocketmq as wire;
 
@@ -52,9 +59,4 @@ answers_with_status!(
 /// Business failures ride in an answer whose gRPC status is OK (protocol section 0).
 pub(crate) fn answered<A: Answer>(result: Result<A, Failure>) -> tonic::Response<A> {
     tonic::Response::new(result.unwrap_or_else(A::refused))
-}
-
-/// What is legal, but built later.
-pub(crate) fn not_served<A: Answer>(what: &str) -> tonic::Response<A> {
-    answered(Err(Failure::not_served(what)))
 }

@@ -3,15 +3,18 @@
 
 pub(crate) mod settings;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use broker_model::limits::{CLIENT_EXPIRY_MS, CLIENTS_MAX};
+use broker_model::{GroupName, TopicName};
+use broker_proto::rocketmq::settings::PubSub;
 use broker_proto::rocketmq::{Code, Settings, TelemetryCommand};
 use tokio::sync::mpsc;
 
+use crate::limits::PRODUCED_TOPICS_MAX;
 use crate::status::Failure;
 
 /// Where commands for one client go.
@@ -32,6 +35,17 @@ struct State {
     settings: Option<Arc<Settings>>,
     remote: Option<SocketAddr>,
     telemetry: Option<TelemetrySender>,
+    /// Topics it sent transactions to.
+    produces: BTreeSet<TopicName>,
+    lite: Option<LiteSubscription>,
+}
+
+/// What a lite consumer is subscribed to.
+#[derive(Debug, Clone)]
+pub(crate) struct LiteSubscription {
+    pub(crate) group: GroupName,
+    pub(crate) topic: TopicName,
+    pub(crate) names: Arc<BTreeSet<String>>,
 }
 
 impl Session {
@@ -42,6 +56,33 @@ impl Session {
 
     pub(crate) fn put_settings(&self, settings: Arc<Settings>) {
         self.state.lock().expect(LOCK).settings = Some(settings);
+    }
+
+    /// Takes note that the client sends transactions to a topic.
+    pub(crate) fn note_producer_of(&self, topic: &TopicName) {
+        let mut state = self.state.lock().expect(LOCK);
+        if state.produces.len() < PRODUCED_TOPICS_MAX && !state.produces.contains(topic) {
+            state.produces.insert(topic.clone());
+        }
+    }
+
+    /// Whether the client sends to a topic: it says so in its settings, or did it.
+    pub(crate) fn is_producer_of(&self, topic: &TopicName) -> bool {
+        let state = self.state.lock().expect(LOCK);
+        let announced = state.settings.as_ref().is_some_and(|settings| {
+            matches!(&settings.pub_sub, Some(PubSub::Publishing(publishing))
+                if publishing.topics.iter().any(|announced| announced.name == topic.as_str()))
+        });
+        announced || state.produces.contains(topic)
+    }
+
+    /// What the client is subscribed to as a lite consumer.
+    pub(crate) fn lite(&self) -> Option<LiteSubscription> {
+        self.state.lock().expect(LOCK).lite.clone()
+    }
+
+    pub(crate) fn put_lite(&self, subscription: Option<LiteSubscription>) {
+        self.state.lock().expect(LOCK).lite = subscription;
     }
 
     pub(crate) fn remote(&self) -> Option<SocketAddr> {

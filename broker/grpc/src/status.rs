@@ -62,6 +62,12 @@ impl From<Refusal> for Failure {
             Refusal::InvalidHandle => Code::InvalidReceiptHandle,
             // The one code after which producers pause before they try again.
             Refusal::TooMany(_) | Refusal::DiskFull => Code::TooManyRequests,
+            Refusal::TooManyLiteTopics => Code::LiteTopicQuotaExceeded,
+            Refusal::QueueNotFound { .. } => Code::BadRequest,
+            Refusal::OffsetOutOfRange { .. } => Code::IllegalOffset,
+            Refusal::NotTimed => Code::MessageNotFound,
+            Refusal::TransactionNotFound => Code::NotFound,
+            Refusal::TransactionEnded { .. } => Code::PreconditionFailed,
             Refusal::LogFailed(_) => Code::InternalServerError,
             Refusal::Unavailable => Code::HaNotAvailable,
         };
@@ -133,7 +139,14 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
         Refusal::NotWritable(_) | Refusal::NotReadable(_) | Refusal::InvalidHandle => {
             tonic::Status::failed_precondition(message)
         }
-        Refusal::TooMany(_) | Refusal::DiskFull => tonic::Status::resource_exhausted(message),
+        Refusal::QueueNotFound { .. }
+        | Refusal::OffsetOutOfRange { .. }
+        | Refusal::NotTimed
+        | Refusal::TransactionNotFound
+        | Refusal::TransactionEnded { .. } => tonic::Status::failed_precondition(message),
+        Refusal::TooMany(_) | Refusal::TooManyLiteTopics | Refusal::DiskFull => {
+            tonic::Status::resource_exhausted(message)
+        }
         Refusal::LogFailed(_) => tonic::Status::internal(message),
         Refusal::Unavailable => tonic::Status::unavailable(message),
     }

@@ -181,7 +181,8 @@ fn times(properties: &SystemProperties, now_ms: u64) -> Result<(), Failure> {
     }
 }
 
-fn lite_topic(name: &str) -> Result<(), Failure> {
+/// The name of a lite topic.
+pub(crate) fn lite_topic(name: &str) -> Result<(), Failure> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if name.is_empty() || name.len() > LITE_TOPIC_BYTES_MAX || !name.bytes().all(legal) {
         let text = format!(

@@ -3,21 +3,29 @@
 
 pub mod consumer_group;
 pub mod filter;
+mod handle_text;
 pub mod limits;
+pub mod message_group;
 pub mod message_type;
 pub mod name;
 pub mod owner;
+pub mod recall_handle;
 pub mod receipt_handle;
 pub mod retry_policy;
 pub mod shard;
 pub mod topic;
+pub mod transaction_id;
 
-pub use consumer_group::{ConsumerGroup, Model, Order, Subscription};
+pub use consumer_group::{ConsumerGroup, DeadLetterPolicy, Model, Order, StartFrom, Subscription};
 pub use filter::{Filter, FilterError, tag_hash};
+pub use handle_text::HandleError;
+pub use message_group::message_group_hash;
 pub use message_type::MessageType;
 pub use name::{GroupName, NameError, TopicName};
 pub use owner::Owner;
-pub use receipt_handle::{HandleError, ReceiptHandle};
+pub use recall_handle::RecallHandle;
+pub use receipt_handle::ReceiptHandle;
 pub use retry_policy::{Backoff, RetryPolicy};
 pub use shard::{ShardId, shard_name};
 pub use topic::{QueuePlacement, Topic, TopicError};
+pub use transaction_id::TransactionId;

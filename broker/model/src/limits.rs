@@ -67,3 +67,21 @@ pub const SHARDS_PER_BROKER_MAX: u32 = 64;
 pub const SEND_REQUEST_BYTES_MAX: usize = 28 * 1024 * 1024;
 /// Messages held in memory index by one shard; beyond it sends are refused.
 pub const MESSAGES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;
+/// Messages that may wait for their turn behind others of their message groups, per (group, queue).
+pub const LOOK_AHEAD_MESSAGES_MAX: usize = 200_000;
+/// Named receives that a group in order remembers, per topic and shard.
+pub const ATTEMPT_IDS_MAX: usize = 1024;
+/// A producer is asked about an open transaction after this time, unless the message says otherwise.
+pub const TRANSACTION_CHECK_AFTER_MS: u64 = 6_000;
+/// And again after this time.
+pub const TRANSACTION_CHECK_INTERVAL_MS: u64 = 30_000;
+/// A transaction is rolled back after this many questions without an answer.
+pub const TRANSACTION_CHECKS_MAX: u32 = 15;
+/// A transaction is rolled back at this age, asked or not.
+pub const TRANSACTION_AGE_MS_MAX: u64 = 72 * 3_600_000;
+/// Lite topics of one topic on one shard.
+pub const LITE_TOPICS_PER_TOPIC_MAX: usize = 100_000;
+/// A lite topic that nobody sends to or receives from is deleted after this time, unless its topic says otherwise.
+pub const LITE_EXPIRY_MS_DEFAULT: u64 = 24 * 3_600_000;
+/// How often lite topics are looked through.
+pub const LITE_EXPIRY_CHECK_MS: u64 = 10_000;

@@ -1,13 +1,11 @@
 //! The receipt handle: names one delivery of one message to one group. Self-contained, so that any broker can route it
 //! and a new leader understands it; opaque text for clients (protocol section 5.5).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use crate::ShardId;
+use crate::handle_text::{HandleError, RECEIPT, Writer, read};
 
-const VERSION: u8 = 1;
-const BYTES: usize = 1 + 4 + 4 + 4 + 4 + 8 + 4 + 4 + 4;
+/// Longer texts are refused unread.
+const TEXT_BYTES_MAX: usize = 128;
 
 /// One delivery. A later delivery of the same message has another nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,26 +26,13 @@ pub struct ReceiptHandle {
     pub attempt: u32,
 }
 
-/// The text is no handle of ours.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the receipt handle was not made by this system, or is damaged")]
-pub struct HandleError;
-
 impl ReceiptHandle {
     /// The text given to clients.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut bytes = Vec::with_capacity(BYTES);
-        bytes.push(VERSION);
-        for field in [self.shard.0, self.topic, self.group, self.queue] {
-            bytes.extend_from_slice(&field.to_le_bytes());
-        }
-        bytes.extend_from_slice(&self.offset.to_le_bytes());
-        bytes.extend_from_slice(&self.nonce.to_le_bytes());
-        bytes.extend_from_slice(&self.attempt.to_le_bytes());
-        let sum = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        let places = [self.shard.0, self.topic, self.group, self.queue];
+        let text = places.into_iter().fold(Writer::new(RECEIPT), Writer::u32);
+        text.u64(self.offset).u32(self.nonce).u32(self.attempt).finish()
     }
 
     /// Reads a client's text back.
@@ -55,27 +40,16 @@ impl ReceiptHandle {
     /// # Errors
     /// [`HandleError`] for anything that [`ReceiptHandle::encode`] did not make.
     pub fn decode(text: &str) -> Result<Self, HandleError> {
-        let mut bytes = [0u8; BYTES];
-        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| HandleError)?;
-        let (body, sum) = bytes.split_at(BYTES - 4);
-        if length != BYTES || crc32c::crc32c(body).to_le_bytes() != sum || body[0] != VERSION {
-            return Err(HandleError);
-        }
-        let u32_at = |at: usize| {
-            let mut field = [0u8; 4];
-            field.copy_from_slice(&body[at..at + 4]);
-            u32::from_le_bytes(field)
-        };
-        let mut offset = [0u8; 8];
-        offset.copy_from_slice(&body[17..25]);
-        Ok(Self {
-            shard: ShardId(u32_at(1)),
-            topic: u32_at(5),
-            group: u32_at(9),
-            queue: u32_at(13),
-            offset: u64::from_le_bytes(offset),
-            nonce: u32_at(25),
-            attempt: u32_at(29),
+        read(text, RECEIPT, TEXT_BYTES_MAX, |fields| {
+            Ok(Self {
+                shard: ShardId(fields.u32()?),
+                topic: fields.u32()?,
+                group: fields.u32()?,
+                queue: fields.u32()?,
+                offset: fields.u64()?,
+                nonce: fields.u32()?,
+                attempt: fields.u32()?,
+            })
         })
     }
 }

@@ -54,6 +54,8 @@ pub struct Topic {
     pub retention_bytes: Option<u64>,
     /// Largest body accepted; none = the model's limit.
     pub max_message_bytes: Option<u32>,
+    /// Time without use after which a lite topic of this topic is deleted; none = the broker's default.
+    pub lite_expiry_ms: Option<u64>,
     /// May be received from.
     pub readable: bool,
     /// May be sent to.
@@ -81,6 +83,28 @@ impl Topic {
     #[must_use]
     pub fn queues_on(&self, shard: ShardId) -> u32 {
         self.placement.iter().filter(|p| p.shard == shard).map(|p| p.queues).sum()
+    }
+
+    /// The queue that keeps the order of a message group: its shard, and its number there.
+    #[must_use]
+    pub fn queue_of(&self, message_group_hash: u64) -> Option<(ShardId, u32)> {
+        let mut queue =
+            u32::try_from(message_group_hash.checked_rem(u64::from(self.queues))?).ok()?;
+        for placement in &self.placement {
+            if queue < placement.queues {
+                return Some((placement.shard, queue));
+            }
+            queue -= placement.queues;
+        }
+        None
+    }
+
+    /// The shard that holds a lite topic.
+    #[must_use]
+    pub fn shard_of_lite_topic(&self, name: &str) -> Option<ShardId> {
+        let count = self.placement.len() as u64;
+        let at = crate::message_group_hash(Some(name)).checked_rem(count)?;
+        self.placement.get(usize::try_from(at).ok()?).map(|placement| placement.shard)
     }
 
     /// Takes over the queues that `other`, the same topic seen by one shard, has there.
@@ -116,5 +140,26 @@ mod tests {
         let placed = Topic::spread(8, &shards);
         assert_eq!(placed.iter().map(|p| p.queues).collect::<Vec<_>>(), [3, 3, 2]);
         assert_eq!(Topic::spread(2, &shards).len(), 2);
+    }
+
+    #[test]
+    fn message_groups_use_every_queue_of_every_shard() {
+        let topic = Topic {
+            name: TopicName::parse("orders").unwrap(),
+            message_type: MessageType::Fifo,
+            queues: 5,
+            placement: Topic::spread(5, &[ShardId(0), ShardId(1)]),
+            owner: None,
+            retention_ms: None,
+            retention_bytes: None,
+            max_message_bytes: None,
+            lite_expiry_ms: None,
+            readable: true,
+            writable: true,
+        };
+        let used: std::collections::BTreeSet<_> =
+            (0..100).filter_map(|hash| topic.queue_of(hash)).map(|(s, q)| (s.0, q)).collect();
+        assert_eq!(used.into_iter().collect::<Vec<_>>(), [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]);
+        assert_eq!(Topic { queues: 0, ..topic }.queue_of(1), None);
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use broker_engine::{Command, Effects, Engine, NewMessage, ReplyTo, Send};
+use broker_engine::{Command, Effects, Engine, NewMessage, ReplyTo, Send, Target, Visible};
 use broker_model::{MessageType, QueuePlacement, ShardId, Topic, TopicName};
 use broker_replication::replica;
 use broker_replication::transport::NoPeers;
@@ -37,14 +37,21 @@ fn topic() -> Topic {
         retention_ms: None,
         retention_bytes: None,
         max_message_bytes: None,
+        lite_expiry_ms: None,
         readable: true,
         writable: true,
     }
 }
 
 fn send(body: &Bytes) -> Command {
-    let message = NewMessage { tag_hash: 0, head: Bytes::from_static(b"head"), body: body.clone() };
-    Command::Send(Send { topic: topic().name, messages: vec![message] })
+    let message = NewMessage {
+        tag_hash: 0,
+        message_group_hash: 0,
+        visible: Visible::AtOnce,
+        head: Bytes::from_static(b"head"),
+        body: body.clone(),
+    };
+    Command::Send(Send { topic: topic().name, messages: vec![message], target: Target::AnyQueue })
 }
 
 fn medium() -> (Arc<dyn Disk>, LogOptions) {

@@ -13,4 +13,7 @@ mod writer_thread;
 
 pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
 pub use clock::Clock;
-pub use shard::{DeliveredMessage, ShardHandle, ShardOptions, ShardStatus, open_shard};
+pub use shard::{
+    DeliveredMessage, PulledMessages, ShardEvent, ShardHandle, ShardOptions, ShardStatus,
+    open_shard,
+};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use broker_engine::{Command, Effects, Engine, Refusal, Reply, ReplyTo};
+use broker_engine::{Command, Effects, Engine, Refusal, Reply, ReplyTo, TransactionCheck};
 use broker_model::{ShardId, Topic};
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
@@ -49,6 +49,8 @@ pub struct Output<R> {
     pub write: Option<Write>,
     /// Dead-letter topics that came into being.
     pub new_topics: Vec<Topic>,
+    /// Transactions whose producers are to be asked.
+    pub checks: Vec<TransactionCheck>,
 }
 
 /// A closed frame on its way.
@@ -165,7 +167,7 @@ impl<R: ReplyTo> Replica<R> {
         }
         // What time has made due comes first, so that an expired delivery is there for this very receive.
         if self.engine.next_tick_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-            self.engine.tick(now_ms, &mut self.open);
+            self.engine.tick(now_ms, &self.log, &mut self.open);
         }
         self.engine.handle(now_ms, command, reply, &self.log, &mut self.open);
         if self.open.payload.len() >= FRAME_BYTES_TARGET {
@@ -176,7 +178,7 @@ impl<R: ReplyTo> Replica<R> {
     /// Does what time has made due, then gathers everything to be done outside.
     pub fn step(&mut self, now_ms: u64) -> Output<R> {
         if self.failure.is_none() && self.is_leader() {
-            self.engine.tick(now_ms, &mut self.open);
+            self.engine.tick(now_ms, &self.log, &mut self.open);
             self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
             self.close_frame_when_due(now_ms);
             self.mark_when_due(now_ms);
@@ -185,7 +187,8 @@ impl<R: ReplyTo> Replica<R> {
         let write = self.log.take_write();
         let replies = std::mem::take(&mut self.open.now);
         let new_topics = std::mem::take(&mut self.open.new_topics);
-        Output { replies, write, new_topics }
+        let checks = std::mem::take(&mut self.open.checks);
+        Output { replies, write, new_topics, checks }
     }
 
     /// Takes note of a finished write; the next [`Replica::step`] releases what it made durable.

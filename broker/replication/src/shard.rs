@@ -1,17 +1,18 @@
 //! A shard as tasks: one task owns the replica, one thread writes. Others talk to it through a bounded queue.
 
-use std::collections::VecDeque;
+mod handle;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker_engine::{Command, Delivery, Outcome, Receive, Refusal, Reply, ReplyTo, Source};
+use broker_engine::{Command, Outcome, Reply, ReplyTo, TransactionCheck};
 use broker_model::{ConsumerGroup, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
 use broker_store::writer::Written;
-use broker_store::{Disk, DiskError, LogReader, Record};
+use broker_store::{Disk, DiskError, LogReader};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -102,6 +103,26 @@ struct Shared {
     reader: Mutex<LogReader>,
 }
 
+/// What a shard says without being asked.
+#[derive(Debug)]
+pub enum ShardEvent {
+    /// A dead-letter topic came into being.
+    NewTopic(Topic),
+    /// The producer of a transaction is to be asked how it ended.
+    TransactionCheck(TransactionCheck),
+}
+
+/// Messages read from a queue without being delivered.
+#[derive(Debug, Clone)]
+pub struct PulledMessages {
+    /// The messages; their handles name only their place.
+    pub messages: Vec<DeliveredMessage>,
+    /// Where to read on.
+    pub next_offset: u64,
+    /// Whether the offset asked for is beyond the queue.
+    pub is_out_of_range: bool,
+}
+
 /// Talks to a shard; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ShardHandle {
@@ -122,10 +143,9 @@ pub struct OpenShard {
 }
 
 impl OpenShard {
-    /// Runs the shard until it is stopped; for the runtime that is to own it. `new_topics` hears of dead-letter topics
-    /// that come into being.
-    pub async fn run(self, new_topics: mpsc::UnboundedSender<Topic>) {
-        self.task.run(new_topics).await;
+    /// Runs the shard until it is stopped; for the runtime that is to own it. `events` hears of what nobody asked for.
+    pub async fn run(self, events: mpsc::UnboundedSender<ShardEvent>) {
+        self.task.run(events).await;
     }
 }
 
@@ -213,11 +233,11 @@ struct ShardTask {
 }
 
 impl ShardTask {
-    async fn run(mut self, new_topics: mpsc::UnboundedSender<Topic>) {
+    async fn run(mut self, events: mpsc::UnboundedSender<ShardEvent>) {
         let mut inputs = Vec::with_capacity(COMMANDS_PER_STEP);
         let mut stopping: Option<oneshot::Sender<()>> = None;
         loop {
-            self.step(&new_topics);
+            self.step(&events);
             if stopping.is_some() && !self.replica.is_busy() {
                 break;
             }
@@ -250,14 +270,15 @@ impl ShardTask {
         }
     }
 
-    fn step(&mut self, new_topics: &mpsc::UnboundedSender<Topic>) {
+    fn step(&mut self, events: &mpsc::UnboundedSender<ShardEvent>) {
         let now_ms = self.shared.clock.now_ms();
         let output = self.replica.step(now_ms);
         if let Some(write) = output.write {
             self.writer.write(write);
         }
-        for topic in output.new_topics {
-            let _catalog_gone = new_topics.send(topic);
+        let topics = output.new_topics.into_iter().map(ShardEvent::NewTopic);
+        for event in topics.chain(output.checks.into_iter().map(ShardEvent::TransactionCheck)) {
+            let _listener_gone = events.send(event);
         }
         let undelivered = release(output.replies);
         if !undelivered.is_empty() {
@@ -351,149 +372,4 @@ fn release(replies: Vec<(Slot, Reply)>) -> Vec<ReceiptHandle> {
         }
     }
     undelivered
-}
-
-impl ShardHandle {
-    /// Which shard.
-    #[must_use]
-    pub fn id(&self) -> ShardId {
-        self.shared.id
-    }
-
-    /// Its name on the wire.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.shared.name
-    }
-
-    /// The shard's clock, Unix time.
-    #[must_use]
-    pub fn now_ms(&self) -> u64 {
-        self.shared.clock.now_ms()
-    }
-
-    /// Carries out a command.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub async fn submit(&self, command: Command) -> Reply {
-        let (sender, answer) = oneshot::channel();
-        let input = Input::Command(command, Slot(Some(sender)));
-        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
-        // The command was taken in; whether it was carried out is not known any more.
-        answer
-            .await
-            .map_err(|_| Refusal::LogFailed("the shard ended before it answered".to_owned()))?
-    }
-
-    /// Receives messages, waiting for them until the polling time ends. Dropping the future ends the wait; messages that
-    /// were picked for it meanwhile become visible again at once.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub async fn receive(&self, receive: Receive) -> Result<Vec<DeliveredMessage>, Refusal> {
-        let (sender, answer) = oneshot::channel();
-        let input = Input::Command(Command::Receive(receive), Slot(Some(sender)));
-        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
-        let mut poll = WaitingPoll { inputs: &self.inputs, answer, taken: Vec::new() };
-        let reply = (&mut poll.answer).await.map_err(|_| Refusal::Unavailable)?;
-        let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };
-        let is_cold = |delivery: &Delivery| matches!(delivery.source, Source::Log { .. });
-        if !deliveries.iter().any(is_cold) {
-            return read_all(None, deliveries.into());
-        }
-        poll.taken = deliveries.iter().map(|delivery| delivery.handle).collect();
-        let messages = self.read_cold(deliveries).await;
-        poll.taken.clear();
-        messages
-    }
-
-    /// Reads what is not in memory any more.
-    async fn read_cold(&self, deliveries: Vec<Delivery>) -> Result<Vec<DeliveredMessage>, Refusal> {
-        let reader = lock(&self.shared.reader).clone();
-        let read = tokio::task::spawn_blocking(move || read_all(Some(&reader), deliveries.into()));
-        read.await.map_err(|_| Refusal::Unavailable)?
-    }
-
-    /// Numbers of the shard.
-    #[must_use]
-    pub fn status(&self) -> ShardStatus {
-        let failure = lock(&self.shared.failure).clone();
-        let is_leader = self.shared.is_leader.load(Ordering::Relaxed);
-        ShardStatus {
-            role: if failure.is_some() || !is_leader { "failed" } else { "leader" },
-            log_bytes: self.shared.log_bytes.load(Ordering::Relaxed),
-            durable_index: self.shared.durable_index.load(Ordering::Relaxed),
-            failure,
-        }
-    }
-
-    /// Answers waiting polls, makes everything durable that was taken in, and ends the shard.
-    pub async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.inputs.send(Input::Stop(done)).await.is_ok() {
-            // A closed channel means that it is gone already.
-            let _gone = stopped.await;
-        }
-    }
-}
-
-/// Gives back what a poll was answered with when it is dropped before anybody took it.
-struct WaitingPoll<'a> {
-    inputs: &'a mpsc::Sender<Input>,
-    answer: oneshot::Receiver<Reply>,
-    taken: Vec<ReceiptHandle>,
-}
-
-impl Drop for WaitingPoll<'_> {
-    fn drop(&mut self) {
-        // An answer that comes from now on finds nobody, which the shard notices itself.
-        self.answer.close();
-        if let Ok(Ok(Outcome::Received(deliveries))) = self.answer.try_recv() {
-            self.taken.extend(deliveries.into_iter().map(|delivery| delivery.handle));
-        }
-        if !self.taken.is_empty() {
-            let release = Command::Release(std::mem::take(&mut self.taken));
-            // When the queue is full they become visible at the end of their invisible duration.
-            let _full = self.inputs.try_send(Input::Command(release, Slot(None)));
-        }
-    }
-}
-
-fn read_all(
-    reader: Option<&LogReader>,
-    deliveries: VecDeque<Delivery>,
-) -> Result<Vec<DeliveredMessage>, Refusal> {
-    let mut messages = Vec::with_capacity(deliveries.len());
-    for delivery in deliveries {
-        let (head, body) = match delivery.source {
-            Source::Memory { head, body } => (head, body),
-            Source::Log { position, length_bytes } => read_one(reader, position, length_bytes)?,
-        };
-        messages.push(DeliveredMessage {
-            handle: delivery.handle,
-            stored_ms: delivery.stored_ms,
-            invisible_until_ms: delivery.invisible_until_ms,
-            origin_topic: delivery.origin_topic,
-            head,
-            body,
-        });
-    }
-    Ok(messages)
-}
-
-fn read_one(
-    reader: Option<&LogReader>,
-    position: u64,
-    length_bytes: u32,
-) -> Result<(Bytes, Bytes), Refusal> {
-    let reader = reader.ok_or(Refusal::Unavailable)?;
-    match reader.record(position, length_bytes) {
-        Ok(Record::Message(message)) => Ok((message.head, message.body)),
-        Ok(_) => Err(Refusal::LogFailed(format!("no message at log position {position}"))),
-        Err(error) => {
-            tracing::error!(%error, "a stored message cannot be read");
-            Err(Refusal::LogFailed(error.to_string()))
-        }
-    }
 }

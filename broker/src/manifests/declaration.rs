@@ -5,8 +5,8 @@ use std::fmt;
 
 use broker_model::consumer_group::Subscription;
 use broker_model::{
-    Backoff, ConsumerGroup, GroupName, MessageType, Model, Order, Owner, RetryPolicy, Topic,
-    TopicName,
+    Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
+    RetryPolicy, StartFrom, Topic, TopicName,
 };
 use operator_api::consumer_group as group_spec;
 use operator_api::manifest::{Declared, Manifest, Origin};
@@ -123,6 +123,7 @@ fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> 
         retention_ms: retention_ms.map_err(|e| wrong(origin, "spec.retention.time", e))?,
         retention_bytes: retention_bytes.map_err(|e| wrong(origin, "spec.retention.bytes", e))?,
         max_message_bytes: spec.max_message_bytes,
+        lite_expiry_ms: None,
         readable: spec.access.as_ref().is_none_or(|access| access.read),
         writable: spec.access.as_ref().is_none_or(|access| access.write),
     };
@@ -157,6 +158,7 @@ fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, Manifest
             topic,
             is_sql: filter.is_some_and(|f| f.type_ == group_spec::FilterType::Sql92),
             expression: filter.map_or_else(|| "*".to_owned(), |f| f.expression.clone()),
+            start_from: StartFrom::default(),
         })
     };
     let group = ConsumerGroup {
@@ -176,6 +178,9 @@ fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, Manifest
             .enumerate()
             .map(subscription)
             .collect::<Result<_, _>>()?,
+        dead_letter: DeadLetterPolicy::default(),
+        lite_topic: None,
+        is_consuming: true,
         owner: owner(declared),
     };
     Ok(Declaration {

@@ -3,16 +3,19 @@
 
 mod catalog;
 mod fields;
+mod message;
+mod progress;
 
 use broker_model::{ConsumerGroup, Topic};
 use bytes::{Buf, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
-use fields::{Reader, put_u32, put_u64};
+use fields::{Reader, put_text, put_u32, put_u64};
+pub use message::{MessageRecord, message_bytes};
+pub use progress::{Lease, Place};
 
 /// Length and checksum in front of every record.
 pub const RECORD_HEADER_BYTES: usize = 8;
-const MESSAGE_FIXED_BYTES: usize = 1 + 4 + 4 + 8 + 8 + 4 + 4;
 
 const KIND_MESSAGE: u8 = 1;
 const KIND_LEASE: u8 = 2;
@@ -23,6 +26,20 @@ const KIND_PUT_TOPIC: u8 = 6;
 const KIND_DELETE_TOPIC: u8 = 7;
 const KIND_PUT_GROUP: u8 = 8;
 const KIND_DELETE_GROUP: u8 = 9;
+const KIND_TIMED: u8 = 10;
+const KIND_DUE: u8 = 11;
+const KIND_RECALL: u8 = 12;
+const KIND_HALF: u8 = 13;
+const KIND_END_TRANSACTION: u8 = 14;
+const KIND_TRANSACTION_CHECK: u8 = 15;
+const KIND_CURSOR: u8 = 16;
+const KIND_RESET: u8 = 17;
+const KIND_REDRIVE: u8 = 18;
+const KIND_PUT_MEMBER: u8 = 19;
+const KIND_DELETE_MEMBER: u8 = 20;
+const KIND_PUT_LITE_TOPIC: u8 = 21;
+const KIND_DELETE_LITE_TOPIC: u8 = 22;
+const KIND_CLIENT: u8 = 23;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,54 +90,103 @@ pub enum Record {
         /// Its number.
         number: u32,
     },
-}
-
-/// A message, seen by a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Number of the group.
-    pub group: u32,
-    /// Number of the topic.
-    pub topic: u32,
-    /// Queue in this shard.
-    pub queue: u32,
-    /// Offset in the queue.
-    pub offset: u64,
-}
-
-/// A stored message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageRecord {
-    /// Number of the topic.
-    pub topic: u32,
-    /// Queue in this shard.
-    pub queue: u32,
-    /// Offset in the queue.
-    pub offset: u64,
-    /// Hash of the tag, 0 without one.
-    pub tag_hash: u64,
-    /// All about the message but its body, opaque here.
-    pub head: Bytes,
-    /// The body.
-    pub body: Bytes,
-}
-
-/// Up to 64 messages of one queue handed out at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
-    /// The first message looked at; its bit is the lowest of `mask`.
-    pub first: Place,
-    /// Messages looked at for the first time: those among them whose bit is not set did not pass the filter and are
-    /// done. 0 when the messages had been handed out before.
-    pub span: u32,
-    /// Bit n is set when message `first.offset + n` was handed out.
-    pub mask: u64,
-    /// Which delivery it is, from 1.
-    pub attempt: u32,
-    /// Tells this delivery from others.
-    pub nonce: u32,
-    /// Visible again then, Unix time.
-    pub deadline_ms: u64,
+    /// A message was sent that nobody sees before its time; its offset is given when it is due.
+    Timed {
+        /// Names it together with its time; never used again on this shard.
+        number: u64,
+        /// Due then, Unix time.
+        due_ms: u64,
+        /// The message; its offset says nothing.
+        message: MessageRecord,
+    },
+    /// A timed message is due: it stands in its queue, by reference, from now on.
+    Due {
+        /// As in [`Record::Timed`].
+        number: u64,
+        /// As in [`Record::Timed`].
+        due_ms: u64,
+    },
+    /// A timed message was taken back before its time.
+    Recall {
+        /// As in [`Record::Timed`].
+        number: u64,
+        /// As in [`Record::Timed`].
+        due_ms: u64,
+    },
+    /// A message was sent that nobody sees before its transaction is committed.
+    Half {
+        /// Names the transaction; never used again on this shard.
+        number: u64,
+        /// After this time without an end the producer is asked.
+        check_after_ms: u64,
+        /// The message; its offset says nothing.
+        message: MessageRecord,
+    },
+    /// A transaction ended: its message stands in its queue, by reference, or is gone.
+    EndTransaction {
+        /// As in [`Record::Half`].
+        number: u64,
+        /// Committed, or rolled back.
+        is_commit: bool,
+    },
+    /// The producer was asked about a transaction.
+    TransactionCheck {
+        /// As in [`Record::Half`].
+        number: u64,
+    },
+    /// The progress of a group on a queue was set: all before is done, everything from here on is new.
+    Cursor(Place),
+    /// A reset of offsets was carried out; its cursors are the records before.
+    Reset {
+        /// Number of the group.
+        group: u32,
+        /// Names the reset; a group carries out each once.
+        id: String,
+    },
+    /// A dead letter was put back: it is due again for its group where it came from, and gone from the dead letters.
+    Redrive {
+        /// Number of the dead-letter topic.
+        topic: u32,
+        /// Its offset there, in queue 0.
+        offset: u64,
+    },
+    /// A consumer of a broadcasting group has progress of its own, under a group number of its own.
+    PutMember {
+        /// Its number, never used again for another member or group.
+        number: u32,
+        /// Number of the group.
+        group: u32,
+        /// The client.
+        client_id: String,
+    },
+    /// A consumer of a broadcasting group is gone, and its progress.
+    DeleteMember {
+        /// Its number.
+        number: u32,
+    },
+    /// A lite topic has a queue of its own.
+    PutLiteTopic {
+        /// Number of the topic.
+        topic: u32,
+        /// The queue in this shard.
+        queue: u32,
+        /// Name of the lite topic.
+        name: String,
+    },
+    /// A lite topic and its messages are gone; its queue may be given to another.
+    DeleteLiteTopic {
+        /// Number of the topic.
+        topic: u32,
+        /// The queue in this shard.
+        queue: u32,
+    },
+    /// A number for a client, for use in leases.
+    Client {
+        /// The number, never used again for another.
+        number: u32,
+        /// The client.
+        id: String,
+    },
 }
 
 /// The bytes are no record of this format.
@@ -140,56 +206,102 @@ pub enum RecordError {
     IllegalField(&'static str),
 }
 
-/// Bytes that a message with this head and body takes in a payload.
-#[must_use]
-pub fn message_bytes(head_bytes: usize, body_bytes: usize) -> usize {
-    RECORD_HEADER_BYTES + MESSAGE_FIXED_BYTES + head_bytes + body_bytes
-}
-
 impl Record {
     /// Appends the record to a payload.
     pub fn encode(&self, payload: &mut BytesMut) {
         let start = payload.len();
         payload.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        payload.extend_from_slice(&[self.kind()]);
         match self {
             Self::Message(message) => message.encode_fields(payload),
             Self::Lease(lease) => lease.encode_fields(payload),
-            Self::Acknowledge(place) => {
-                payload.extend_from_slice(&[KIND_ACKNOWLEDGE]);
+            Self::Acknowledge(place) | Self::DeadLetter(place) | Self::Cursor(place) => {
                 place.encode_fields(payload);
             }
             Self::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
-                payload.extend_from_slice(&[KIND_CHANGE_INVISIBLE]);
                 place.encode_fields(payload);
-                for field in [*nonce, *new_nonce, *attempt] {
-                    put_u32(payload, field);
-                }
+                put_u32s(payload, &[*nonce, *new_nonce, *attempt]);
                 put_u64(payload, *deadline_ms);
             }
-            Self::DeadLetter(place) => {
-                payload.extend_from_slice(&[KIND_DEAD_LETTER]);
-                place.encode_fields(payload);
-            }
             Self::PutTopic { number, topic } => {
-                payload.extend_from_slice(&[KIND_PUT_TOPIC]);
                 put_u32(payload, *number);
                 catalog::encode_topic(topic, payload);
             }
             Self::PutGroup { number, group } => {
-                payload.extend_from_slice(&[KIND_PUT_GROUP]);
                 put_u32(payload, *number);
                 catalog::encode_group(group, payload);
             }
-            Self::DeleteTopic { number } => {
-                payload.extend_from_slice(&[KIND_DELETE_TOPIC]);
-                put_u32(payload, *number);
+            Self::DeleteTopic { number }
+            | Self::DeleteGroup { number }
+            | Self::DeleteMember { number } => put_u32(payload, *number),
+            Self::Timed { number, due_ms: time_ms, message }
+            | Self::Half { number, check_after_ms: time_ms, message } => {
+                put_u64s(payload, &[*number, *time_ms]);
+                message.encode_fields(payload);
             }
-            Self::DeleteGroup { number } => {
-                payload.extend_from_slice(&[KIND_DELETE_GROUP]);
-                put_u32(payload, *number);
+            Self::Due { number, due_ms } | Self::Recall { number, due_ms } => {
+                put_u64s(payload, &[*number, *due_ms]);
             }
+            Self::EndTransaction { number, is_commit } => {
+                put_u64(payload, *number);
+                payload.extend_from_slice(&[u8::from(*is_commit)]);
+            }
+            Self::TransactionCheck { number } => put_u64(payload, *number),
+            Self::Reset { group: number, id } | Self::Client { number, id } => {
+                put_u32(payload, *number);
+                put_text(payload, id);
+            }
+            Self::Redrive { topic, offset } => {
+                put_u32(payload, *topic);
+                put_u64(payload, *offset);
+            }
+            Self::PutMember { number: first, group: second, client_id: name }
+            | Self::PutLiteTopic { topic: first, queue: second, name } => {
+                put_u32s(payload, &[*first, *second]);
+                put_text(payload, name);
+            }
+            Self::DeleteLiteTopic { topic, queue } => put_u32s(payload, &[*topic, *queue]),
         }
         seal(payload, start);
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Message(_) => KIND_MESSAGE,
+            Self::Lease(_) => KIND_LEASE,
+            Self::Acknowledge(_) => KIND_ACKNOWLEDGE,
+            Self::ChangeInvisible { .. } => KIND_CHANGE_INVISIBLE,
+            Self::DeadLetter(_) => KIND_DEAD_LETTER,
+            Self::PutTopic { .. } => KIND_PUT_TOPIC,
+            Self::DeleteTopic { .. } => KIND_DELETE_TOPIC,
+            Self::PutGroup { .. } => KIND_PUT_GROUP,
+            Self::DeleteGroup { .. } => KIND_DELETE_GROUP,
+            Self::Timed { .. } => KIND_TIMED,
+            Self::Due { .. } => KIND_DUE,
+            Self::Recall { .. } => KIND_RECALL,
+            Self::Half { .. } => KIND_HALF,
+            Self::EndTransaction { .. } => KIND_END_TRANSACTION,
+            Self::TransactionCheck { .. } => KIND_TRANSACTION_CHECK,
+            Self::Cursor(_) => KIND_CURSOR,
+            Self::Reset { .. } => KIND_RESET,
+            Self::Redrive { .. } => KIND_REDRIVE,
+            Self::PutMember { .. } => KIND_PUT_MEMBER,
+            Self::DeleteMember { .. } => KIND_DELETE_MEMBER,
+            Self::PutLiteTopic { .. } => KIND_PUT_LITE_TOPIC,
+            Self::DeleteLiteTopic { .. } => KIND_DELETE_LITE_TOPIC,
+            Self::Client { .. } => KIND_CLIENT,
+        }
+    }
+
+    /// The message that the record holds, whenever it becomes visible.
+    #[must_use]
+    pub fn into_message(self) -> Option<MessageRecord> {
+        match self {
+            Self::Message(message) | Self::Timed { message, .. } | Self::Half { message, .. } => {
+                Some(message)
+            }
+            _ => None,
+        }
     }
 
     /// Takes the next record off a payload. Head and body of a message are slices of it, not copies.
@@ -235,6 +347,48 @@ impl Record {
                 group: Box::new(catalog::decode_group(reader)?),
             },
             KIND_DELETE_GROUP => Self::DeleteGroup { number: reader.u32()? },
+            KIND_TIMED => Self::Timed {
+                number: reader.u64()?,
+                due_ms: reader.u64()?,
+                message: MessageRecord::decode_fields(reader)?,
+            },
+            KIND_DUE => Self::Due { number: reader.u64()?, due_ms: reader.u64()? },
+            KIND_RECALL => Self::Recall { number: reader.u64()?, due_ms: reader.u64()? },
+            KIND_HALF => Self::Half {
+                number: reader.u64()?,
+                check_after_ms: reader.u64()?,
+                message: MessageRecord::decode_fields(reader)?,
+            },
+            KIND_END_TRANSACTION => {
+                Self::EndTransaction { number: reader.u64()?, is_commit: reader.u8()? != 0 }
+            }
+            KIND_TRANSACTION_CHECK => Self::TransactionCheck { number: reader.u64()? },
+            KIND_CURSOR => Self::Cursor(Place::decode_fields(reader)?),
+            KIND_RESET => Self::Reset { group: reader.u32()?, id: reader.text()? },
+            KIND_REDRIVE => Self::Redrive { topic: reader.u32()?, offset: reader.u64()? },
+            kind => return Self::decode_member_fields(kind, reader),
+        };
+        Ok(record)
+    }
+
+    /// The kinds about members and lite topics.
+    fn decode_member_fields(kind: u8, reader: &mut Reader) -> Result<Self, RecordError> {
+        let record = match kind {
+            KIND_PUT_MEMBER => Self::PutMember {
+                number: reader.u32()?,
+                group: reader.u32()?,
+                client_id: reader.text()?,
+            },
+            KIND_DELETE_MEMBER => Self::DeleteMember { number: reader.u32()? },
+            KIND_PUT_LITE_TOPIC => Self::PutLiteTopic {
+                topic: reader.u32()?,
+                queue: reader.u32()?,
+                name: reader.text()?,
+            },
+            KIND_DELETE_LITE_TOPIC => {
+                Self::DeleteLiteTopic { topic: reader.u32()?, queue: reader.u32()? }
+            }
+            KIND_CLIENT => Self::Client { number: reader.u32()?, id: reader.text()? },
             kind => return Err(RecordError::UnknownKind(kind)),
         };
         Ok(record)
@@ -250,73 +404,12 @@ fn seal(payload: &mut BytesMut, start: usize) {
     payload[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
 }
 
-impl Place {
-    fn encode_fields(&self, payload: &mut BytesMut) {
-        for field in [self.group, self.topic, self.queue] {
-            put_u32(payload, field);
-        }
-        put_u64(payload, self.offset);
-    }
-
-    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
-        Ok(Self {
-            group: reader.u32()?,
-            topic: reader.u32()?,
-            queue: reader.u32()?,
-            offset: reader.u64()?,
-        })
-    }
+fn put_u32s(payload: &mut BytesMut, values: &[u32]) {
+    values.iter().for_each(|value| put_u32(payload, *value));
 }
 
-impl MessageRecord {
-    fn encode_fields(&self, payload: &mut BytesMut) {
-        payload.reserve(MESSAGE_FIXED_BYTES + self.head.len() + self.body.len());
-        payload.extend_from_slice(&[KIND_MESSAGE]);
-        put_u32(payload, self.topic);
-        put_u32(payload, self.queue);
-        put_u64(payload, self.offset);
-        put_u64(payload, self.tag_hash);
-        for part in [&self.head, &self.body] {
-            put_u32(payload, u32::try_from(part.len()).expect("parts of a frame are below 4 GiB"));
-        }
-        payload.extend_from_slice(&self.head);
-        payload.extend_from_slice(&self.body);
-    }
-
-    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
-        let (topic, queue) = (reader.u32()?, reader.u32()?);
-        let (offset, tag_hash) = (reader.u64()?, reader.u64()?);
-        let (head_bytes, body_bytes) = (reader.u32()? as usize, reader.u32()? as usize);
-        let (head, body) = (reader.bytes(head_bytes)?, reader.bytes(body_bytes)?);
-        Ok(Self { topic, queue, offset, tag_hash, head, body })
-    }
-}
-
-impl Lease {
-    fn encode_fields(&self, payload: &mut BytesMut) {
-        payload.extend_from_slice(&[KIND_LEASE]);
-        self.first.encode_fields(payload);
-        put_u32(payload, self.span);
-        put_u64(payload, self.mask);
-        put_u32(payload, self.attempt);
-        put_u32(payload, self.nonce);
-        put_u64(payload, self.deadline_ms);
-    }
-
-    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
-        let lease = Self {
-            first: Place::decode_fields(reader)?,
-            span: reader.u32()?,
-            mask: reader.u64()?,
-            attempt: reader.u32()?,
-            nonce: reader.u32()?,
-            deadline_ms: reader.u64()?,
-        };
-        if lease.span > 64 {
-            return Err(RecordError::IllegalField("span of a lease"));
-        }
-        Ok(lease)
-    }
+fn put_u64s(payload: &mut BytesMut, values: &[u64]) {
+    values.iter().for_each(|value| put_u64(payload, *value));
 }
 
 #[cfg(test)]

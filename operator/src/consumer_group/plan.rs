@@ -80,5 +80,6 @@ fn wire_subscription(subscription: &Subscription) -> admin::Subscription {
         topic: subscription.topic.clone(),
         filter_type: filter_type.into(),
         expression,
+        start_from: admin::StartFrom::Unspecified.into(),
     }
 }

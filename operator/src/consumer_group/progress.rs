@@ -185,6 +185,7 @@ mod tests {
             topic: "orders".to_owned(),
             filter_type: 1,
             expression: expression.to_owned(),
+            start_from: 0,
         };
         admin::Member {
             client_id: client_id.to_owned(),

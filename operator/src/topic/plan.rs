@@ -104,6 +104,7 @@ fn wire_topic(
         max_message_bytes: spec.max_message_bytes,
         read: spec.access.as_ref().map(|access| access.read),
         write: spec.access.as_ref().map(|access| access.write),
+        lite_expiry: None,
     }
 }
 

@@ -17,6 +17,8 @@ enum Step {
     AcknowledgeOld(prop::sample::Index),
     Change { which: prop::sample::Index, by_ms: u64 },
     Wait(u64),
+    Revive(prop::sample::Index),
+    SwitchOrder,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -28,6 +30,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (any::<prop::sample::Index>(), 0u64..50)
             .prop_map(|(which, by_ms)| Step::Change { which, by_ms }),
         (1u64..60).prop_map(Step::Wait),
+        any::<prop::sample::Index>().prop_map(Step::Revive),
+        Just(Step::SwitchOrder),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -38,6 +42,7 @@ enum Logged {
     Lease(Batch, u32, u64),
     Acknowledge(u64),
     Change { offset: u64, nonce: u32, attempt: u32, new_nonce: u32, deadline_ms: u64 },
+    Revive(u64),
 }
 
 #[derive(Default)]
@@ -52,6 +57,14 @@ struct Model {
     done: BTreeSet<u64>,
     dead: BTreeSet<u64>,
     log: Vec<Logged>,
+    is_ordered: bool,
+    /// Handed out before the order was switched on: not held against it.
+    before_order: BTreeSet<u64>,
+}
+
+/// Seven message groups, unevenly mixed; one of them is "none".
+fn message_group(offset: u64) -> u64 {
+    offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61
 }
 
 impl Model {
@@ -62,10 +75,13 @@ impl Model {
 
     fn receive(&mut self, limit: u32, filter: u64) {
         let passes = |offset: u64| offset.is_multiple_of(filter);
-        let again = self.state.select_again(limit, passes);
-        let Some(batch) = again.or_else(|| self.state.select_new(self.end, limit, passes)) else {
-            return;
+        let batch = if self.is_ordered {
+            self.select_in_order(limit, passes)
+        } else {
+            let again = self.state.select_again(limit, passes);
+            again.or_else(|| self.state.select_new(self.end, limit, passes))
         };
+        let Some(batch) = batch else { return };
         assert!(batch.mask.count_ones() <= limit && batch.attempt <= ATTEMPTS_MAX);
         let (nonce, deadline_ms) = (self.nonce(), self.now_ms + 30);
         assert!(self.state.lease(batch, nonce, deadline_ms));
@@ -73,6 +89,9 @@ impl Model {
         for offset in offsets(batch.first, batch.mask) {
             assert!(offset < self.end, "a message that does not exist");
             assert!(!self.done.contains(&offset), "delivered after an acknowledgement");
+            if self.is_ordered {
+                self.assert_turn_of(offset);
+            }
             let before = self.held.insert(offset, (nonce, batch.attempt));
             assert!(before.is_none(), "two holders");
         }
@@ -82,6 +101,31 @@ impl Model {
                 self.done.insert(offset);
             }
         }
+    }
+
+    fn select_in_order(&mut self, limit: u32, passes: impl Fn(u64) -> bool) -> Option<Batch> {
+        loop {
+            let turn = self.state.select_in_order(self.end, limit, 40, message_group, &passes);
+            for offset in &turn.skipped {
+                assert!(!passes(*offset) && !self.held.contains_key(offset));
+                self.state.acknowledge(*offset);
+                self.log.push(Logged::Acknowledge(*offset));
+                self.done.insert(*offset);
+            }
+            if turn.batch.is_some() || turn.skipped.is_empty() {
+                return turn.batch;
+            }
+        }
+    }
+
+    /// All earlier messages of its group are done, and no other is in flight.
+    fn assert_turn_of(&self, offset: u64) {
+        let group = message_group(offset);
+        let mut earlier = (0..offset).filter(|other| message_group(*other) == group);
+        let before = |other: &u64| self.done.contains(other) || self.before_order.contains(other);
+        assert!(earlier.all(|other| before(&other)), "{offset} overtakes one of its message group");
+        let in_flight = self.held.keys().any(|held| message_group(*held) == group);
+        assert!(!in_flight, "two of a message group in flight");
     }
 
     fn acknowledge(&mut self, offset: u64, nonce: u32) {
@@ -155,6 +199,22 @@ impl Model {
                 }
             }
             Step::Wait(by_ms) => self.wait(*by_ms),
+            Step::Revive(index) => {
+                if !self.done.is_empty() {
+                    let offset = *self.done.iter().nth(index.index(self.done.len())).unwrap();
+                    self.state.revive(offset, message_group(offset));
+                    self.log.push(Logged::Revive(offset));
+                    self.done.remove(&offset);
+                    // What was behind it may be in flight already.
+                    self.before_order.insert(offset);
+                }
+            }
+            Step::SwitchOrder => {
+                self.is_ordered = !self.is_ordered;
+                if !self.is_ordered {
+                    self.state.forget_order();
+                }
+            }
         }
         let done_above = self.done.iter().filter(|offset| **offset < self.end).count() as u64;
         assert_eq!(self.state.lag(self.end), self.end - done_above);
@@ -198,6 +258,7 @@ proptest! {
                 Logged::Change { offset, nonce, attempt, new_nonce, deadline_ms } => {
                     replayed.change_invisible(*offset, *nonce, *attempt, *new_nonce, *deadline_ms);
                 }
+                Logged::Revive(offset) => replayed.revive(*offset, message_group(*offset)),
             }
         }
         prop_assert_eq!(replayed.cursor(), model.state.cursor());

@@ -11,7 +11,7 @@ use broker_store::{Disk, recovery};
 use bytes::Bytes;
 
 use super::*;
-use crate::{NewMessage, Outcome, Receive, Reply, Send};
+use crate::{NewMessage, Outcome, Receive, Reply, Send, Target, Visible};
 
 #[derive(Debug, Clone, Copy)]
 struct Here;
@@ -43,6 +43,7 @@ impl Bench {
             retention_ms: None,
             retention_bytes: None,
             max_message_bytes: None,
+            lite_expiry_ms: None,
             readable: true,
             writable: true,
         })));
@@ -64,8 +65,18 @@ impl Bench {
 
     fn send(&mut self, count: usize, body_bytes: usize) -> Vec<Reply> {
         let body = Bytes::from(vec![7; body_bytes]);
-        let message = NewMessage { tag_hash: 0, head: Bytes::new(), body };
-        self.ask(Command::Send(Send { topic: topic(), messages: vec![message; count] }))
+        let message = NewMessage {
+            tag_hash: 0,
+            message_group_hash: 0,
+            visible: Visible::AtOnce,
+            head: Bytes::new(),
+            body,
+        };
+        self.ask(Command::Send(Send {
+            topic: topic(),
+            messages: vec![message; count],
+            target: Target::AnyQueue,
+        }))
     }
 
     fn receive(&mut self, poll_until_ms: u64) -> Vec<Reply> {
@@ -76,6 +87,9 @@ impl Bench {
             messages_max: 32,
             invisible_ms: 10_000,
             poll_until_ms,
+            client_id: "tester".into(),
+            attempt_id: String::new(),
+            lite_topics: None,
         }))
     }
 

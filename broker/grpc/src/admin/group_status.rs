@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use broker_engine::{GroupTopicProgress, Refusal};
 use broker_model::{Model, TopicName};
-use broker_proto::admin::{Assignment, FilterType, GroupStatus, Member, Subscription, TopicLag};
+use broker_proto::admin::{
+    Assignment, FilterType, GroupStatus, Member, StartFrom, Subscription, TopicLag,
+};
 use broker_proto::rocketmq::{
     self as client, FilterType as ClientFilterType, Settings, settings::PubSub,
 };
@@ -112,6 +114,7 @@ fn subscription_of(entry: &client::SubscriptionEntry) -> Subscription {
         topic: entry.topic.as_ref().map(|t| t.name.clone()).unwrap_or_default(),
         filter_type: filter_type.into(),
         expression: expression.expression,
+        start_from: StartFrom::Unspecified.into(),
     }
 }
 

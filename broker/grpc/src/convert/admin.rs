@@ -3,8 +3,8 @@
 
 use broker_model::limits::{ATTEMPTS_DEFAULT, ATTEMPTS_MAX, QUEUES_DEFAULT};
 use broker_model::{
-    Backoff, ConsumerGroup, GroupName, MessageType, Model, Order, Owner, QueuePlacement,
-    RetryPolicy, ShardId, Subscription, Topic, TopicName, shard_name,
+    Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
+    QueuePlacement, RetryPolicy, ShardId, StartFrom, Subscription, Topic, TopicName, shard_name,
 };
 use broker_proto::admin as wire;
 use broker_replication::{GroupEntry, TopicEntry};
@@ -29,6 +29,9 @@ pub(crate) fn topic_from(topic: wire::Topic) -> Result<Topic, String> {
             duration_ms(time).filter(|ms| *ms > 0).ok_or("the retention time must be positive")?,
         ),
     };
+    let lite_expiry_ms = topic.lite_expiry.as_ref().map(|expiry| {
+        duration_ms(expiry).filter(|ms| *ms > 0).ok_or("the expiry of lite topics must be positive")
+    });
     Ok(Topic {
         name,
         message_type,
@@ -38,6 +41,7 @@ pub(crate) fn topic_from(topic: wire::Topic) -> Result<Topic, String> {
         retention_ms,
         retention_bytes: retention.bytes,
         max_message_bytes: topic.max_message_bytes,
+        lite_expiry_ms: lite_expiry_ms.transpose()?,
         readable: topic.read.unwrap_or(true),
         writable: topic.write.unwrap_or(true),
     })
@@ -65,6 +69,7 @@ pub(crate) fn topic_to(entry: &TopicEntry) -> wire::Topic {
         max_message_bytes: topic.max_message_bytes,
         read: Some(topic.readable),
         write: Some(topic.writable),
+        lite_expiry: topic.lite_expiry_ms.map(duration),
     }
 }
 
@@ -123,9 +128,15 @@ fn owner_to(owner: &Owner) -> wire::Owner {
 /// A group as asked for.
 pub(crate) fn group_from(group: wire::Group) -> Result<ConsumerGroup, String> {
     let name = GroupName::parse(&group.name).map_err(|e| e.to_string())?;
-    if !group.lite_topic.is_empty() {
-        return Err("light topics are not served yet; leave lite_topic out".into());
-    }
+    let lite_topic = Some(group.lite_topic.as_str()).filter(|name| !name.is_empty());
+    let lite_topic = lite_topic.map(TopicName::parse).transpose().map_err(|e| e.to_string())?;
+    let dead_letter = match group.dead_letter() {
+        wire::DeadLetterPolicy::Discard => DeadLetterPolicy::Discard,
+        wire::DeadLetterPolicy::Store | wire::DeadLetterPolicy::Unspecified => {
+            DeadLetterPolicy::Store
+        }
+    };
+    let is_consuming = group.consume.unwrap_or(true);
     let model = match group.model() {
         wire::Model::Broadcasting => Model::Broadcasting,
         wire::Model::Clustering | wire::Model::Unspecified => Model::Clustering,
@@ -138,7 +149,17 @@ pub(crate) fn group_from(group: wire::Group) -> Result<ConsumerGroup, String> {
     let subscriptions =
         group.subscriptions.into_iter().map(subscription_from).collect::<Result<_, _>>()?;
     let owner = group.owner.map(owner_from);
-    Ok(ConsumerGroup { name, model, order, retry, subscriptions, owner })
+    Ok(ConsumerGroup {
+        name,
+        model,
+        order,
+        retry,
+        subscriptions,
+        dead_letter,
+        lite_topic,
+        is_consuming,
+        owner,
+    })
 }
 
 /// A group as it is.
@@ -160,7 +181,13 @@ pub(crate) fn group_to(entry: &GroupEntry) -> wire::Group {
         subscriptions: group.subscriptions.iter().map(subscription_to).collect(),
         owner: group.owner.as_ref().map(owner_to),
         version: entry.version,
-        lite_topic: String::new(),
+        lite_topic: group.lite_topic.as_ref().map(ToString::to_string).unwrap_or_default(),
+        dead_letter: match group.dead_letter {
+            DeadLetterPolicy::Store => wire::DeadLetterPolicy::Store,
+            DeadLetterPolicy::Discard => wire::DeadLetterPolicy::Discard,
+        }
+        .into(),
+        consume: Some(group.is_consuming),
         // What nobody owns and nobody changed appeared by first use, or might as well have.
         auto_created: *group == ConsumerGroup::with_defaults(group.name.clone()),
     }
@@ -169,7 +196,11 @@ pub(crate) fn group_to(entry: &GroupEntry) -> wire::Group {
 fn subscription_from(subscription: wire::Subscription) -> Result<Subscription, String> {
     let topic = TopicName::parse(&subscription.topic).map_err(|e| e.to_string())?;
     let is_sql = subscription.filter_type() == wire::FilterType::Sql92;
-    Ok(Subscription { topic, is_sql, expression: subscription.expression })
+    let start_from = match subscription.start_from() {
+        wire::StartFrom::Latest => StartFrom::Latest,
+        wire::StartFrom::Earliest | wire::StartFrom::Unspecified => StartFrom::Earliest,
+    };
+    Ok(Subscription { topic, is_sql, expression: subscription.expression, start_from })
 }
 
 fn subscription_to(subscription: &Subscription) -> wire::Subscription {
@@ -179,6 +210,11 @@ fn subscription_to(subscription: &Subscription) -> wire::Subscription {
         topic: subscription.topic.as_str().to_owned(),
         filter_type: filter_type.into(),
         expression: subscription.expression.clone(),
+        start_from: match subscription.start_from {
+            StartFrom::Earliest => wire::StartFrom::Earliest,
+            StartFrom::Latest => wire::StartFrom::Latest,
+        }
+        .into(),
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 
-use broker_engine::NewMessage;
-use broker_model::{MessageType, tag_hash};
+use broker_engine::{NewMessage, Visible};
+use broker_model::limits::TRANSACTION_CHECK_AFTER_MS;
+use broker_model::{MessageType, message_group_hash, tag_hash};
 use broker_proto::rocketmq::{
     self as wire, Code, DeadLetterQueue, Digest, DigestType, Encoding, Resource, SystemProperties,
 };
@@ -14,7 +15,7 @@ use md5::{Digest as _, Md5};
 use prost::Message as _;
 
 use crate::convert::route::message_type;
-use crate::convert::time::timestamp;
+use crate::convert::time::{duration_ms, timestamp, timestamp_ms};
 use crate::limits::HEAD_BYTES_MAX;
 use crate::status::Failure;
 
@@ -43,6 +44,10 @@ pub(crate) fn to_stored(
     clean(&mut properties, arrival);
     let tag = properties.tag.as_deref().filter(|tag| !tag.is_empty());
     let tag_hash = tag_hash(tag);
+    let is_fifo = arrival.message_type == MessageType::Fifo;
+    let message_group = properties.message_group.as_deref().filter(|_| is_fifo);
+    let message_group_hash = message_group_hash(message_group);
+    let visible = visible(&properties, arrival);
     let mut head = wire::Message {
         topic: None,
         user_properties,
@@ -58,7 +63,24 @@ pub(crate) fn to_stored(
         return Err(Failure::new(Code::MessagePropertiesTooLarge, text));
     }
     let message_id = head.system_properties.take().map(|p| p.message_id).unwrap_or_default();
-    Ok((NewMessage { tag_hash, head: head_bytes.into(), body }, message_id))
+    let head = head_bytes.into();
+    Ok((NewMessage { tag_hash, message_group_hash, visible, head, body }, message_id))
+}
+
+/// A time that has come already means at once (protocol section 5.3).
+fn visible(properties: &SystemProperties, arrival: Arrival) -> Visible {
+    match arrival.message_type {
+        MessageType::Delay => {
+            let due_ms = properties.delivery_timestamp.as_ref().map_or(0, timestamp_ms);
+            if due_ms > arrival.now_ms { Visible::At { due_ms } } else { Visible::AtOnce }
+        }
+        MessageType::Transaction => {
+            let asked = properties.orphaned_transaction_recovery_duration.as_ref();
+            let asked_ms = asked.and_then(duration_ms).filter(|ms| *ms > 0);
+            Visible::OnCommit { check_after_ms: asked_ms.unwrap_or(TRANSACTION_CHECK_AFTER_MS) }
+        }
+        _ => Visible::AtOnce,
+    }
 }
 
 /// Keeps what the producer may say, fills in what it left out, and drops what is the server's to say.
@@ -104,30 +126,47 @@ pub(crate) fn to_delivered(
     topic: &Resource,
     store_host: &str,
 ) -> Option<wire::Message> {
-    let head = wire::Message::decode(delivered.head).ok()?;
-    let mut properties = head.system_properties?;
-    properties.body_digest =
-        Some(Digest { r#type: DigestType::Md5.into(), checksum: md5_text(&delivered.body) });
-    properties.store_timestamp = Some(timestamp(delivered.stored_ms));
-    store_host.clone_into(&mut properties.store_host);
-    properties.receipt_handle = Some(delivered.handle.encode());
+    let DeliveredMessage { stored_ms, head, body, .. } = delivered;
+    let mut message = to_shown(head, body, stored_ms, topic, store_host)?;
+    let properties = message.system_properties.as_mut()?;
+    // A message that was only read has no delivery to settle.
+    let is_pulled = delivered.handle.attempt == 0;
+    properties.receipt_handle = (!is_pulled).then(|| delivered.handle.encode());
     properties.queue_id = i32::try_from(delivered.handle.queue).unwrap_or(i32::MAX);
     properties.queue_offset = Some(i64::try_from(delivered.handle.offset).unwrap_or(i64::MAX));
     // Never 0: some clients compute their pause from it and fail.
     let attempt = i32::try_from(delivered.handle.attempt).unwrap_or(i32::MAX);
     properties.delivery_attempt = Some(attempt.max(1));
-    properties.orphaned_transaction_recovery_duration = None;
     if let Some(origin) = delivered.origin_topic {
         properties.dead_letter_queue = Some(DeadLetterQueue {
             topic: origin.as_str().to_owned(),
             message_id: properties.message_id.clone(),
         });
     }
+    Some(message)
+}
+
+/// The message without anything about a delivery: what a producer is asked about. None when the stored head cannot be
+/// read.
+pub(crate) fn to_shown(
+    head: Bytes,
+    body: Bytes,
+    stored_ms: u64,
+    topic: &Resource,
+    store_host: &str,
+) -> Option<wire::Message> {
+    let head = wire::Message::decode(head).ok()?;
+    let mut properties = head.system_properties?;
+    properties.body_digest =
+        Some(Digest { r#type: DigestType::Md5.into(), checksum: md5_text(&body) });
+    properties.store_timestamp = Some(timestamp(stored_ms));
+    store_host.clone_into(&mut properties.store_host);
+    properties.orphaned_transaction_recovery_duration = None;
     Some(wire::Message {
         topic: Some(topic.clone()),
         user_properties: head.user_properties,
         system_properties: Some(properties),
-        body: delivered.body,
+        body,
     })
 }
 

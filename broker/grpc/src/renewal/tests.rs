@@ -103,7 +103,7 @@ impl broker_replication::Clock for StoppedClock {
 
 /// A running shard with one message delivered to group billing for 60 s.
 async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
-    use broker_engine::{NewMessage, Receive, Send};
+    use broker_engine::{NewMessage, Receive, Send, Target, Visible};
     use broker_model::{ConsumerGroup, Filter, MessageType, QueuePlacement, Topic};
     let disk: Arc<dyn broker_store::Disk> =
         Arc::new(broker_store::simulated_disk::SimulatedDisk::default());
@@ -128,14 +128,24 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
         retention_ms: None,
         retention_bytes: None,
         max_message_bytes: None,
+        lite_expiry_ms: None,
         readable: true,
         writable: true,
     };
     catalog.apply_topic(settings, Default::default()).await.unwrap();
     let billing = ConsumerGroup::with_defaults(group.clone());
     catalog.apply_group(billing, Default::default()).await.unwrap();
-    let messages = vec![NewMessage { tag_hash: 0, head: "head".into(), body: "body".into() }];
-    handle.submit(Command::Send(Send { topic: topic.clone(), messages })).await.unwrap();
+    let messages = vec![NewMessage {
+        tag_hash: 0,
+        message_group_hash: 0,
+        visible: Visible::AtOnce,
+        head: "head".into(),
+        body: "body".into(),
+    }];
+    handle
+        .submit(Command::Send(Send { topic: topic.clone(), messages, target: Target::AnyQueue }))
+        .await
+        .unwrap();
     let receive = Receive {
         group,
         topic,
@@ -143,6 +153,9 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
         messages_max: 1,
         invisible_ms: 60_000,
         poll_until_ms: NOW_MS,
+        client_id: "tester".into(),
+        attempt_id: String::new(),
+        lite_topics: None,
     };
     let mut messages = handle.receive(receive).await.unwrap();
     (catalog, messages.remove(0))

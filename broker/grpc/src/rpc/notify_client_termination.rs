@@ -4,6 +4,7 @@
 use broker_proto::rocketmq::{NotifyClientTerminationRequest, NotifyClientTerminationResponse};
 use tonic::Request;
 
+use crate::broadcasting;
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::status::{self, Failure};
@@ -16,5 +17,6 @@ pub(crate) async fn notify_client_termination(
     let caller = Caller::of_request(request)?;
     context.sessions.remove(caller.client_id);
     context.renewals.release_client(&context.catalog, caller.client_id).await;
+    broadcasting::leave_all(context, caller.client_id).await;
     Ok(NotifyClientTerminationResponse { status: Some(status::ok()) })
 }

@@ -3,11 +3,12 @@
 
 mod deliveries;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker_engine::{Receive, Refusal};
 use broker_model::limits::AUTO_RENEW_SLICE_MS;
-use broker_model::{Filter, GroupName, Topic, TopicName};
+use broker_model::{Filter, GroupName, MessageType, Topic, TopicName};
 use broker_proto::rocketmq::{Code, ReceiveMessageRequest, Resource};
 use broker_replication::{DeliveredMessage, ShardHandle};
 use futures::StreamExt as _;
@@ -39,19 +40,24 @@ struct Wish {
     invisible_ms: u64,
     polling_ms: u64,
     is_renewed: bool,
+    attempt_id: String,
     session: Arc<Session>,
+    lite_topics: Option<Arc<BTreeSet<String>>>,
 }
 
 pub(crate) async fn receive_message(
     context: &Arc<BrokerContext>,
     request: Request<ReceiveMessageRequest>,
 ) -> Result<Deliveries, Failure> {
-    let wish = check(context, request)?;
+    let mut wish = check(context, request)?;
     let entry = context.topic(Some(&wish.resource))?;
     if !entry.topic.readable {
         return Err(Refusal::NotReadable(wish.topic).into());
     }
     context.catalog.ensure_group(&wish.group).await?;
+    if entry.topic.message_type == MessageType::Lite {
+        wish.lite_topics = Some(lite_topics(&wish));
+    }
     let messages = tokio::select! {
         messages = poll(context, &entry.topic, &wish) => messages?,
         () = context.stopped() => Vec::new(),
@@ -102,8 +108,17 @@ fn check(
         invisible_ms,
         polling_ms,
         is_renewed,
+        attempt_id: request.attempt_id.unwrap_or_default(),
         session,
+        lite_topics: None,
     })
+}
+
+/// The lite topics that the client is subscribed to; it gets nothing before it says so.
+fn lite_topics(wish: &Wish) -> Arc<BTreeSet<String>> {
+    let subscription = wish.session.lite();
+    let theirs = subscription.filter(|lite| lite.topic == wish.topic && lite.group == wish.group);
+    theirs.map(|lite| lite.names).unwrap_or_default()
 }
 
 /// The addressed shard first, without waiting; then all shards of the topic at once. The first one with messages wins;
@@ -166,6 +181,9 @@ async fn receive(
         messages_max: wish.messages_max,
         invisible_ms: wish.invisible_ms,
         poll_until_ms: shard.now_ms().saturating_add(polling_ms),
+        client_id: Arc::clone(&wish.session.client_id),
+        attempt_id: wish.attempt_id.clone(),
+        lite_topics: wish.lite_topics.clone(),
     };
     shard.receive(receive).await
 }

@@ -1,9 +1,11 @@
 //! SendMessage: one message or a batch for one topic, stored durably before the answer (protocol section 3.4).
-//! The queue that the client names is not used: the broker goes round the shards, a shard round its queues.
+//! The queue that the client names is not used: messages with a message group go to the queue of their group, those with
+//! a priority to the queue of their level, those of a lite topic to its own; for all others the broker goes round the
+//! shards, a shard round its queues.
 
-use broker_engine::{Command, NewMessage, Outcome, Refusal, Send, SentMessage};
+use broker_engine::{Command, Hidden, NewMessage, Outcome, Refusal, Send, SentMessage, Target};
 use broker_model::limits::{SEND_BATCH_MESSAGES_MAX, SEND_REQUEST_BYTES_MAX};
-use broker_model::{MessageType, Topic, TopicName};
+use broker_model::{MessageType, RecallHandle, ShardId, Topic, TransactionId, message_group_hash};
 use broker_proto::rocketmq::{
     self as wire, Code, Resource, SendMessageRequest, SendMessageResponse, SendResultEntry,
 };
@@ -21,18 +23,73 @@ pub(crate) async fn send_message(
     context: &BrokerContext,
     request: Request<SendMessageRequest>,
 ) -> Result<SendMessageResponse, Failure> {
-    let remote = Caller::of_request(&request)?.remote;
+    let caller = Caller::of_request(&request)?;
+    let remote = caller.remote;
+    let session = context.sessions.get(caller.client_id);
     let messages = request.into_inner().messages;
     let entry = context.topic(Some(common_topic(&messages)?))?;
     if !entry.topic.writable {
         return Err(Refusal::NotWritable(entry.topic.name.clone()).into());
     }
-    let arrival = Arrival { message_type: MessageType::Normal, remote, now_ms: now_ms() };
+    let route = route(&messages, &entry.topic)?;
+    let arrival = Arrival { message_type: route.message_type, remote, now_ms: now_ms() };
     let (stored, ids) = prepare(messages, &entry.topic, arrival)?;
     let bytes = stored.iter().map(|message| message.head.len() + message.body.len()).sum();
-    let sent = store(context, &entry.topic, stored).await?;
+    if let Some(session) = session.filter(|_| route.message_type == MessageType::Transaction) {
+        // It may be asked about its transactions, whatever its settings say.
+        session.note_producer_of(&entry.topic.name);
+    }
+    let (shard, sent) = store(context, &entry.topic, &route, stored).await?;
     context.traffic.came_in(&entry.topic.name, sent.len(), bytes);
-    Ok(answer(&sent, ids))
+    Ok(answer(shard, &sent, ids))
+}
+
+/// Where the messages of one request go: all of them to one queue.
+struct Route {
+    message_type: MessageType,
+    target: Target,
+    /// The one shard that holds the queue; none = any.
+    shard: Option<ShardId>,
+}
+
+fn route(messages: &[wire::Message], topic: &Topic) -> Result<Route, Failure> {
+    let default = wire::SystemProperties::default();
+    let first = messages.first().and_then(|m| m.system_properties.as_ref()).unwrap_or(&default);
+    let message_type = validate::message_type(first);
+    let is_alike = |message: &wire::Message| {
+        message.system_properties.as_ref().is_some_and(|properties| {
+            properties.message_group == first.message_group
+                && properties.lite_topic == first.lite_topic
+                && properties.priority == first.priority
+        })
+    };
+    if messages.len() > 1 && !messages.iter().all(is_alike) {
+        let text =
+            "the messages of one request must have one message group, lite topic and priority";
+        return Err(Failure::new(Code::MessageCorrupted, text));
+    }
+    let (target, shard) = match message_type {
+        MessageType::Fifo => {
+            let hash = message_group_hash(first.message_group.as_deref());
+            let (shard, queue) = topic.queue_of(hash).ok_or(Refusal::Unavailable)?;
+            (Target::Queue(queue), Some(shard))
+        }
+        MessageType::Priority => {
+            let priority = u32::try_from(first.priority.unwrap_or(0)).map_err(|_| {
+                Failure::new(Code::BadRequest, "the priority is negative; use 0 or more")
+            })?;
+            let placement = topic.placement.first().ok_or(Refusal::Unavailable)?;
+            let level = priority.min(placement.queues.saturating_sub(1));
+            (Target::Queue(level), Some(placement.shard))
+        }
+        MessageType::Lite => {
+            let name = first.lite_topic.as_deref().unwrap_or("");
+            validate::lite_topic(name)?;
+            (Target::LiteTopic(name.into()), topic.shard_of_lite_topic(name))
+        }
+        _ => (Target::AnyQueue, None),
+    };
+    Ok(Route { message_type, target, shard })
 }
 
 /// All messages of a request are of one topic, and there is at least one.
@@ -96,18 +153,23 @@ fn check_type(message: &wire::Message, topic: &Topic) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::MessagePropertyConflictWithType, text));
     }
-    if actual != MessageType::Normal {
-        return Err(Failure::not_served(&format!("sending {actual} messages")));
-    }
     Ok(())
 }
 
-/// Stores the messages on one shard, all or none. A shard that is not available changed nothing, so the next is tried.
+/// Stores the messages on one shard, all or none. A shard that is not available changed nothing, so the next is tried
+/// when any will do.
 async fn store(
     context: &BrokerContext,
     topic: &Topic,
+    route: &Route,
     messages: Vec<NewMessage>,
-) -> Result<Vec<SentMessage>, Failure> {
+) -> Result<(ShardId, Vec<SentMessage>), Failure> {
+    let send =
+        |messages| Send { topic: topic.name.clone(), messages, target: route.target.clone() };
+    if let Some(id) = route.shard {
+        let shard = context.catalog.shard(id).ok_or(Refusal::Unavailable)?;
+        return Ok((id, submit(shard, send(messages)).await?));
+    }
     let shards = context.local_shards(topic);
     let count = shards.clone().count();
     if count == 0 {
@@ -117,34 +179,45 @@ async fn store(
     let mut tries = shards.cycle().skip(first).take(count).peekable();
     while let Some(shard) = tries.next() {
         if tries.peek().is_none() {
-            return Ok(submit(shard, &topic.name, messages).await?);
+            return Ok((shard.id(), submit(shard, send(messages)).await?));
         }
-        match submit(shard, &topic.name, messages.clone()).await {
+        match submit(shard, send(messages.clone())).await {
             Err(Refusal::Unavailable) => {}
-            decided => return Ok(decided?),
+            decided => return Ok((shard.id(), decided?)),
         }
     }
     Err(Refusal::Unavailable.into())
 }
 
-async fn submit(
-    shard: &ShardHandle,
-    topic: &TopicName,
-    messages: Vec<NewMessage>,
-) -> Result<Vec<SentMessage>, Refusal> {
-    match shard.submit(Command::Send(Send { topic: topic.clone(), messages })).await? {
+async fn submit(shard: &ShardHandle, send: Send) -> Result<Vec<SentMessage>, Refusal> {
+    match shard.submit(Command::Send(send)).await? {
         Outcome::Sent(sent) => Ok(sent),
         other => Err(Refusal::LogFailed(format!("a send was answered with {other:?}"))),
     }
 }
 
 /// One entry per message, in their order, each with the id that the client gave.
-fn answer(sent: &[SentMessage], ids: Vec<String>) -> SendMessageResponse {
-    let entry = |(place, message_id): (&SentMessage, String)| SendResultEntry {
-        status: Some(status::ok()),
-        message_id,
-        offset: i64::try_from(place.offset).unwrap_or(i64::MAX),
-        ..SendResultEntry::default()
+fn answer(shard: ShardId, sent: &[SentMessage], ids: Vec<String>) -> SendMessageResponse {
+    let entry = |(place, message_id): (&SentMessage, String)| {
+        let topic = place.topic;
+        let (mut transaction_id, mut recall_handle) = (String::new(), String::new());
+        match place.hidden {
+            Some(Hidden::Half { number }) => {
+                transaction_id = TransactionId { shard, topic, number }.encode();
+            }
+            Some(Hidden::Timed { number, due_ms }) => {
+                let message_id = message_id.clone();
+                recall_handle = RecallHandle { shard, topic, number, due_ms, message_id }.encode();
+            }
+            None => {}
+        }
+        SendResultEntry {
+            status: Some(status::ok()),
+            message_id,
+            transaction_id,
+            offset: i64::try_from(place.offset).unwrap_or(i64::MAX),
+            recall_handle,
+        }
     };
     let entries = sent.iter().zip(ids).map(entry).collect();
     SendMessageResponse { status: Some(status::ok()), entries }

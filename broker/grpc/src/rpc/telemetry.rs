@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
+use crate::broadcasting;
 use crate::caller::Caller;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
@@ -92,6 +93,7 @@ impl Link {
         session.put_settings(Arc::clone(&sent));
         session.attach(self.sender.clone());
         self.session = Some(session);
+        broadcasting::join(&self.context, &self.client_id, &sent).await?;
         // A client that does not read its stream blocks only itself.
         let _gone = self.sender.send(Ok(settings_command(&self.context, &sent))).await;
         Ok(())

@@ -60,6 +60,15 @@ pub(crate) fn group(settings: &Settings) -> Option<GroupName> {
     }
 }
 
+/// The topics that a consumer subscribes to.
+pub(crate) fn topics(settings: &Settings) -> impl Iterator<Item = &str> {
+    let subscriptions = match &settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => subscription.subscriptions.as_slice(),
+        _ => &[],
+    };
+    subscriptions.iter().filter_map(|entry| Some(entry.topic.as_ref()?.name.as_str()))
+}
+
 /// The answer. A group that does not exist has the defaults.
 pub(crate) fn answer(sent: &Settings, group: Option<&ConsumerGroup>) -> Settings {
     let language = sent.user_agent.as_ref().map_or(Language::Unspecified, |ua| ua.language());

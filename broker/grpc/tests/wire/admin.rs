@@ -53,7 +53,6 @@ async fn an_illegal_topic_is_refused_with_its_code() {
         (apply("bad topic", 1), Code::InvalidArgument),
         (apply("orders", 1025), Code::InvalidArgument),
         (typed(MessageType::Unspecified), Code::InvalidArgument),
-        (typed(MessageType::Transaction), Code::Unimplemented),
     ];
     for (request, expected) in rows {
         assert_eq!(broker.admin.apply_topic(request).await.unwrap_err().code(), expected);

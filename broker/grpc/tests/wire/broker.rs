@@ -17,7 +17,7 @@ use broker_proto::rocketmq::{
     Address, AddressScheme, Broker, Code, Endpoints, Message, MessageQueue, ReceiveMessageRequest,
     Resource, SendMessageRequest, SendMessageResponse, Status, SystemProperties,
 };
-use broker_replication::{Catalog, Clock, ShardOptions, open_shard};
+use broker_replication::{Catalog, Clock, ShardEvent, ShardOptions, open_shard};
 use broker_store::Disk;
 use broker_store::limits::SEGMENT_BYTES_MIN;
 use broker_store::simulated_disk::SimulatedDisk;
@@ -46,7 +46,7 @@ pub(crate) struct TestBroker {
 
 pub(crate) async fn start(shards: u32) -> TestBroker {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
-    let (new_topics, mut noticed) = mpsc::unbounded_channel();
+    let (says, events) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
     for id in (0..shards).map(ShardId) {
         let options = ShardOptions {
@@ -57,19 +57,13 @@ pub(crate) async fn start(shards: u32) -> TestBroker {
         };
         let shard = open_shard(&disk, Arc::new(WallClock), &options).unwrap();
         handles.push(shard.handle.clone());
-        tokio::spawn(shard.run(new_topics.clone()));
+        tokio::spawn(shard.run(says.clone()));
     }
     let catalog = Catalog::new(handles, Vec::new(), Vec::new(), 1);
-    let noting = catalog.clone();
-    tokio::spawn(async move {
-        while let Some(topic) = noticed.recv().await {
-            noting.note_dead_letter_topic(topic);
-        }
-    });
-    serve(catalog).await
+    serve(catalog, events).await
 }
 
-async fn serve(catalog: Catalog) -> TestBroker {
+async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) -> TestBroker {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let context = BrokerContext::new(BrokerOptions {
@@ -81,7 +75,7 @@ async fn serve(catalog: Catalog) -> TestBroker {
         keep_map: Box::new(|_| Ok(())),
         kept_map: None,
     });
-    tokio::spawn(housekeeping(Arc::clone(&context)));
+    tokio::spawn(housekeeping(Arc::clone(&context), events));
     let server = Server::builder()
         .add_service(messaging_service(Arc::clone(&context)))
         .add_service(admin_service(Arc::clone(&context)))
@@ -96,12 +90,11 @@ async fn serve(catalog: Catalog) -> TestBroker {
 impl TestBroker {
     /// A topic whose queues are spread over the shards.
     pub(crate) async fn topic(&mut self, name: &str, queues: u32) {
-        let topic = Topic {
-            name: name.into(),
-            r#type: MessageType::Normal.into(),
-            queues,
-            ..Topic::default()
-        };
+        self.topic_of(MessageType::Normal, name, queues).await;
+    }
+
+    pub(crate) async fn topic_of(&mut self, kind: MessageType, name: &str, queues: u32) {
+        let topic = Topic { name: name.into(), r#type: kind.into(), queues, ..Topic::default() };
         let request = ApplyTopicRequest { topic: Some(topic), ..ApplyTopicRequest::default() };
         self.admin.apply_topic(request).await.unwrap();
     }

@@ -2,10 +2,9 @@
 
 use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
-    ClientType, Code, EndTransactionRequest, HeartbeatRequest, NotifyClientTerminationRequest,
-    Publishing, PullMessageRequest, QueryAssignmentRequest, QueryRouteRequest,
-    RecallMessageRequest, Settings, Subscription, SyncLiteSubscriptionRequest, TelemetryCommand,
-    pull_message_response, retry_policy::Strategy, settings::PubSub,
+    ClientType, Code, HeartbeatRequest, NotifyClientTerminationRequest, Publishing,
+    QueryAssignmentRequest, QueryRouteRequest, Settings, Subscription, TelemetryCommand,
+    retry_policy::Strategy, settings::PubSub,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,26 +12,26 @@ use tonic::{Request, Streaming};
 
 use crate::broker::{TestBroker, access_point, as_client, code, named, start};
 
-struct Link {
+pub(crate) struct Link {
     sender: mpsc::Sender<TelemetryCommand>,
-    answers: Streaming<TelemetryCommand>,
+    pub(crate) answers: Streaming<TelemetryCommand>,
 }
 
 impl Link {
     /// Opens the stream and only then says something, as one official client does.
-    async fn open(broker: &mut TestBroker, client_id: &str) -> Self {
+    pub(crate) async fn open(broker: &mut TestBroker, client_id: &str) -> Self {
         let (sender, receiver) = mpsc::channel(4);
         let request = as_client(client_id, ReceiverStream::new(receiver));
         let answers = broker.client.telemetry(request).await.unwrap().into_inner();
         Self { sender, answers }
     }
 
-    async fn say(&self, settings: Settings) {
+    pub(crate) async fn say(&self, settings: Settings) {
         let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
         self.sender.send(command).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Settings {
+    pub(crate) async fn hear(&mut self) -> Settings {
         let answer = self.answers.message().await.unwrap().unwrap();
         assert_eq!(code(answer.status.as_ref()), Code::Ok);
         match answer.command.unwrap() {
@@ -42,7 +41,7 @@ impl Link {
     }
 }
 
-fn producer() -> Settings {
+pub(crate) fn producer() -> Settings {
     Settings {
         client_type: Some(ClientType::Producer.into()),
         pub_sub: Some(PubSub::Publishing(Publishing {
@@ -53,7 +52,7 @@ fn producer() -> Settings {
     }
 }
 
-fn consumer(group: &str) -> Settings {
+pub(crate) fn consumer(group: &str) -> Settings {
     Settings {
         client_type: Some(ClientType::PushConsumer.into()),
         pub_sub: Some(PubSub::Subscription(Subscription {
@@ -191,22 +190,4 @@ async fn a_group_is_assigned_all_queues_of_each_shard() {
     assert_eq!(queues, [("shard-0", -1), ("shard-1", -1)]);
     assert_eq!(answer, ask(named("orders")).await, "stable between calls");
     assert_eq!(code(ask(named("absent")).await.status.as_ref()), Code::TopicNotFound);
-}
-
-#[tokio::test]
-async fn what_is_not_served_says_so_in_its_status() {
-    let mut broker = start(1).await;
-    let client = &mut broker.client;
-    let ended = client.end_transaction(EndTransactionRequest::default()).await.unwrap();
-    assert_eq!(code(ended.get_ref().status.as_ref()), Code::NotImplemented);
-    let recalled = client.recall_message(RecallMessageRequest::default()).await.unwrap();
-    assert_eq!(code(recalled.get_ref().status.as_ref()), Code::NotImplemented);
-    let synced =
-        client.sync_lite_subscription(SyncLiteSubscriptionRequest::default()).await.unwrap();
-    assert_eq!(code(synced.get_ref().status.as_ref()), Code::NotImplemented);
-    let mut pulled = client.pull_message(PullMessageRequest::default()).await.unwrap().into_inner();
-    let only = pulled.message().await.unwrap().unwrap().content;
-    let Some(pull_message_response::Content::Status(status)) = only else { panic!("{only:?}") };
-    assert_eq!(status.code(), Code::NotImplemented);
-    assert!(pulled.message().await.unwrap().is_none());
 }

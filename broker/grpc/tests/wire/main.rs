@@ -5,5 +5,7 @@
 mod admin;
 mod broker;
 mod clients;
+mod message_types;
+mod offsets;
 mod receiving;
 mod sending;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use broker_engine::Command;
 use broker_model::limits::{ATTEMPTS_MAX, GROUPS_MAX, TOPICS_MAX};
 use broker_model::{
-    ConsumerGroup, GroupName, MessageType, Model, Order, Owner, ShardId, Topic, TopicName,
+    ConsumerGroup, GroupName, MessageType, Owner, ShardId, Topic, TopicName, message_group_hash,
 };
 
 use super::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
@@ -195,7 +195,14 @@ impl Catalog {
         topic: &Topic,
         known: Option<&TopicEntry>,
     ) -> Vec<broker_model::QueuePlacement> {
-        let shards: Vec<ShardId> = self.shards().iter().map(super::ShardHandle::id).collect();
+        let mut shards: Vec<ShardId> = self.shards().iter().map(super::ShardHandle::id).collect();
+        if topic.message_type == MessageType::Priority && !shards.is_empty() {
+            // Its queues are its levels, and only one owner can keep their order.
+            let home = known.and_then(|entry| entry.topic.placement.first()).map(|p| p.shard);
+            let turn = message_group_hash(Some(topic.name.as_str())) % shards.len() as u64;
+            let turn = usize::try_from(turn).unwrap_or(0);
+            shards = vec![home.unwrap_or_else(|| shards[turn])];
+        }
         let Some(known) = known.filter(|entry| entry.topic.queues <= topic.queues) else {
             return Topic::spread(topic.queues, &shards);
         };
@@ -259,12 +266,6 @@ fn next_owner(
 fn check_new_topic(topic: &Topic) -> Result<(), CatalogError> {
     TopicName::parse_declared(topic.name.as_str())
         .map_err(|error| CatalogError::Illegal(error.to_string()))?;
-    if topic.message_type != MessageType::Normal {
-        return Err(CatalogError::NotServed(format!(
-            "topics of type {} are not served yet; use NORMAL",
-            topic.message_type
-        )));
-    }
     Ok(())
 }
 
@@ -323,16 +324,6 @@ fn check_group(group: &ConsumerGroup) -> Result<(), CatalogError> {
         return Err(CatalogError::Illegal(format!(
             "{attempts} attempts are not possible; use 1 to {ATTEMPTS_MAX}"
         )));
-    }
-    if group.model == Model::Broadcasting {
-        return Err(CatalogError::NotServed(
-            "broadcasting groups are not served yet; use clustering".to_owned(),
-        ));
-    }
-    if group.order == Order::Fifo {
-        return Err(CatalogError::NotServed(
-            "groups that consume in order are not served yet; use concurrent".to_owned(),
-        ));
     }
     Ok(())
 }

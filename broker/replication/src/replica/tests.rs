@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker_engine::{Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send};
+use broker_engine::{
+    Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send, Target, Visible,
+};
 use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, TopicName,
     tag_hash,
@@ -96,6 +98,7 @@ impl Shard {
             retention_ms: None,
             retention_bytes: None,
             max_message_bytes: None,
+            lite_expiry_ms: None,
             readable: true,
             writable: true,
         };
@@ -113,6 +116,9 @@ impl Shard {
             messages_max: 32,
             invisible_ms: 30_000,
             poll_until_ms: self.now_ms,
+            client_id: "tester".into(),
+            attempt_id: String::new(),
+            lite_topics: None,
         };
         match self.ask(Command::Receive(request)) {
             Ok(Outcome::Received(deliveries)) => deliveries
@@ -128,7 +134,7 @@ impl Shard {
             broker_engine::Source::Memory { body, .. } => body.clone(),
             broker_engine::Source::Log { position, length_bytes } => {
                 match self.replica.reader().record(*position, *length_bytes) {
-                    Ok(broker_store::Record::Message(message)) => message.body,
+                    Ok(record) => record.into_message().expect("a message").body,
                     other => panic!("{other:?}"),
                 }
             }
@@ -156,6 +162,8 @@ fn name(topic: &str) -> TopicName {
 
 fn message(text: &str, tag: Option<&str>) -> NewMessage {
     NewMessage {
+        message_group_hash: 0,
+        visible: Visible::AtOnce,
         tag_hash: tag_hash(tag),
         head: Bytes::from_static(b"head"),
         body: Bytes::copy_from_slice(text.as_bytes()),
@@ -164,7 +172,7 @@ fn message(text: &str, tag: Option<&str>) -> NewMessage {
 
 fn send(topic: &str, texts: &[&str]) -> Command {
     let messages = texts.iter().map(|text| message(text, None)).collect();
-    Command::Send(Send { topic: name(topic), messages })
+    Command::Send(Send { topic: name(topic), messages, target: Target::AnyQueue })
 }
 
 fn bodies(received: &[(ReceiptHandle, Bytes)]) -> BTreeSet<String> {
@@ -219,6 +227,9 @@ fn a_waiting_poll_is_answered_by_the_send_and_an_unmet_one_at_its_end() {
             messages_max: 1,
             invisible_ms: 30_000,
             poll_until_ms: until,
+            client_id: "tester".into(),
+            attempt_id: String::new(),
+            lite_topics: None,
         })
     };
     let (first, second) = (shard.submit(poll(20_000)), shard.submit(poll(9_000)));
@@ -305,7 +316,9 @@ fn a_tag_filter_finishes_what_does_not_pass() {
     shard.create("orders", 1, "billing", 5);
     let messages = [("a", Some("x")), ("b", None), ("c", Some("y")), ("d", Some("x"))];
     let messages = messages.iter().map(|(text, tag)| message(text, *tag)).collect();
-    shard.ask(Command::Send(Send { topic: name("orders"), messages })).unwrap();
+    shard
+        .ask(Command::Send(Send { topic: name("orders"), messages, target: Target::AnyQueue }))
+        .unwrap();
     let received = shard.receive("billing", "orders", Filter::parse_tags("x || z").unwrap());
     assert_eq!(bodies(&received), BTreeSet::from(["a".to_owned(), "d".to_owned()]));
     let Ok(Outcome::Progress(progress)) = shard.ask(Command::ReadProgress(None)) else { panic!() };

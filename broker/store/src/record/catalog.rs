@@ -1,8 +1,8 @@
 //! Layout of the settings of topics and groups inside their Put records. Optional numbers are a flag byte and a value.
 
 use broker_model::{
-    Backoff, ConsumerGroup, GroupName, MessageType, Model, Order, Owner, QueuePlacement,
-    RetryPolicy, ShardId, Subscription, Topic, TopicName,
+    Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
+    QueuePlacement, RetryPolicy, ShardId, StartFrom, Subscription, Topic, TopicName,
 };
 use bytes::BytesMut;
 
@@ -26,11 +26,11 @@ pub(super) fn encode_topic(topic: &Topic, payload: &mut BytesMut) {
     put_option(payload, topic.retention_ms);
     put_option(payload, topic.retention_bytes);
     put_option(payload, topic.max_message_bytes.map(u64::from));
+    put_option(payload, topic.lite_expiry_ms);
 }
 
 pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
-    let name = reader.text()?;
-    let name = TopicName::parse(&name).map_err(|_| RecordError::IllegalField("topic name"))?;
+    let name = topic_name(&reader.text()?)?;
     let message_type =
         MessageType::from_number(reader.u8()?).ok_or(RecordError::IllegalField("message type"))?;
     let (readable, writable) = (reader.u8()? != 0, reader.u8()? != 0);
@@ -45,6 +45,7 @@ pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
         .map(u32::try_from)
         .transpose()
         .map_err(|_| RecordError::IllegalField("largest message"))?;
+    let lite_expiry_ms = option(reader)?;
     Ok(Topic {
         name,
         message_type,
@@ -54,6 +55,7 @@ pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
         retention_ms,
         retention_bytes,
         max_message_bytes,
+        lite_expiry_ms,
         readable,
         writable,
     })
@@ -81,7 +83,10 @@ pub(super) fn encode_group(group: &ConsumerGroup, payload: &mut BytesMut) {
         put_text(payload, subscription.topic.as_str());
         payload.extend_from_slice(&[u8::from(subscription.is_sql)]);
         put_text(payload, &subscription.expression);
+        payload.extend_from_slice(&[subscription.start_from as u8]);
     }
+    payload.extend_from_slice(&[group.dead_letter as u8, u8::from(group.is_consuming)]);
+    put_text(payload, group.lite_topic.as_ref().map_or("", TopicName::as_str));
     put_owner(payload, group.owner.as_ref());
 }
 
@@ -102,13 +107,43 @@ pub(super) fn decode_group(reader: &mut Reader) -> Result<ConsumerGroup, RecordE
     let backoff = backoff(reader)?;
     let mut subscriptions = Vec::new();
     for _ in 0..reader.count()? {
-        let topic = TopicName::parse(&reader.text()?)
-            .map_err(|_| RecordError::IllegalField("topic name"))?;
-        let is_sql = reader.u8()? != 0;
-        subscriptions.push(Subscription { topic, is_sql, expression: reader.text()? });
+        subscriptions.push(subscription(reader)?);
     }
-    let retry = RetryPolicy { max_attempts, backoff };
-    Ok(ConsumerGroup { name, model, order, retry, subscriptions, owner: owner(reader)? })
+    let dead_letter = match reader.u8()? {
+        1 => DeadLetterPolicy::Store,
+        2 => DeadLetterPolicy::Discard,
+        _ => return Err(RecordError::IllegalField("dead-letter policy")),
+    };
+    let is_consuming = reader.u8()? != 0;
+    let lite_topic = Some(reader.text()?).filter(|name| !name.is_empty());
+    let lite_topic = lite_topic.as_deref().map(topic_name).transpose()?;
+    Ok(ConsumerGroup {
+        name,
+        model,
+        order,
+        retry: RetryPolicy { max_attempts, backoff },
+        subscriptions,
+        dead_letter,
+        lite_topic,
+        is_consuming,
+        owner: owner(reader)?,
+    })
+}
+
+fn subscription(reader: &mut Reader) -> Result<Subscription, RecordError> {
+    let topic = topic_name(&reader.text()?)?;
+    let is_sql = reader.u8()? != 0;
+    let expression = reader.text()?;
+    let start_from = match reader.u8()? {
+        1 => StartFrom::Earliest,
+        2 => StartFrom::Latest,
+        _ => return Err(RecordError::IllegalField("start of a subscription")),
+    };
+    Ok(Subscription { topic, is_sql, expression, start_from })
+}
+
+fn topic_name(name: &str) -> Result<TopicName, RecordError> {
+    TopicName::parse(name).map_err(|_| RecordError::IllegalField("topic name"))
 }
 
 fn backoff(reader: &mut Reader) -> Result<Backoff, RecordError> {

@@ -1,8 +1,8 @@
 //! Every kind survives the round trip; damaged bytes are refused, never misread and never a panic.
 
 use broker_model::{
-    Backoff, GroupName, MessageType, Model, Order, Owner, QueuePlacement, RetryPolicy, ShardId,
-    Subscription, TopicName,
+    Backoff, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner, QueuePlacement,
+    RetryPolicy, ShardId, StartFrom, Subscription, TopicName,
 };
 use proptest::prelude::*;
 
@@ -27,6 +27,7 @@ fn one_of_each_kind() -> Vec<Record> {
         retention_ms: Some(60_000),
         retention_bytes: None,
         max_message_bytes: Some(1_000_000),
+        lite_expiry_ms: Some(7),
         readable: true,
         writable: false,
     };
@@ -38,20 +39,17 @@ fn one_of_each_kind() -> Vec<Record> {
         topic: TopicName::parse("orders").unwrap(),
         is_sql: true,
         expression: "a > 5".into(),
+        start_from: StartFrom::Latest,
     }];
+    group.dead_letter = DeadLetterPolicy::Discard;
+    group.lite_topic = Some(TopicName::parse("rooms").unwrap());
+    group.is_consuming = false;
     let other = ConsumerGroup {
         retry: RetryPolicy { max_attempts: 3, backoff: exponential },
         ..group.clone()
     };
     vec![
-        Record::Message(MessageRecord {
-            topic: 1,
-            queue: 2,
-            offset: 3,
-            tag_hash: 4,
-            head: Bytes::from_static(b"head"),
-            body: Bytes::from_static(b"the body"),
-        }),
+        Record::Message(message()),
         Record::Lease(Lease {
             first: place(),
             span: 64,
@@ -59,6 +57,7 @@ fn one_of_each_kind() -> Vec<Record> {
             attempt: 1,
             nonce: 9,
             deadline_ms: 10,
+            client: 3,
         }),
         Record::Acknowledge(place()),
         Record::ChangeInvisible {
@@ -74,7 +73,33 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::PutGroup { number: 1, group: Box::new(group) },
         Record::PutGroup { number: 2, group: Box::new(other) },
         Record::DeleteGroup { number: 1 },
+        Record::Timed { number: 1, due_ms: 2, message: message() },
+        Record::Due { number: 1, due_ms: 2 },
+        Record::Recall { number: 1, due_ms: 2 },
+        Record::Half { number: 1, check_after_ms: 2, message: message() },
+        Record::EndTransaction { number: 1, is_commit: true },
+        Record::TransactionCheck { number: 1 },
+        Record::Cursor(place()),
+        Record::Reset { group: 1, id: "again".into() },
+        Record::Redrive { topic: 1, offset: 2 },
+        Record::PutMember { number: 1, group: 2, client_id: "host@1".into() },
+        Record::DeleteMember { number: 1 },
+        Record::PutLiteTopic { topic: 1, queue: 2, name: "room-1".into() },
+        Record::DeleteLiteTopic { topic: 1, queue: 2 },
+        Record::Client { number: 1, id: "host@1".into() },
     ]
+}
+
+fn message() -> MessageRecord {
+    MessageRecord {
+        topic: 1,
+        queue: 2,
+        offset: 3,
+        tag_hash: 4,
+        message_group_hash: 5,
+        head: Bytes::from_static(b"head"),
+        body: Bytes::from_static(b"the body"),
+    }
 }
 
 fn encoded(records: &[Record]) -> BytesMut {
@@ -100,7 +125,7 @@ fn the_size_of_a_message_is_known_before_it_is_encoded() {
 
 proptest! {
     #[test]
-    fn a_flipped_bit_is_noticed(kind in 0usize..10, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn a_flipped_bit_is_noticed(kind in 0usize..24, at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let mut payload = encoded(&one_of_each_kind()[kind..=kind]);
         let at = at.index(payload.len());
         payload[at] ^= 1 << bit;

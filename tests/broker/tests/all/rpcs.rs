@@ -1,4 +1,4 @@
-//! Every RPC that is served does its work, and every other one says NOT_IMPLEMENTED in its status.
+//! Every RPC does its work against a real process.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -202,54 +202,4 @@ async fn a_hopeless_message_goes_to_the_dead_letters_of_its_group() {
         (message_id(&dead.messages[0]), &dead.messages[0].body[..]),
         ("hopeless", &b"hopeless"[..])
     );
-}
-
-#[tokio::test]
-async fn what_is_not_served_says_so_in_its_status() {
-    let place = Place::new();
-    let (_broker, mut client) = start(&place).await;
-    let service = &mut client.service;
-    let statuses = [
-        service
-            .update_offset(wire::UpdateOffsetRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .status,
-        service.get_offset(wire::GetOffsetRequest::default()).await.unwrap().into_inner().status,
-        service
-            .query_offset(wire::QueryOffsetRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .status,
-        service
-            .end_transaction(wire::EndTransactionRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .status,
-        service
-            .recall_message(wire::RecallMessageRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .status,
-        service
-            .sync_lite_subscription(wire::SyncLiteSubscriptionRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .status,
-    ];
-    for status in statuses {
-        assert_eq!(code(&status), Code::NotImplemented, "{status:?}");
-    }
-    let request = wire::PullMessageRequest::default();
-    let mut elements = service.pull_message(request).await.unwrap().into_inner();
-    let first = elements.message().await.unwrap().unwrap().content;
-    let Some(wire::pull_message_response::Content::Status(status)) = first else {
-        panic!("{first:?}")
-    };
-    assert_eq!(status.code(), Code::NotImplemented);
 }

@@ -17,6 +17,7 @@ fn member(client_id: &str, expression: &str) -> Member {
             topic: "orders".to_owned(),
             filter_type: 1,
             expression: expression.to_owned(),
+            start_from: 0,
         }],
         ..Member::default()
     }

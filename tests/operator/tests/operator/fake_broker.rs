@@ -28,6 +28,8 @@ pub(crate) struct Memory {
     pub(crate) group_status: BTreeMap<String, GroupStatus>,
     /// Calls of ApplyTopic and ApplyGroup since the broker started.
     pub(crate) applies: u64,
+    /// Resets asked for, in order.
+    pub(crate) resets: Vec<ResetOffsetsRequest>,
 }
 
 #[derive(Debug)]
@@ -264,6 +266,21 @@ impl Admin for Service {
     ) -> Result<Response<ListGroupsResponse>, Status> {
         let groups = self.shared.lock().groups.values().cloned().collect();
         Ok(Response::new(ListGroupsResponse { groups, status: Vec::new() }))
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<ResetOffsetsRequest>,
+    ) -> Result<Response<ResetOffsetsResponse>, Status> {
+        self.shared.lock().resets.push(request.into_inner());
+        Ok(Response::new(ResetOffsetsResponse {}))
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        _: Request<RedriveDeadLettersRequest>,
+    ) -> Result<Response<RedriveDeadLettersResponse>, Status> {
+        Err(Status::unimplemented("no operator redrives dead letters"))
     }
 
     async fn get_broker(

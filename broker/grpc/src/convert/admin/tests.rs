@@ -79,7 +79,11 @@ fn group() -> wire::Group {
             topic: "orders".into(),
             filter_type: wire::FilterType::Tag.into(),
             expression: "a || b".into(),
+            start_from: wire::StartFrom::Latest.into(),
         }],
+        lite_topic: "rooms".into(),
+        dead_letter: wire::DeadLetterPolicy::Discard.into(),
+        consume: Some(false),
         ..wire::Group::default()
     }
 }
@@ -108,7 +112,7 @@ fn an_illegal_group_says_what_is_wrong() {
         group_from(wire::Group { retry, ..group() }).unwrap_err()
     };
     assert!(refusal(|g| g.name = "CID_RMQ_SYS_x".into()).contains("reserved"));
-    assert!(refusal(|g| g.lite_topic = "t".into()).contains("not served yet"));
+    assert!(refusal(|g| g.lite_topic = "a b".into()).contains("illegal"));
     assert!(refusal(|g| g.subscriptions[0].topic = "bad topic".into()).contains("illegal"));
     assert!(refusal(|g| g.retry.as_mut().unwrap().max_attempts = 1001).contains("1 to 1000"));
     assert!(

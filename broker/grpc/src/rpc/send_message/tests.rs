@@ -16,6 +16,7 @@ fn topic(message_type: MessageType) -> Topic {
         retention_ms: None,
         retention_bytes: None,
         max_message_bytes: None,
+        lite_expiry_ms: None,
         readable: true,
         writable: true,
     }
@@ -47,7 +48,7 @@ fn a_request_is_for_one_topic_and_not_empty() {
 }
 
 #[test]
-fn a_topic_takes_its_own_type_and_only_normal_is_served() {
+fn a_topic_takes_its_own_type() {
     let grouped = {
         let mut message = message("orders");
         message.system_properties.as_mut().unwrap().message_group = Some("g".into());
@@ -63,8 +64,9 @@ fn a_topic_takes_its_own_type_and_only_normal_is_served() {
         (message("orders"), MessageType::Normal, None),
         (grouped.clone(), MessageType::Normal, conflict),
         (message("orders"), MessageType::Fifo, conflict),
-        (grouped, MessageType::Fifo, Some(Code::NotImplemented)),
-        (delayed, MessageType::Delay, Some(Code::NotImplemented)),
+        (grouped, MessageType::Fifo, None),
+        (delayed.clone(), MessageType::Delay, None),
+        (delayed, MessageType::Transaction, conflict),
     ];
     for (message, of, expected) in rows {
         let found = prepare(vec![message], &topic(of), ARRIVAL).map_err(|f| f.code).err();
@@ -87,9 +89,21 @@ fn one_bad_message_refuses_the_batch_and_its_bytes_are_bounded() {
 
 #[test]
 fn the_answer_has_one_entry_per_message_in_order() {
-    let sent = [SentMessage { queue: 0, offset: 7 }, SentMessage { queue: 0, offset: 8 }];
-    let answer = answer(&sent, vec!["a".into(), "b".into()]);
-    let entries: Vec<_> =
-        answer.entries.iter().map(|e| (e.message_id.as_str(), e.offset)).collect();
-    assert_eq!(entries, [("a", 7), ("b", 8)]);
+    let stored = |offset, hidden| SentMessage { queue: 0, offset, topic: 5, hidden };
+    let sent = [
+        stored(7, None),
+        stored(8, None),
+        stored(0, Some(Hidden::Half { number: 3 })),
+        stored(0, Some(Hidden::Timed { number: 4, due_ms: 9 })),
+    ];
+    let ids = ["a", "b", "c", "d"].map(str::to_owned).into();
+    let entries = answer(ShardId(2), &sent, ids).entries;
+    let shown: Vec<_> = entries.iter().map(|e| (e.message_id.as_str(), e.offset)).collect();
+    assert_eq!(shown, [("a", 7), ("b", 8), ("c", 0), ("d", 0)]);
+    let transaction = TransactionId { shard: ShardId(2), topic: 5, number: 3 };
+    assert_eq!(TransactionId::decode(&entries[2].transaction_id), Ok(transaction));
+    let recall = RecallHandle::decode(&entries[3].recall_handle).unwrap();
+    assert_eq!((recall.number, recall.due_ms, recall.message_id.as_str()), (4, 9, "d"));
+    let plain = &entries[0];
+    assert!(plain.transaction_id.is_empty() && plain.recall_handle.is_empty());
 }

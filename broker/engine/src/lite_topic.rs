@@ -1,0 +1,129 @@
+//! Lite topics: many small queues inside one LITE topic, made on first use and deleted when nobody used them for long.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use broker_model::limits::{LITE_EXPIRY_MS_DEFAULT, LITE_TOPICS_PER_TOPIC_MAX};
+use broker_store::Record;
+
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::refusal::Refusal;
+
+/// The lite topics of one topic, on one shard. A lite topic's number is that of its queue.
+#[derive(Debug, Default)]
+pub(crate) struct LiteTopics {
+    by_name: HashMap<Arc<str>, u32>,
+    names: HashMap<u32, LiteTopic>,
+    /// Queues of deleted lite topics, to be given to others.
+    free: BTreeSet<u32>,
+}
+
+#[derive(Debug)]
+struct LiteTopic {
+    name: Arc<str>,
+    /// Last send or receive; 0 until there is one.
+    used_ms: u64,
+    is_leaving: bool,
+}
+
+impl LiteTopics {
+    pub(crate) fn queue(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The queues of these lite topics, as far as they exist.
+    pub(crate) fn queues(&self, names: &BTreeSet<String>) -> Vec<usize> {
+        names.iter().filter_map(|name| self.queue(name)).map(|queue| queue as usize).collect()
+    }
+
+    pub(crate) fn note_use(&mut self, queue: u32, now_ms: u64) {
+        if let Some(lite) = self.names.get_mut(&queue) {
+            lite.used_ms = lite.used_ms.max(now_ms);
+        }
+    }
+
+    fn insert(&mut self, queue: u32, name: &str) {
+        let name: Arc<str> = name.into();
+        self.free.remove(&queue);
+        self.by_name.insert(name.clone(), queue);
+        self.names.entry(queue).or_insert(LiteTopic { name, used_ms: 0, is_leaving: false });
+    }
+
+    fn remove(&mut self, queue: u32) -> bool {
+        let Some(lite) = self.names.remove(&queue) else { return false };
+        self.by_name.remove(&lite.name);
+        self.free.insert(queue);
+        true
+    }
+}
+
+impl<R: ReplyTo> Engine<R> {
+    /// The queue of a lite topic, made when it has none.
+    pub(crate) fn lite_queue(
+        &mut self,
+        topic: u32,
+        name: &str,
+        effects: &mut Effects<R>,
+    ) -> Result<u32, Refusal> {
+        let Some(state) = self.state.topics.get(&topic) else { return Ok(0) };
+        if let Some(queue) = state.lite.queue(name) {
+            return Ok(queue);
+        }
+        if state.lite.names.len() >= LITE_TOPICS_PER_TOPIC_MAX {
+            return Err(Refusal::TooManyLiteTopics);
+        }
+        let next = u32::try_from(state.queues.len()).expect("lite topics are limited");
+        let queue = state.lite.free.first().copied().unwrap_or(next);
+        // Known at once, so that the next send finds it; committing it again changes nothing.
+        self.apply_put_lite_topic(topic, queue, name);
+        effects.append(&Record::PutLiteTopic { topic, queue, name: name.to_owned() });
+        Ok(queue)
+    }
+
+    pub(crate) fn apply_put_lite_topic(&mut self, topic: u32, queue: u32, name: &str) {
+        let Some(state) = self.state.topics.get_mut(&topic) else { return };
+        if queue as usize >= LITE_TOPICS_PER_TOPIC_MAX || state.lite.queue(name) == Some(queue) {
+            return;
+        }
+        if state.queues.len() <= queue as usize {
+            state.queues.resize_with(queue as usize + 1, crate::index::Queue::default);
+        }
+        state.lite.insert(queue, name);
+        for index in state.group_topics.clone() {
+            self.state.grow_group_topic(index);
+            self.dirty.push(index);
+        }
+    }
+
+    /// Deletes the lite topics that nobody used for long.
+    pub(crate) fn expire_lite_topics(&mut self, now_ms: u64, effects: &mut Effects<R>) {
+        for (&topic, state) in &mut self.state.topics {
+            let expiry_ms = state.topic.lite_expiry_ms.unwrap_or(LITE_EXPIRY_MS_DEFAULT);
+            for (&queue, lite) in &mut state.lite.names {
+                // After a start the last use is not known; the time counts from now then.
+                if lite.used_ms == 0 {
+                    lite.used_ms = now_ms;
+                }
+                if !lite.is_leaving && lite.used_ms + expiry_ms <= now_ms {
+                    lite.is_leaving = true;
+                    effects.append(&Record::DeleteLiteTopic { topic, queue });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn apply_delete_lite_topic(&mut self, topic: u32, queue: u32) {
+        let Some(state) = self.state.topics.get_mut(&topic) else { return };
+        if !state.lite.remove(queue) {
+            return;
+        }
+        let Some(entries) = state.queues.get_mut(queue as usize) else { return };
+        self.state.messages -= entries.len();
+        entries.clear();
+        let end = entries.end();
+        for index in state.group_topics.clone() {
+            self.state.reset_queue(index, queue, end);
+        }
+    }
+}

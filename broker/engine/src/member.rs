@@ -1,0 +1,99 @@
+//! Consumers of broadcasting groups: each has progress of its own, under a group number of its own, and begins with what
+//! is sent after it came.
+
+use broker_model::{GroupName, Model, StartFrom};
+use broker_store::Record;
+use broker_store::record::Place;
+
+use crate::command::{Join, Outcome};
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::refusal::Refusal;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn join(&mut self, join: &Join, reply: R, effects: &mut Effects<R>) {
+        let before = effects.records;
+        let joined = self.group_number(&join.group).and_then(|group| {
+            let reader = self.reader(group, &join.client_id, effects);
+            for topic in &join.topics {
+                let topic = self.topic_number(topic)?;
+                self.begin(reader, topic, effects);
+            }
+            Ok(())
+        });
+        match joined {
+            Ok(()) if effects.records > before => {
+                effects.on_commit.push((reply, Ok(Outcome::Done)));
+            }
+            Ok(()) => effects.now.push((reply, Ok(Outcome::Done))),
+            Err(refusal) => effects.now.push((reply, Err(refusal))),
+        }
+    }
+
+    pub(crate) fn leave(
+        &mut self,
+        group: &GroupName,
+        client_id: &str,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        let group = self.state.group_numbers.get(group).copied().unwrap_or(0);
+        let number = self.state.member_numbers.get(&(group, client_id.into())).copied();
+        if let Some(number) = number {
+            effects.append(&Record::DeleteMember { number });
+            effects.on_commit.push((reply, Ok(Outcome::Done)));
+        } else {
+            effects.now.push((reply, Ok(Outcome::Done)));
+        }
+    }
+
+    pub(crate) fn members(&self) -> Vec<(GroupName, String)> {
+        let members = self.state.members.values();
+        let named = members.filter_map(|member| {
+            let group = self.state.groups.get(&member.group)?;
+            Some((group.name.clone(), member.client_id.to_string()))
+        });
+        named.collect()
+    }
+
+    /// Whose progress counts: the group's, or the client's own when the group broadcasts.
+    pub(crate) fn reader(&mut self, group: u32, client_id: &str, effects: &mut Effects<R>) -> u32 {
+        let model = self.state.groups.get(&group).map(|group| group.model);
+        if model != Some(Model::Broadcasting) {
+            return group;
+        }
+        if let Some(&number) = self.state.member_numbers.get(&(group, client_id.into())) {
+            return number;
+        }
+        let number = self.state.next_group_number;
+        // Known at once, so that the next request of the client finds it; committing it again changes nothing.
+        self.apply_put_member(number, group, client_id);
+        effects.append(&Record::PutMember { number, group, client_id: client_id.to_owned() });
+        number
+    }
+
+    /// The progress of a reader on a topic, made on first use where its group wants to begin.
+    pub(crate) fn begin(&mut self, reader: u32, topic: u32, effects: &mut Effects<R>) -> usize {
+        if let Some(&index) = self.state.group_topic_indexes.get(&(reader, topic)) {
+            return index;
+        }
+        let index = self.state.group_topic_index(reader, topic);
+        let is_member = self.state.members.contains_key(&reader);
+        let Some(state) = self.state.topics.get(&topic) else { return index };
+        let group = self.state.group_of(reader);
+        let start = group.map(|group| group.start_from(&state.topic.name)).unwrap_or_default();
+        if !is_member && start == StartFrom::Earliest {
+            return index;
+        }
+        let ends: Vec<u64> = state.queues.iter().map(crate::index::Queue::end).collect();
+        for (queue, offset) in (0u32..).zip(ends).filter(|(_, end)| *end > 0) {
+            self.append_cursor(Place { group: reader, topic, queue, offset }, effects);
+        }
+        index
+    }
+
+    pub(crate) fn group_number(&self, name: &GroupName) -> Result<u32, Refusal> {
+        let number = self.state.group_numbers.get(name).copied();
+        number.ok_or_else(|| Refusal::GroupNotFound(name.clone()))
+    }
+}

@@ -1,0 +1,96 @@
+//! Redrive: put dead letters back to where they came from, each exactly once. The message is due again for its group,
+//! with its deliveries counted from the start; nobody else sees it again.
+
+use broker_model::TopicName;
+use broker_store::Record;
+use broker_store::record::Place;
+
+use crate::command::{Outcome, Redrive, Redriven};
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::refusal::Refusal;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn redrive(&mut self, request: &Redrive, reply: R, effects: &mut Effects<R>) {
+        let before = effects.records;
+        match self.try_redrive(request, effects) {
+            Ok(redriven) if effects.records > before => {
+                effects.on_commit.push((reply, Ok(Outcome::Redriven(redriven))));
+            }
+            Ok(redriven) => effects.now.push((reply, Ok(Outcome::Redriven(redriven)))),
+            Err(refusal) => effects.now.push((reply, Err(refusal))),
+        }
+    }
+
+    fn try_redrive(
+        &mut self,
+        request: &Redrive,
+        effects: &mut Effects<R>,
+    ) -> Result<Redriven, Refusal> {
+        self.group_number(&request.group)?;
+        let name = TopicName::dead_letter_of(&request.group);
+        // Without a dead letter there is no topic yet.
+        let Some(&number) = self.state.topic_numbers.get(&name) else {
+            return Ok(Redriven::default());
+        };
+        let offsets = self.matching_dead_letters(number, request);
+        let total = offsets.len() as u64;
+        let taken = if request.is_dry_run { 0 } else { request.messages_max as usize };
+        let mut redriven = Redriven::default();
+        for offset in offsets.into_iter().take(taken) {
+            let Some(topic) = self.state.topics.get_mut(&number) else { break };
+            topic.redriving.insert(offset);
+            effects.append(&Record::Redrive { topic: number, offset });
+            redriven.messages += 1;
+        }
+        redriven.left = total - redriven.messages;
+        Ok(redriven)
+    }
+
+    /// Dead letters that are still there and whose way back leads somewhere.
+    fn matching_dead_letters(&self, number: u32, request: &Redrive) -> Vec<u64> {
+        let Some(topic) = self.state.topics.get(&number) else { return Vec::new() };
+        let Some(queue) = topic.queues.first() else { return Vec::new() };
+        let leads_back = |place: Place| {
+            let index = self.state.group_topic_indexes.get(&(place.group, place.topic))?;
+            self.state.group_topic(*index)?;
+            let origin = self.state.topics.get(&place.topic)?;
+            let is_wanted = request.topic.as_ref().is_none_or(|name| *name == origin.topic.name);
+            let entry = origin.queues.get(place.queue as usize)?.get(place.offset);
+            (is_wanted && entry.is_some()).then_some(())
+        };
+        (queue.base()..queue.end())
+            .filter(|offset| !topic.is_redriven(*offset) && !topic.redriving.contains(offset))
+            .filter(|offset| queue.origin(*offset).and_then(leads_back).is_some())
+            .collect()
+    }
+
+    pub(crate) fn apply_redrive(&mut self, number: u32, offset: u64) {
+        let Some(topic) = self.state.topics.get_mut(&number) else { return };
+        topic.redriving.remove(&offset);
+        let is_first = topic.redriven.insert(offset, offset + 1) > 0;
+        let origin = topic.queues.first().and_then(|queue| queue.origin(offset));
+        // Whoever reads the dead letters does not get it any more.
+        for index in topic.group_topics.clone() {
+            let Some(progress) = self.state.group_topic(index) else { continue };
+            let group = progress.group;
+            self.apply_done(Place { group, topic: number, queue: 0, offset });
+        }
+        if let Some(place) = origin.filter(|_| is_first) {
+            self.revive(place);
+        }
+    }
+
+    fn revive(&mut self, place: Place) {
+        let origin = self.state.topics.get(&place.topic);
+        let queue = origin.and_then(|topic| topic.queues.get(place.queue as usize));
+        let hash = queue.map_or(0, |queue| queue.message_group_hash(place.offset));
+        let index = self.state.group_topic_indexes.get(&(place.group, place.topic)).copied();
+        let Some(index) = index else { return };
+        let progress = self.state.group_topic_mut(index);
+        if let Some(queue) = progress.and_then(|p| p.queues.get_mut(place.queue as usize)) {
+            queue.revive(place.offset, hash);
+            self.dirty.push(index);
+        }
+    }
+}

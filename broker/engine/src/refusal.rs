@@ -1,0 +1,69 @@
+//! Every reason for which a shard does not carry out a command, as a sentence for its user.
+
+use broker_model::limits::LITE_TOPICS_PER_TOPIC_MAX;
+use broker_model::{GroupName, TopicName};
+
+/// Why a command was not carried out. Nothing has changed then, unless it is [`Refusal::LogFailed`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such topic on this shard.
+    #[error("topic {0} does not exist; create it first")]
+    TopicNotFound(TopicName),
+    /// No such group on this shard.
+    #[error("consumer group {0} does not exist")]
+    GroupNotFound(GroupName),
+    /// Writing is switched off, or the shard holds no queue of it.
+    #[error("topic {0} cannot be written to")]
+    NotWritable(TopicName),
+    /// Reading is switched off, or the shard holds no queue of it.
+    #[error("topic {0} cannot be read from")]
+    NotReadable(TopicName),
+    /// No such queue on this shard.
+    #[error("topic {topic} has no queue {queue} on this shard")]
+    QueueNotFound {
+        /// The topic.
+        topic: TopicName,
+        /// Queue in this shard.
+        queue: u32,
+    },
+    /// The offset is behind the end of the queue.
+    #[error("offset {offset} is beyond the end of the queue, {end}")]
+    OffsetOutOfRange {
+        /// What was asked.
+        offset: u64,
+        /// Behind the last message.
+        end: u64,
+    },
+    /// The timed message was delivered or recalled before.
+    #[error("the message is not waiting for its time any more: it was delivered or recalled")]
+    NotTimed,
+    /// The transaction was never begun here.
+    #[error("no such transaction; it may have been rolled back after too many checks")]
+    TransactionNotFound,
+    /// The transaction ended the other way.
+    #[error("the transaction has already been {}", if *.is_commit { "committed" } else { "rolled back" })]
+    TransactionEnded {
+        /// How it ended.
+        is_commit: bool,
+    },
+    /// The delivery is over: acknowledged by another holder, expired and handed out again, or never made.
+    #[error("the receipt handle is no longer valid: its message was delivered again or is gone")]
+    InvalidHandle,
+    /// A limit was reached; the message names it.
+    #[error("too many requests: {0}")]
+    TooMany(String),
+    /// The topic has as many lite topics as it may.
+    #[error(
+        "the topic has {LITE_TOPICS_PER_TOPIC_MAX} lite topics on this shard, its limit; unused ones expire"
+    )]
+    TooManyLiteTopics,
+    /// The disk is nearly full.
+    #[error("the disk of the broker is nearly full; sending goes on when space is back")]
+    DiskFull,
+    /// The log failed for good; what was in flight may or may not be stored.
+    #[error("the log of the shard has failed: {0}")]
+    LogFailed(String),
+    /// The shard does not lead, or is stopping.
+    #[error("the shard is not available now; try again")]
+    Unavailable,
+}

@@ -1,0 +1,38 @@
+//! RedriveDeadLetters: puts dead letters of a group back, shard after shard.
+
+use broker_engine::{Command, Outcome, Redrive};
+use broker_model::{GroupName, TopicName};
+use broker_proto::admin::{RedriveDeadLettersRequest, RedriveDeadLettersResponse};
+use tonic::Status;
+
+use crate::context::BrokerContext;
+use crate::limits::REDRIVE_MESSAGES_MAX;
+use crate::status::admin_refusal;
+
+pub(super) async fn redrive_dead_letters(
+    context: &BrokerContext,
+    request: RedriveDeadLettersRequest,
+) -> Result<RedriveDeadLettersResponse, Status> {
+    let illegal = |error: broker_model::NameError| Status::invalid_argument(error.to_string());
+    let group = GroupName::parse(&request.group).map_err(illegal)?;
+    let topic = Some(request.topic.as_str()).filter(|name| !name.is_empty());
+    let topic = topic.map(TopicName::parse).transpose().map_err(illegal)?;
+    let mut room = request.messages_max.min(REDRIVE_MESSAGES_MAX);
+    let mut response = RedriveDeadLettersResponse::default();
+    for shard in context.catalog.shards() {
+        let redrive = Redrive {
+            group: group.clone(),
+            topic: topic.clone(),
+            messages_max: room,
+            is_dry_run: request.dry_run,
+        };
+        let outcome = shard.submit(Command::Redrive(redrive)).await;
+        let outcome = outcome.map_err(|refusal| admin_refusal(&refusal))?;
+        if let Outcome::Redriven(redriven) = outcome {
+            room -= u32::try_from(redriven.messages).unwrap_or(room);
+            response.messages += redriven.messages;
+            response.left += redriven.left;
+        }
+    }
+    Ok(response)
+}

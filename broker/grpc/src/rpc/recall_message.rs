@@ -1,0 +1,37 @@
+//! RecallMessage: takes a delayed message back before its time (protocol section 3.5). Once it is due it is too late.
+
+use broker_engine::{Command, Recall, Refusal};
+use broker_model::{MessageType, RecallHandle};
+use broker_proto::rocketmq::{Code, RecallMessageRequest, RecallMessageResponse};
+use tonic::Request;
+
+use crate::caller::Caller;
+use crate::context::BrokerContext;
+use crate::status::{self, Failure};
+
+pub(crate) async fn recall_message(
+    context: &BrokerContext,
+    request: Request<RecallMessageRequest>,
+) -> Result<RecallMessageResponse, Failure> {
+    Caller::of_request(&request)?;
+    let request = request.into_inner();
+    let entry = context.topic(request.topic.as_ref())?;
+    let topic = entry.topic.name.clone();
+    if entry.topic.message_type != MessageType::Delay {
+        let text = format!(
+            "topic {topic} takes {} messages; only delayed ones can be recalled",
+            entry.topic.message_type
+        );
+        return Err(Failure::new(Code::MessagePropertyConflictWithType, text));
+    }
+    let handle = RecallHandle::decode(&request.recall_handle).map_err(|_| {
+        Failure::new(
+            Code::BadRequest,
+            "the recall handle was not made by this system, or is damaged",
+        )
+    })?;
+    let message_id = handle.message_id.clone();
+    let shard = context.catalog.shard(handle.shard).ok_or(Refusal::NotTimed)?;
+    shard.submit(Command::Recall(Recall { topic, handle })).await?;
+    Ok(RecallMessageResponse { status: Some(status::ok()), message_id })
+}

@@ -1,0 +1,188 @@
+//! Talking to a shard: its queue of commands, and the bytes of messages that are not in memory any more.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use broker_engine::{Command, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source};
+use broker_model::{ReceiptHandle, ShardId};
+use broker_store::LogReader;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DeliveredMessage, Input, PulledMessages, ShardHandle, ShardStatus, Slot, lock};
+
+impl ShardHandle {
+    /// Which shard.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.shared.id
+    }
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The shard's clock, Unix time.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn submit(&self, command: Command) -> Reply {
+        let (sender, answer) = oneshot::channel();
+        let input = Input::Command(command, Slot(Some(sender)));
+        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
+        // The command was taken in; whether it was carried out is not known any more.
+        answer
+            .await
+            .map_err(|_| Refusal::LogFailed("the shard ended before it answered".to_owned()))?
+    }
+
+    /// Receives messages, waiting for them until the polling time ends. Dropping the future ends the wait; messages that
+    /// were picked for it meanwhile become visible again at once.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn receive(&self, receive: Receive) -> Result<Vec<DeliveredMessage>, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let input = Input::Command(Command::Receive(receive), Slot(Some(sender)));
+        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
+        let mut poll = WaitingPoll { inputs: &self.inputs, answer, taken: Vec::new() };
+        let reply = (&mut poll.answer).await.map_err(|_| Refusal::Unavailable)?;
+        let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };
+        poll.taken = deliveries.iter().map(|delivery| delivery.handle).collect();
+        let messages = self.read_cold(deliveries).await;
+        poll.taken.clear();
+        messages
+    }
+
+    /// Reads messages of one queue without delivering them, waiting for them until the polling time ends.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn pull(&self, pull: Pull) -> Result<PulledMessages, Refusal> {
+        let Outcome::Pulled(Pulled { messages, next_offset, is_out_of_range }) =
+            self.submit(Command::Pull(pull)).await?
+        else {
+            return Err(Refusal::Unavailable);
+        };
+        let messages = self.read_cold(messages).await?;
+        Ok(PulledMessages { messages, next_offset, is_out_of_range })
+    }
+
+    /// Head and body of a message.
+    ///
+    /// # Errors
+    /// [`Refusal::LogFailed`] when it cannot be read.
+    pub async fn read_message(&self, source: Source) -> Result<(Bytes, Bytes), Refusal> {
+        let (position, length_bytes) = match source {
+            Source::Memory { head, body } => return Ok((head, body)),
+            Source::Log { position, length_bytes } => (position, length_bytes),
+        };
+        let reader = lock(&self.shared.reader).clone();
+        let read =
+            tokio::task::spawn_blocking(move || read_one(Some(&reader), position, length_bytes));
+        read.await.map_err(|_| Refusal::Unavailable)?
+    }
+
+    /// Reads what is not in memory any more.
+    async fn read_cold(&self, deliveries: Vec<Delivery>) -> Result<Vec<DeliveredMessage>, Refusal> {
+        let is_cold = |delivery: &Delivery| matches!(delivery.source, Source::Log { .. });
+        if !deliveries.iter().any(is_cold) {
+            return read_all(None, deliveries.into());
+        }
+        let reader = lock(&self.shared.reader).clone();
+        let read = tokio::task::spawn_blocking(move || read_all(Some(&reader), deliveries.into()));
+        read.await.map_err(|_| Refusal::Unavailable)?
+    }
+
+    /// Numbers of the shard.
+    #[must_use]
+    pub fn status(&self) -> ShardStatus {
+        let failure = lock(&self.shared.failure).clone();
+        let is_leader = self.shared.is_leader.load(Ordering::Relaxed);
+        ShardStatus {
+            role: if failure.is_some() || !is_leader { "failed" } else { "leader" },
+            log_bytes: self.shared.log_bytes.load(Ordering::Relaxed),
+            durable_index: self.shared.durable_index.load(Ordering::Relaxed),
+            failure,
+        }
+    }
+
+    /// Answers waiting polls, makes everything durable that was taken in, and ends the shard.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.inputs.send(Input::Stop(done)).await.is_ok() {
+            // A closed channel means that it is gone already.
+            let _gone = stopped.await;
+        }
+    }
+}
+
+/// Gives back what a poll was answered with when it is dropped before anybody took it.
+struct WaitingPoll<'a> {
+    inputs: &'a mpsc::Sender<Input>,
+    answer: oneshot::Receiver<Reply>,
+    taken: Vec<ReceiptHandle>,
+}
+
+impl Drop for WaitingPoll<'_> {
+    fn drop(&mut self) {
+        // An answer that comes from now on finds nobody, which the shard notices itself.
+        self.answer.close();
+        if let Ok(Ok(Outcome::Received(deliveries))) = self.answer.try_recv() {
+            self.taken.extend(deliveries.into_iter().map(|delivery| delivery.handle));
+        }
+        if !self.taken.is_empty() {
+            let release = Command::Release(std::mem::take(&mut self.taken));
+            // When the queue is full they become visible at the end of their invisible duration.
+            let _full = self.inputs.try_send(Input::Command(release, Slot(None)));
+        }
+    }
+}
+
+fn read_all(
+    reader: Option<&LogReader>,
+    deliveries: VecDeque<Delivery>,
+) -> Result<Vec<DeliveredMessage>, Refusal> {
+    let mut messages = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let (head, body) = match delivery.source {
+            Source::Memory { head, body } => (head, body),
+            Source::Log { position, length_bytes } => read_one(reader, position, length_bytes)?,
+        };
+        messages.push(DeliveredMessage {
+            handle: delivery.handle,
+            stored_ms: delivery.stored_ms,
+            invisible_until_ms: delivery.invisible_until_ms,
+            origin_topic: delivery.origin_topic,
+            head,
+            body,
+        });
+    }
+    Ok(messages)
+}
+
+fn read_one(
+    reader: Option<&LogReader>,
+    position: u64,
+    length_bytes: u32,
+) -> Result<(Bytes, Bytes), Refusal> {
+    let reader = reader.ok_or(Refusal::Unavailable)?;
+    match reader.record(position, length_bytes) {
+        Ok(record) => match record.into_message() {
+            Some(message) => Ok((message.head, message.body)),
+            None => Err(Refusal::LogFailed(format!("no message at log position {position}"))),
+        },
+        Err(error) => {
+            tracing::error!(%error, "a stored message cannot be read");
+            Err(Refusal::LogFailed(error.to_string()))
+        }
+    }
+}

@@ -12,6 +12,27 @@ fn place() -> Place {
     Place { group: 1, topic: 2, queue: 3, offset: 4 }
 }
 
+fn groups() -> [ConsumerGroup; 2] {
+    let mut group = ConsumerGroup::with_defaults(GroupName::parse("billing").unwrap());
+    let exponential = Backoff::Exponential { initial_ms: 1, max_ms: 9, multiplier: 1.5 };
+    group.model = Model::Broadcasting;
+    group.order = Order::Fifo;
+    group.subscriptions = vec![Subscription {
+        topic: TopicName::parse("orders").unwrap(),
+        is_sql: true,
+        expression: "a > 5".into(),
+        start_from: StartFrom::Latest,
+    }];
+    group.dead_letter = DeadLetterPolicy::Discard;
+    group.lite_topic = Some(TopicName::parse("rooms").unwrap());
+    group.is_consuming = false;
+    let other = ConsumerGroup {
+        retry: RetryPolicy { max_attempts: 3, backoff: exponential },
+        ..group.clone()
+    };
+    [group, other]
+}
+
 fn one_of_each_kind() -> Vec<Record> {
     let topic = Topic {
         name: TopicName::parse("orders").unwrap(),
@@ -31,23 +52,7 @@ fn one_of_each_kind() -> Vec<Record> {
         readable: true,
         writable: false,
     };
-    let mut group = ConsumerGroup::with_defaults(GroupName::parse("billing").unwrap());
-    let exponential = Backoff::Exponential { initial_ms: 1, max_ms: 9, multiplier: 1.5 };
-    group.model = Model::Broadcasting;
-    group.order = Order::Fifo;
-    group.subscriptions = vec![Subscription {
-        topic: TopicName::parse("orders").unwrap(),
-        is_sql: true,
-        expression: "a > 5".into(),
-        start_from: StartFrom::Latest,
-    }];
-    group.dead_letter = DeadLetterPolicy::Discard;
-    group.lite_topic = Some(TopicName::parse("rooms").unwrap());
-    group.is_consuming = false;
-    let other = ConsumerGroup {
-        retry: RetryPolicy { max_attempts: 3, backoff: exponential },
-        ..group.clone()
-    };
+    let [group, other] = groups();
     vec![
         Record::Message(message()),
         Record::Lease(Lease {

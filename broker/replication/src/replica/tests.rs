@@ -15,6 +15,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::transport::NoPeers;
 
+mod message_types;
+
 /// An answer's destination that is always there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket(u64);
@@ -88,10 +90,10 @@ impl Shard {
         self.replies.remove(&ticket).expect("answered")
     }
 
-    fn create(&mut self, topic: &str, queues: u32, group: &str, max_attempts: u32) {
+    fn create_of(&mut self, message_type: MessageType, topic: &str, queues: u32) {
         let topic = Topic {
             name: name(topic),
-            message_type: MessageType::Normal,
+            message_type,
             queues,
             placement: vec![QueuePlacement { shard: ShardId(0), queues }],
             owner: None,
@@ -103,6 +105,10 @@ impl Shard {
             writable: true,
         };
         self.ask(Command::PutTopic(Box::new(topic))).expect("created");
+    }
+
+    fn create(&mut self, topic: &str, queues: u32, group: &str, max_attempts: u32) {
+        self.create_of(MessageType::Normal, topic, queues);
         let mut group = ConsumerGroup::with_defaults(GroupName::parse(group).unwrap());
         group.retry.max_attempts = max_attempts;
         self.ask(Command::PutGroup(Box::new(group))).expect("created");

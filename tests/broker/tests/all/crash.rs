@@ -12,8 +12,8 @@ use tests_broker::client::{message, message_id, receive_request, span};
 
 use crate::rpcs::code;
 
-const ROUNDS_VARIABLE: &str = "KILL_ROUNDS";
-const ROUNDS_DEFAULT: u32 = 5;
+pub(crate) const ROUNDS_VARIABLE: &str = "KILL_ROUNDS";
+pub(crate) const ROUNDS_DEFAULT: u32 = 5;
 const PRODUCERS: u32 = 4;
 const CONSUMERS: u32 = 2;
 /// From the first acknowledged send of a round to its kill.
@@ -42,10 +42,10 @@ type Shared = Arc<Mutex<Known>>;
 
 /// Small steps of a linear congruence: chance enough to spread kills, and the same again for the same seed.
 #[derive(Debug, Clone)]
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit

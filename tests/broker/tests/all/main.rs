@@ -5,6 +5,7 @@
 mod bad_input;
 mod command_line;
 mod crash;
+mod crash_types;
 mod long_poll;
 mod manifests;
 mod process;

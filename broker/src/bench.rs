@@ -74,6 +74,11 @@ pub(crate) struct BenchArguments {
     /// Only send.
     #[arg(long, env = "PINNACE_NO_RECEIVE")]
     no_receive: bool,
+    /// Send delayed messages to a DELAY topic, due this many seconds after the start and up to twice as many; none is
+    /// received.
+    #[arg(long, value_name = "SECONDS", env = "PINNACE_DELAY", requires = "no_receive",
+          value_parser = clap::value_parser!(u64).range(1..=43_200))]
+    delay: Option<u64>,
     /// Process whose CPU time counts as the server's [default: who listens on --endpoint, when local].
     #[arg(long, value_name = "PID", env = "PINNACE_SERVER_PID", conflicts_with = "server_metrics")]
     server_pid: Option<u32>,
@@ -93,6 +98,7 @@ pub(crate) struct BenchArguments {
 struct Run {
     topic: String,
     size_bytes: usize,
+    delay: Option<Duration>,
     producers: u32,
     inflight: u32,
     batch: u32,
@@ -150,7 +156,8 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<(), Failure> {
     let created = arguments.topic.is_none();
     let topic =
         arguments.topic.clone().unwrap_or_else(|| format!("bench-{:08x}", random() & 0xffff_ffff));
-    runtime.block_on(create_topic(&arguments.admin, &topic))?;
+    let kind = if arguments.delay.is_some() { MessageType::Delay } else { MessageType::Normal };
+    runtime.block_on(create_topic(&arguments.admin, &topic, kind))?;
     let outcome = measure(&runtime, &arguments, &topic);
     if created {
         runtime.block_on(remove_topic(&arguments.admin, &topic));
@@ -166,14 +173,18 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<(), Failure> {
     }
 }
 
-async fn create_topic(admin: &AdminArguments, name: &str) -> Result<(), Failure> {
+async fn create_topic(
+    admin: &AdminArguments,
+    name: &str,
+    kind: MessageType,
+) -> Result<(), Failure> {
     let mut admin = Admin::connect(admin).await?;
     if !admin.topics(&[name]).await?.is_empty() {
         return Ok(());
     }
     let topic = Topic {
         name: name.to_owned(),
-        r#type: MessageType::Normal.into(),
+        r#type: kind.into(),
         queues: QUEUES,
         owner: Some(owner()),
         ..Topic::default()
@@ -207,6 +218,7 @@ fn measure(
     let run = Arc::new(Run {
         topic: topic.to_owned(),
         size_bytes: arguments.size as usize,
+        delay: arguments.delay.map(Duration::from_secs),
         producers: arguments.producers,
         inflight: arguments.inflight,
         batch: arguments.batch,

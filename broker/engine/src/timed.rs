@@ -33,11 +33,8 @@ impl<R: ReplyTo> Engine<R> {
 
     /// Makes visible what is due.
     pub(crate) fn release_due(&mut self, now_ms: u64, effects: &mut Effects<R>) {
-        while let Some(key) = self.state.timed.next(LEAVING_MAX) {
+        while let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX) {
             let (due_ms, number) = key;
-            if due_ms > now_ms {
-                return;
-            }
             if let Some(message) = self.state.timed.leave(key) {
                 self.take_offset(message.topic, message.queue);
                 effects.append(&Record::Due { number, due_ms });
@@ -47,6 +44,6 @@ impl<R: ReplyTo> Engine<R> {
 
     /// When the next timed message is due; none while the commit of earlier ones has to come first.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.state.timed.next(LEAVING_MAX).map(|(due_ms, _)| due_ms)
+        self.state.timed.next_ms(LEAVING_MAX)
     }
 }

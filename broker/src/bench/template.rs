@@ -1,5 +1,7 @@
 //! A send request encoded once. Each use copies it and writes message ids, sequence numbers and the time into the copy.
 
+use std::time::SystemTime;
+
 use broker_proto::rocketmq::{
     Encoding, Message, MessageType, SendMessageRequest, SystemProperties,
 };
@@ -65,7 +67,7 @@ impl Template {
             let mark = Stamp { nonce: run.nonce, sequence: u64::from(number), sent_ns: !run.nonce };
             mark.write(&mut body);
             marked.push((id.clone(), body[..BODY_BYTES_MIN].to_vec()));
-            message(run, id, body)
+            message(run, number, id, body)
         });
         let request = SendMessageRequest { messages: messages.collect() };
         let frame = framed(&request).freeze();
@@ -95,13 +97,17 @@ impl Template {
     }
 }
 
-fn message(run: &Run, id: String, body: Vec<u8>) -> Message {
+fn message(run: &Run, number: u32, id: String, body: Vec<u8>) -> Message {
+    // The messages of one request are due one after the other.
+    let due = run.delay.map(|delay| SystemTime::now() + delay + delay * number / run.batch);
+    let message_type = if due.is_some() { MessageType::Delay } else { MessageType::Normal };
     Message {
         topic: Some(resource(&run.topic)),
         system_properties: Some(SystemProperties {
             message_id: id,
             body_encoding: Encoding::Identity.into(),
-            message_type: MessageType::Normal.into(),
+            message_type: message_type.into(),
+            delivery_timestamp: due.map(Into::into),
             born_timestamp: Some(proto_now()),
             born_host: host_name(),
             ..SystemProperties::default()

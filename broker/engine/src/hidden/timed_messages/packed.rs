@@ -1,0 +1,134 @@
+//! One bucket of timed messages, packed: differences to the message before as variable-length numbers, in chunks that
+//! are short enough to be searched from their beginning. About 14 bytes for a message without a tag.
+
+use super::HiddenMessage;
+
+/// Messages of one chunk: what a search for one message reads at most.
+const CHUNK_MESSAGES_MAX: u32 = 1_024;
+
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    first_number: u64,
+    last_number: u64,
+    last_position: u64,
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+impl Bucket {
+    /// Adds a message; numbers and positions grow as the log does.
+    pub(super) fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
+        let position = message.position;
+        let fits = |chunk: &Chunk| {
+            let goes_on = number >= chunk.last_number && position >= chunk.last_position;
+            chunk.count < CHUNK_MESSAGES_MAX && goes_on
+        };
+        if !self.chunks.last().is_some_and(fits) {
+            if let Some(full) = self.chunks.last_mut() {
+                full.bytes.shrink_to_fit();
+            }
+            self.chunks.push(Chunk {
+                first_number: number,
+                last_number: 0,
+                last_position: 0,
+                count: 0,
+                bytes: Vec::new(),
+            });
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(due_in_ms, number, message);
+        }
+    }
+
+    /// The message of this number and due time.
+    pub(super) fn find(&self, due_in_ms: u64, number: u64) -> Option<HiddenMessage> {
+        let holds = |chunk: &&Chunk| (chunk.first_number..=chunk.last_number).contains(&number);
+        let mut found = self.chunks.iter().filter(holds).flat_map(Chunk::iter);
+        found.find(|(due, n, _)| (*due, *n) == (due_in_ms, number)).map(|(_, _, message)| message)
+    }
+
+    /// Every message with its time in the bucket and its number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64, HiddenMessage)> {
+        self.chunks.iter().flat_map(Chunk::iter)
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.chunks.iter().map(|chunk| u64::from(chunk.count)).sum()
+    }
+}
+
+impl Chunk {
+    fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
+        let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
+        if self.bytes.capacity() < self.bytes.len() + MESSAGE_BYTES_MAX {
+            // Doubling would leave half of the memory unused.
+            self.bytes.reserve_exact(MESSAGE_BYTES_MAX + self.bytes.len() / 4);
+        }
+        let has_tag = u64::from(tag_hash != 0);
+        for value in [
+            number - self.last_number,
+            position - self.last_position,
+            due_in_ms << 1 | has_tag,
+            u64::from(length_bytes),
+            u64::from(topic),
+            u64::from(queue),
+        ] {
+            put(&mut self.bytes, value);
+        }
+        if has_tag == 1 {
+            self.bytes.extend_from_slice(&tag_hash.to_le_bytes());
+        }
+        (self.last_number, self.last_position) = (number, position);
+        self.count += 1;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u64, u64, HiddenMessage)> {
+        let mut rest = self.bytes.as_slice();
+        let (mut number, mut position) = (0, 0);
+        std::iter::from_fn(move || {
+            number += take(&mut rest)?;
+            position += take(&mut rest)?;
+            let due = take(&mut rest)?;
+            let length_bytes = u32::try_from(take(&mut rest)?).ok()?;
+            let topic = u32::try_from(take(&mut rest)?).ok()?;
+            let queue = u32::try_from(take(&mut rest)?).ok()?;
+            let mut tag_hash = 0;
+            if due & 1 == 1 {
+                let (bytes, behind) = rest.split_first_chunk::<8>()?;
+                (tag_hash, rest) = (u64::from_le_bytes(*bytes), behind);
+            }
+            let message = HiddenMessage { position, tag_hash, length_bytes, topic, queue };
+            Some((due >> 1, number, message))
+        })
+    }
+}
+
+/// Six numbers of at most ten bytes and a tag hash, though most take one to three.
+const MESSAGE_BYTES_MAX: usize = 6 * 10 + 8;
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+fn put(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+        shift += 7;
+    }
+}

@@ -1,0 +1,108 @@
+//! Half messages by transaction, with the time of the next check, and how ended transactions ended.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::HiddenMessage;
+
+/// Ends of transactions remembered, so that a repeated end gets the same answer.
+const ENDED_TRANSACTIONS_MAX: usize = 100_000;
+
+/// A half message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HalfMessage {
+    pub(crate) message: HiddenMessage,
+    /// When it was stored.
+    pub(crate) stored_ms: u64,
+    /// How often its producer was asked.
+    pub(crate) checks: u32,
+    /// When its producer is asked next.
+    pub(crate) check_at_ms: u64,
+}
+
+/// All transactions of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions {
+    open: HashMap<u64, HalfMessage>,
+    checks: BTreeSet<(u64, u64)>,
+    /// Decided to end this way, and not committed yet.
+    ending: HashMap<u64, bool>,
+    ended: HashMap<u64, bool>,
+    ended_order: VecDeque<u64>,
+    next_number: u64,
+}
+
+impl Transactions {
+    pub(crate) fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(crate) fn insert(&mut self, number: u64, half: HalfMessage) {
+        self.next_number = self.next_number.max(number);
+        self.checks.insert((half.check_at_ms, number));
+        self.open.insert(number, half);
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&HalfMessage> {
+        self.open.get(&number)
+    }
+
+    /// Whether it was begun here, and how it ended or will, if that is known.
+    pub(crate) fn end_of(&self, number: u64) -> Option<bool> {
+        self.ending.get(&number).or_else(|| self.ended.get(&number)).copied()
+    }
+
+    pub(crate) fn was_begun(&self, number: u64) -> bool {
+        (1..=self.next_number).contains(&number)
+    }
+
+    /// Decides the end.
+    pub(crate) fn end(&mut self, number: u64, is_commit: bool) {
+        self.ending.insert(number, is_commit);
+    }
+
+    /// Carries out the end; the half message, unless it had ended before.
+    pub(crate) fn remove(&mut self, number: u64, is_commit: bool) -> Option<HalfMessage> {
+        self.ending.remove(&number);
+        let half = self.open.remove(&number)?;
+        self.checks.remove(&(half.check_at_ms, number));
+        self.ended.insert(number, is_commit);
+        self.ended_order.push_back(number);
+        if self.ended_order.len() > ENDED_TRANSACTIONS_MAX {
+            self.ended_order.pop_front().map(|oldest| self.ended.remove(&oldest));
+        }
+        Some(half)
+    }
+
+    pub(crate) fn note_check(&mut self, number: u64) {
+        if let Some(half) = self.open.get_mut(&number) {
+            half.checks += 1;
+        }
+    }
+
+    /// When the next producer is to be asked.
+    pub(crate) fn next_check_ms(&self) -> Option<u64> {
+        self.checks.first().map(|(check_at_ms, _)| *check_at_ms)
+    }
+
+    /// The next transaction to check by now; its next check is then `interval_ms` later.
+    pub(crate) fn take_due(&mut self, now_ms: u64, interval_ms: u64) -> Option<(u64, HalfMessage)> {
+        let (check_at_ms, number) = self.checks.first().copied()?;
+        if check_at_ms > now_ms {
+            return None;
+        }
+        self.checks.remove(&(check_at_ms, number));
+        let half = self.open.get_mut(&number)?;
+        half.check_at_ms = now_ms + interval_ms;
+        self.checks.insert((half.check_at_ms, number));
+        Some((number, *half))
+    }
+
+    /// Forgets the transactions of a topic; says how many they were.
+    pub(crate) fn forget_topic(&mut self, topic: u32) -> u64 {
+        let before = self.open.len();
+        self.open.retain(|_, half| half.message.topic != topic);
+        self.checks.retain(|(_, number)| self.open.contains_key(number));
+        (before - self.open.len()) as u64
+    }
+}

@@ -17,7 +17,7 @@ pub mod topic;
 pub mod transaction_id;
 
 pub use consumer_group::{ConsumerGroup, DeadLetterPolicy, Model, Order, StartFrom, Subscription};
-pub use filter::{Filter, FilterError, tag_hash};
+pub use filter::{EvaluationError, Filter, FilterError, SqlFilter, Truth, tag_hash};
 pub use handle_text::HandleError;
 pub use message_group::message_group_hash;
 pub use message_type::MessageType;

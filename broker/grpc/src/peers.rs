@@ -1,0 +1,89 @@
+//! Other brokers of the cluster. A call for a shard that another broker leads is passed on there once: clients choose
+//! queues in their own ways, and the server's choice holds (protocol section 3.4). Connections are made when first
+//! needed and kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use broker_engine::Refusal;
+use broker_model::ShardId;
+use broker_proto::rocketmq::Endpoints;
+use broker_proto::rocketmq::messaging_service_client::MessagingServiceClient;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response};
+
+use crate::caller::Caller;
+use crate::context::BrokerContext;
+use crate::limits::{PASSED_ON_MS_MAX, PEER_CONNECT_MS_MAX, REQUEST_BYTES_MAX};
+use crate::status::Failure;
+
+/// Marks a call that another broker passed on; it is not passed on again.
+const PASSED_ON: &str = "x-pinnace-passed-on";
+
+/// Connections to other brokers, by address.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+/// Whether another broker passed the call on.
+pub(crate) fn is_passed_on(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(PASSED_ON)
+}
+
+impl Peers {
+    fn channel(&self, endpoints: &Endpoints) -> Option<Channel> {
+        let address = endpoints.addresses.first()?;
+        let is_ipv6 = address.host.contains(':');
+        let host = if is_ipv6 { format!("[{}]", address.host) } else { address.host.clone() };
+        let uri = format!("http://{host}:{}", address.port);
+        // What the lock guards is whole at all times.
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(&uri) {
+            return Some(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(uri.clone()).ok()?;
+        let channel =
+            endpoint.connect_timeout(Duration::from_millis(PEER_CONNECT_MS_MAX)).connect_lazy();
+        channels.insert(uri, channel.clone());
+        Some(channel)
+    }
+}
+
+/// A client of the broker that leads the shard, and the request with the caller's name on it.
+///
+/// # Errors
+/// HA_NOT_AVAILABLE when nobody is known to lead it, or the call was passed on before.
+pub(crate) fn pass_on<T>(
+    context: &BrokerContext,
+    shard: ShardId,
+    caller: &Caller<'_>,
+    message: T,
+) -> Result<(MessagingServiceClient<Channel>, Request<T>), Failure> {
+    let map = context.endpoints.map().filter(|_| !caller.is_passed_on());
+    let channel = map.and_then(|map| context.peers.channel(map.endpoints(shard)?));
+    let channel = channel.ok_or(Refusal::Unavailable)?;
+    let mut request = Request::new(message);
+    let client_id = caller.client_id.parse().map_err(|_| Refusal::Unavailable)?;
+    request.metadata_mut().insert("x-mq-client-id", client_id);
+    request.metadata_mut().insert(PASSED_ON, tonic::metadata::MetadataValue::from_static("1"));
+    let left_ms = caller.timeout_ms().unwrap_or(PASSED_ON_MS_MAX).min(PASSED_ON_MS_MAX);
+    request.set_timeout(Duration::from_millis(left_ms));
+    let client = MessagingServiceClient::new(channel)
+        .max_encoding_message_size(REQUEST_BYTES_MAX)
+        .max_decoding_message_size(REQUEST_BYTES_MAX);
+    Ok((client, request))
+}
+
+/// The answer of the other broker.
+///
+/// # Errors
+/// HA_NOT_AVAILABLE when it cannot be reached; whether it carried out the call is then not known.
+pub(crate) fn answer_of<T>(answer: Result<Response<T>, tonic::Status>) -> Result<T, Failure> {
+    answer.map(Response::into_inner).map_err(|status| {
+        tracing::warn!(%status, "a call was passed on to another broker that does not answer");
+        Refusal::Unavailable.into()
+    })
+}

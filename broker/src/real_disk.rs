@@ -133,6 +133,12 @@ impl DiskFile for RealFile {
             .map_err(|error| failure("read", &self.path, &error))
     }
 
+    fn will_read(&self, position: u64, length_bytes: u64) {
+        let length = std::num::NonZeroU64::new(length_bytes);
+        // Advice that is not taken costs time only.
+        let _ = rustix::fs::fadvise(&self.reader, position, length, rustix::fs::Advice::WillNeed);
+    }
+
     fn write_durable(&self, position: u64, buffer: &AlignedBuffer) -> Result<(), DiskError> {
         let bytes = buffer.as_slice();
         self.writer

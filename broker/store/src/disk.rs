@@ -88,6 +88,9 @@ pub trait DiskFile: Send + Sync + Debug {
     /// [`DiskError`], also when the file ends before the buffer is full.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
 
+    /// Says that these bytes will be read soon, so that the medium may begin; nothing but time depends on it.
+    fn will_read(&self, _position: u64, _length_bytes: u64) {}
+
     /// Writes at `position`, a multiple of [`BLOCK_BYTES`]; when it returns Ok the bytes are durable.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::limits::FRAME_ALIGNMENT_BYTES;
 use crate::segments::Segment;
 
 const PIECE_BYTES: u64 = 1024 * 1024;
+const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A window that moves over one segment.
 pub(super) struct SegmentScan<'a> {
@@ -71,7 +72,10 @@ impl<'a> SegmentScan<'a> {
         if position < self.window_start || end > window_end {
             let piece = length.max(PIECE_BYTES).min(self.segment.end() - position);
             self.window.resize(usize::try_from(piece).expect("pieces fit in memory"), 0);
-            self.segment.file.read_at(position - self.segment.base, &mut self.window)?;
+            let at = position - self.segment.base;
+            // The medium reads on while this piece is worked on.
+            self.segment.file.will_read(at + piece, READ_AHEAD_BYTES);
+            self.segment.file.read_at(at, &mut self.window)?;
             self.window_start = position;
         }
         let from = usize::try_from(position - self.window_start).expect("inside the window");

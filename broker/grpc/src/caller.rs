@@ -9,6 +9,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::{Extensions, Request};
 
 use crate::limits::CLIENT_ID_BYTES_MAX;
+use crate::peers;
 use crate::status::Failure;
 
 /// The sender of one request.
@@ -50,6 +51,11 @@ impl<'a> Caller<'a> {
     /// As [`Caller::of`], for a request that is still whole.
     pub(crate) fn of_request<T>(request: &'a Request<T>) -> Result<Self, Failure> {
         Self::of(request.metadata(), request.extensions())
+    }
+
+    /// Whether another broker passed the call on.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        peers::is_passed_on(self.metadata)
     }
 
     /// The version of the client library, or "".

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock::now_ms;
 use crate::endpoints::{Advertised, EndpointPlan};
 use crate::limits::WATCHERS_MAX;
+use crate::peers::Peers;
 use crate::renewal::Renewals;
 use crate::session::Sessions;
 use crate::status::Failure;
@@ -75,6 +76,7 @@ pub struct BrokerContext {
     pub sessions: Sessions,
     pub(crate) renewals: Renewals,
     pub(crate) endpoints: EndpointPlan,
+    pub(crate) peers: Peers,
     pub(crate) broker_id: u32,
     pub(crate) version: String,
     pub(crate) started_ms: u64,
@@ -114,6 +116,7 @@ impl BrokerContext {
             sessions: Sessions::default(),
             renewals: Renewals::new(),
             endpoints,
+            peers: Peers::default(),
             broker_id: options.broker_id,
             version: options.version,
             started_ms: now_ms(),

@@ -53,6 +53,10 @@ pub const MAP_SHARDS_MAX: usize = 16_384;
 pub const TRAFFIC_COUNTS_MAX: usize = 100_000;
 /// Dead letters put back by one call.
 pub const REDRIVE_MESSAGES_MAX: u32 = 10_000;
+/// Longest wait for another broker to which a call was passed on.
+pub const PASSED_ON_MS_MAX: u64 = 3_000;
+/// Longest wait for a connection to another broker.
+pub const PEER_CONNECT_MS_MAX: u64 = 1_000;
 /// Open state streams.
 pub const WATCHERS_MAX: usize = 64;
 /// Events that wait for a slow reader of the state stream.

@@ -20,11 +20,6 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// For what is legal, but built later.
-    pub(crate) fn not_served(what: &str) -> Self {
-        Self::new(Code::NotImplemented, format!("{what} is not served yet"))
-    }
-
     /// An illegal topic name.
     pub(crate) fn topic_name(error: &NameError) -> Self {
         Self::new(Code::IllegalTopic, error.to_string())

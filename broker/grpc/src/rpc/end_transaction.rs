@@ -1,7 +1,7 @@
 //! EndTransaction: commits or rolls back a half message (protocol section 3.11). Repeating an end gives the same answer;
 //! an end that does not come is asked for (`transaction_checks`).
 
-use broker_engine::{Command, EndTransaction, Refusal};
+use broker_engine::{Command, EndTransaction};
 use broker_model::TransactionId;
 use broker_proto::rocketmq::{
     Code, EndTransactionRequest, EndTransactionResponse, TransactionResolution,
@@ -10,14 +10,15 @@ use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
+use crate::peers;
 use crate::status::{self, Failure};
 
 pub(crate) async fn end_transaction(
     context: &BrokerContext,
     request: Request<EndTransactionRequest>,
 ) -> Result<EndTransactionResponse, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
     let topic = context.topic_name(request.topic.as_ref())?;
     let id = TransactionId::decode(request.transaction_id.trim()).map_err(|_| {
         let text = "the transaction id is empty, or was not given by this system";
@@ -31,7 +32,10 @@ pub(crate) async fn end_transaction(
             return Ok(EndTransactionResponse { status: Some(status::ok()) });
         }
     };
-    let shard = context.catalog.shard(id.shard).ok_or(Refusal::TransactionNotFound)?;
+    let Some(shard) = context.catalog.shard(id.shard) else {
+        let (mut peer, request) = peers::pass_on(context, id.shard, &caller, request)?;
+        return peers::answer_of(peer.end_transaction(request).await);
+    };
     shard.submit(Command::EndTransaction(EndTransaction { topic, id, is_commit })).await?;
     Ok(EndTransactionResponse { status: Some(status::ok()) })
 }

@@ -12,6 +12,7 @@ use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::convert::message::to_delivered;
 use crate::convert::time::duration_ms;
+use crate::sql_filter;
 use crate::status::{self, Failure};
 use crate::validate::{self, PollingWish};
 
@@ -57,11 +58,12 @@ async fn pull(
     let poll_until_ms = place.shard.now_ms().saturating_add(polling_ms);
     let messages_max = validate::batch_size(request.batch_size);
     let (topic, queue) = (place.topic, place.queue);
-    let pull = Pull { topic, queue, offset, filter, messages_max, poll_until_ms };
-    let pulled = tokio::select! {
+    let pull = Pull { topic, queue, offset, filter: filter.clone(), messages_max, poll_until_ms };
+    let mut pulled = tokio::select! {
         pulled = place.shard.pull(pull) => pulled?,
         () = context.stopped() => return Err(Refusal::Unavailable.into()),
     };
+    pulled.messages.retain(|message| sql_filter::passes(&filter, &message.head));
     let resource = request.message_queue.and_then(|queue| queue.topic).unwrap_or_default();
     let status = if pulled.is_out_of_range {
         let text = format!(

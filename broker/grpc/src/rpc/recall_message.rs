@@ -1,20 +1,21 @@
 //! RecallMessage: takes a delayed message back before its time (protocol section 3.5). Once it is due it is too late.
 
-use broker_engine::{Command, Recall, Refusal};
+use broker_engine::{Command, Recall};
 use broker_model::{MessageType, RecallHandle};
 use broker_proto::rocketmq::{Code, RecallMessageRequest, RecallMessageResponse};
 use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
+use crate::peers;
 use crate::status::{self, Failure};
 
 pub(crate) async fn recall_message(
     context: &BrokerContext,
     request: Request<RecallMessageRequest>,
 ) -> Result<RecallMessageResponse, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
     let entry = context.topic(request.topic.as_ref())?;
     let topic = entry.topic.name.clone();
     if entry.topic.message_type != MessageType::Delay {
@@ -31,7 +32,10 @@ pub(crate) async fn recall_message(
         )
     })?;
     let message_id = handle.message_id.clone();
-    let shard = context.catalog.shard(handle.shard).ok_or(Refusal::NotTimed)?;
+    let Some(shard) = context.catalog.shard(handle.shard) else {
+        let (mut peer, request) = peers::pass_on(context, handle.shard, &caller, request)?;
+        return peers::answer_of(peer.recall_message(request).await);
+    };
     shard.submit(Command::Recall(Recall { topic, handle })).await?;
     Ok(RecallMessageResponse { status: Some(status::ok()), message_id })
 }

@@ -6,9 +6,9 @@ mod deliveries;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_engine::{Receive, Refusal};
+use broker_engine::{Acknowledge, Command, Receive, Refusal};
 use broker_model::limits::AUTO_RENEW_SLICE_MS;
-use broker_model::{Filter, GroupName, MessageType, Topic, TopicName};
+use broker_model::{Filter, GroupName, MessageType, ReceiptHandle, Topic, TopicName};
 use broker_proto::rocketmq::{Code, ReceiveMessageRequest, Resource};
 use broker_replication::{DeliveredMessage, ShardHandle};
 use futures::StreamExt as _;
@@ -22,6 +22,7 @@ use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::convert::time::duration_ms;
 use crate::session::Session;
+use crate::sql_filter;
 use crate::status::Failure;
 use crate::validate::{self, PollingWish};
 
@@ -174,18 +175,60 @@ async fn receive(
     wish: &Wish,
     polling_ms: u64,
 ) -> Result<Vec<DeliveredMessage>, Refusal> {
-    let receive = Receive {
-        group: wish.group.clone(),
-        topic: wish.topic.clone(),
-        filter: wish.filter.clone(),
-        messages_max: wish.messages_max,
-        invisible_ms: wish.invisible_ms,
-        poll_until_ms: shard.now_ms().saturating_add(polling_ms),
-        client_id: Arc::clone(&wish.session.client_id),
-        attempt_id: wish.attempt_id.clone(),
-        lite_topics: wish.lite_topics.clone(),
-    };
-    shard.receive(receive).await
+    let poll_until_ms = shard.now_ms().saturating_add(polling_ms);
+    loop {
+        let receive = Receive {
+            group: wish.group.clone(),
+            topic: wish.topic.clone(),
+            filter: wish.filter.clone(),
+            messages_max: wish.messages_max,
+            invisible_ms: wish.invisible_ms,
+            poll_until_ms,
+            client_id: Arc::clone(&wish.session.client_id),
+            attempt_id: wish.attempt_id.clone(),
+            lite_topics: wish.lite_topics.clone(),
+        };
+        let messages = shard.receive(receive).await?;
+        let is_over = messages.is_empty();
+        let passing = keep_passing(shard, wish, messages).await?;
+        if is_over || !passing.is_empty() {
+            return Ok(passing);
+        }
+    }
+}
+
+/// Finishes the messages that an SQL filter does not let through.
+async fn keep_passing(
+    shard: &ShardHandle,
+    wish: &Wish,
+    messages: Vec<DeliveredMessage>,
+) -> Result<Vec<DeliveredMessage>, Refusal> {
+    if wish.filter.as_sql().is_none() {
+        return Ok(messages);
+    }
+    let mut held = Held { shard, handles: messages.iter().map(|m| m.handle).collect() };
+    let (passing, others): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|message| sql_filter::passes(&wish.filter, &message.head));
+    if !others.is_empty() {
+        let (group, topic) = (wish.group.clone(), wish.topic.clone());
+        let handles = others.iter().map(|message| message.handle).collect();
+        // Not waited for: what a crash forgets is only looked at once more.
+        shard.tell(Command::Acknowledge(Acknowledge { group, topic, handles })).await?;
+    }
+    held.handles.clear();
+    Ok(passing)
+}
+
+/// Deliveries that are given back when nobody waits for them any more.
+struct Held<'a> {
+    shard: &'a ShardHandle,
+    handles: Vec<ReceiptHandle>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.shard.give_back(std::mem::take(&mut self.handles));
+    }
 }
 
 /// The answer when nothing came until the end of the poll.

@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::convert::message::{Arrival, to_stored};
+use crate::peers;
 use crate::status::{self, Failure};
 use crate::validate;
 
@@ -23,15 +24,21 @@ pub(crate) async fn send_message(
     context: &BrokerContext,
     request: Request<SendMessageRequest>,
 ) -> Result<SendMessageResponse, Failure> {
-    let caller = Caller::of_request(&request)?;
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
     let remote = caller.remote;
     let session = context.sessions.get(caller.client_id);
-    let messages = request.into_inner().messages;
+    let messages = request.messages;
     let entry = context.topic(Some(common_topic(&messages)?))?;
     if !entry.topic.writable {
         return Err(Refusal::NotWritable(entry.topic.name.clone()).into());
     }
     let route = route(&messages, &entry.topic)?;
+    if let Some(shard) = route.shard.filter(|shard| context.catalog.shard(*shard).is_none()) {
+        let request = SendMessageRequest { messages };
+        let (mut peer, request) = peers::pass_on(context, shard, &caller, request)?;
+        return peers::answer_of(peer.send_message(request).await);
+    }
     let arrival = Arrival { message_type: route.message_type, remote, now_ms: now_ms() };
     let (stored, ids) = prepare(messages, &entry.topic, arrival)?;
     let bytes = stored.iter().map(|message| message.head.len() + message.body.len()).sum();

@@ -38,17 +38,24 @@ impl Clock for WallClock {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct TestBroker {
     pub(crate) client: MessagingServiceClient<Channel>,
     pub(crate) admin: AdminClient<Channel>,
     pub(crate) context: Arc<BrokerContext>,
+    pub(crate) port: u16,
 }
 
 pub(crate) async fn start(shards: u32) -> TestBroker {
+    start_with((0..shards).map(ShardId)).await
+}
+
+/// A broker that holds these shards.
+pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBroker {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
     let (says, events) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
-    for id in (0..shards).map(ShardId) {
+    for id in shards {
         let options = ShardOptions {
             id,
             data: PathBuf::from("/data"),
@@ -84,7 +91,7 @@ async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) ->
     let channel =
         Channel::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect().await.unwrap();
     let client = MessagingServiceClient::new(channel.clone());
-    TestBroker { client, admin: AdminClient::new(channel), context }
+    TestBroker { client, admin: AdminClient::new(channel), context, port }
 }
 
 impl TestBroker {

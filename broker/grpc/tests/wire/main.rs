@@ -5,6 +5,7 @@
 mod admin;
 mod broker;
 mod clients;
+mod cluster;
 mod message_types;
 mod offsets;
 mod receiving;

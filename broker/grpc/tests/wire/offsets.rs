@@ -63,11 +63,7 @@ async fn pulling_reads_from_an_offset_and_hands_nothing_out() {
     assert_eq!((code(status.as_ref()), messages.len(), next), (Code::IllegalOffset, 0, 5));
     let (status, _, next) = pull(&mut broker, 5).await;
     assert_eq!((code(status.as_ref()), next), (Code::MessageNotFound, 5));
-    let mut other = TestBroker {
-        client: broker.client.clone(),
-        admin: broker.admin.clone(),
-        context: broker.context.clone(),
-    };
+    let mut other = broker.clone();
     let (waited, ()) = tokio::join!(pull(&mut broker, 5), async {
         tokio::task::yield_now().await;
         other.send(vec![message("orders", "6", "six")]).await;

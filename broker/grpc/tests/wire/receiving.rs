@@ -74,11 +74,7 @@ async fn a_delivered_message_is_whole_and_an_acknowledged_one_is_gone() {
 async fn a_waiting_poll_at_one_shard_gets_what_arrives_at_another() {
     let mut broker = start(2).await;
     broker.topic("orders", 2).await;
-    let mut other = TestBroker {
-        client: broker.client.clone(),
-        admin: broker.admin.clone(),
-        context: broker.context.clone(),
-    };
+    let mut other = broker.clone();
     for round in 0..2 {
         let begun = Instant::now();
         let request = as_client("c", receive("orders", "billing", "shard-0"));
@@ -214,6 +210,41 @@ async fn only_messages_that_pass_the_filter_are_delivered() {
     let (status, _) = broker.receive(expression(FilterType::Sql, "(a = 1")).await;
     assert_eq!(code(Some(&status)), Code::IllegalFilterExpression);
     assert!(status.message.contains("at character 7"), "{}", status.message);
+}
+
+#[tokio::test]
+async fn an_sql_filter_finds_the_few_messages_that_pass_and_finishes_the_others() {
+    let mut broker = start(2).await;
+    broker.topic("orders", 4).await;
+    let priced = |n: usize| {
+        let mut message = message("orders", &n.to_string(), &n.to_string());
+        message.user_properties.insert("price".into(), n.to_string());
+        message
+    };
+    for batch in (0..300).collect::<Vec<_>>().chunks(50) {
+        broker.send(batch.iter().map(|n| priced(*n)).collect()).await;
+    }
+    let wanted = || {
+        let mut request = receive("orders", "billing", "shard-0");
+        let text = "price BETWEEN 100 AND 102 OR weight IS NOT NULL".into();
+        let filter = FilterExpression { r#type: FilterType::Sql.into(), expression: text };
+        request.filter_expression = Some(filter);
+        as_client("c", request)
+    };
+    let mut found = Vec::new();
+    while found.len() < 3 {
+        let (_, messages) = broker.receive(wanted()).await;
+        assert!(!messages.is_empty(), "only {found:?}");
+        let handles: Vec<_> = messages.iter().map(handle).collect();
+        ack(&mut broker, &handles.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        found.append(&mut bodies(&messages));
+    }
+    found.sort();
+    assert_eq!(found, ["100", "101", "102"]);
+    let (status, _) = broker.receive(wanted()).await;
+    assert_eq!(code(Some(&status)), Code::MessageNotFound);
+    let lag = broker.context.catalog.progress(None).await.unwrap();
+    assert_eq!(lag[0].lag_messages, 0, "what does not pass is done");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use broker_engine::{Command, Delivery, Outcome, Pull, Pulled, Receive, Refusal, 
 use broker_model::{ReceiptHandle, ShardId};
 use broker_store::LogReader;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{DeliveredMessage, Input, PulledMessages, ShardHandle, ShardStatus, Slot, lock};
 
@@ -44,6 +44,23 @@ impl ShardHandle {
             .map_err(|_| Refusal::LogFailed("the shard ended before it answered".to_owned()))?
     }
 
+    /// Carries out a command whose answer nobody needs; it is in the log some time later, unless the process ends before.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when the shard has ended.
+    pub async fn tell(&self, command: Command) -> Result<(), Refusal> {
+        let input = Input::Command(command, Slot(None));
+        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)
+    }
+
+    /// Makes deliveries visible again that reached nobody. Those that are settled are left alone.
+    pub fn give_back(&self, handles: Vec<ReceiptHandle>) {
+        if !handles.is_empty() {
+            // When the queue is full they become visible at the end of their invisible duration.
+            let _full = self.inputs.try_send(Input::Command(Command::Release(handles), Slot(None)));
+        }
+    }
+
     /// Receives messages, waiting for them until the polling time ends. Dropping the future ends the wait; messages that
     /// were picked for it meanwhile become visible again at once.
     ///
@@ -53,7 +70,7 @@ impl ShardHandle {
         let (sender, answer) = oneshot::channel();
         let input = Input::Command(Command::Receive(receive), Slot(Some(sender)));
         self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
-        let mut poll = WaitingPoll { inputs: &self.inputs, answer, taken: Vec::new() };
+        let mut poll = WaitingPoll { shard: self, answer, taken: Vec::new() };
         let reply = (&mut poll.answer).await.map_err(|_| Refusal::Unavailable)?;
         let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };
         poll.taken = deliveries.iter().map(|delivery| delivery.handle).collect();
@@ -127,7 +144,7 @@ impl ShardHandle {
 
 /// Gives back what a poll was answered with when it is dropped before anybody took it.
 struct WaitingPoll<'a> {
-    inputs: &'a mpsc::Sender<Input>,
+    shard: &'a ShardHandle,
     answer: oneshot::Receiver<Reply>,
     taken: Vec<ReceiptHandle>,
 }
@@ -139,11 +156,7 @@ impl Drop for WaitingPoll<'_> {
         if let Ok(Ok(Outcome::Received(deliveries))) = self.answer.try_recv() {
             self.taken.extend(deliveries.into_iter().map(|delivery| delivery.handle));
         }
-        if !self.taken.is_empty() {
-            let release = Command::Release(std::mem::take(&mut self.taken));
-            // When the queue is full they become visible at the end of their invisible duration.
-            let _full = self.inputs.try_send(Input::Command(release, Slot(None)));
-        }
+        self.shard.give_back(std::mem::take(&mut self.taken));
     }
 }
 

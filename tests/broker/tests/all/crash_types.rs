@@ -271,7 +271,8 @@ async fn finish(broker: &Broker, known: &Shared) {
         let known = known.lock().unwrap();
         let payments = known.fates.iter().filter(|(id, _)| id.starts_with("payments."));
         // A rollback that was asked for may have been stored without an answer.
-        let undecided = payments.filter(|(id, fate)| is_open(fate) && number_of(id) % 3 == 0);
+        let undecided =
+            payments.filter(|(id, fate)| is_open(fate) && number_of(id).is_multiple_of(3));
         undecided.map(|(id, _)| id.clone()).collect()
     };
     for id in open {

@@ -4,6 +4,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod client;
+mod dead_letter;
+pub(crate) mod declared;
 pub(crate) mod failure;
 pub(crate) mod group;
 pub(crate) mod lag;
@@ -38,9 +40,12 @@ enum Verb {
     /// Create, list, describe and delete topics.
     #[command(subcommand)]
     Topic(topic::TopicVerb),
-    /// Create, list, describe and delete consumer groups.
+    /// Create, list, describe, delete, reset, pause and resume consumer groups.
     #[command(subcommand)]
     Group(group::GroupVerb),
+    /// List dead letters, and put them back to where they came from.
+    #[command(subcommand)]
+    DeadLetter(dead_letter::DeadLetterVerb),
     /// Send messages to a topic.
     Send(send::SendArguments),
     /// Receive messages of a topic for a consumer group, and acknowledge each after printing it.
@@ -70,6 +75,7 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Serve(arguments) => crate::serve::run(arguments).map_err(Failure::from_error),
         Verb::Topic(verb) => block_on(topic::run(verb)),
         Verb::Group(verb) => block_on(group::run(verb)),
+        Verb::DeadLetter(verb) => block_on(dead_letter::run(verb)),
         Verb::Send(arguments) => block_on(send::run(arguments)),
         Verb::Receive(arguments) => block_on(receive::run(arguments)),
         Verb::Lag(arguments) => block_on(lag::run(arguments)),

@@ -6,7 +6,8 @@ use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{
     ApplyGroupRequest, ApplyGroupResponse, ApplyTopicRequest, ApplyTopicResponse,
     DeleteGroupRequest, DeleteTopicRequest, Group, GroupStatus, ListGroupsRequest,
-    ListTopicsRequest, Owner, Topic, TopicStatus,
+    ListTopicsRequest, Owner, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ResetOffsetsRequest, Topic, TopicStatus,
 };
 use clap::Args;
 use tonic::transport::{Channel, Endpoint};
@@ -142,6 +143,37 @@ impl Admin {
             if_version: None,
         };
         let answer = self.client.apply_group(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Changes a group that was read before; refuses when somebody else changed it since.
+    pub(crate) async fn change_group(&mut self, group: Group) -> Result<Group, Failure> {
+        let request = ApplyGroupRequest {
+            if_version: Some(group.version),
+            group: Some(Group { owner: Some(owner()), ..group.clone() }),
+            create_only: false,
+            take_ownership: false,
+        };
+        let answer = self.client.apply_group(timed(request)).await;
+        let answer = answer.map_err(|status| self.failure(&status))?;
+        Ok(answer.into_inner().group.unwrap_or(group))
+    }
+
+    /// Sets the progress of a group.
+    pub(crate) async fn reset_offsets(
+        &mut self,
+        request: ResetOffsetsRequest,
+    ) -> Result<(), Failure> {
+        let answer = self.client.reset_offsets(timed(request)).await;
+        answer.map(drop).map_err(|status| self.failure(&status))
+    }
+
+    /// Puts dead letters back, or only counts them.
+    pub(crate) async fn redrive_dead_letters(
+        &mut self,
+        request: RedriveDeadLettersRequest,
+    ) -> Result<RedriveDeadLettersResponse, Failure> {
+        let answer = self.client.redrive_dead_letters(timed(request)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 

@@ -1,17 +1,21 @@
-//! `pinnace group create|list|describe|delete`, over the admin API.
+//! `pinnace group create|list|describe|delete|reset|pause|resume`, over the admin API.
 
+mod reset;
+mod view;
+
+use broker_model::GroupName;
 use broker_model::limits::ATTEMPTS_MAX;
-use broker_model::{GroupName, RetryPolicy as DefaultPolicy};
-use broker_proto::admin::retry_policy::Backoff;
 use broker_proto::admin::{self, Group, GroupStatus, RetryPolicy};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 
+use self::view::{GroupView, attempts, dead_letter_name, model_name, order_name};
 use super::admin::{Admin, AdminArguments, owner};
+use super::declared::{Kind, ListArguments, print_list, print_one};
 use super::failure::Failure;
-use super::lag::TopicLagView;
-use super::output::{OutputArguments, columns, duration, emit, fields, print};
-use super::topic::{any_name, milliseconds, or_dash, owner_text};
+use super::output::{OutputArguments, print};
+use super::topic::{any_name, or_dash};
+
+const KIND: Kind = Kind { noun: "consumer group", verb: "group" };
 
 /// The verbs on consumer groups.
 #[derive(Debug, Subcommand)]
@@ -24,6 +28,12 @@ pub(crate) enum GroupVerb {
     Describe(DescribeArguments),
     /// Delete a consumer group and its progress.
     Delete(DeleteArguments),
+    /// Set the progress of a consumer group; its consumers go on from there.
+    Reset(reset::ResetArguments),
+    /// Stop delivering to a consumer group; its progress stays.
+    Pause(PauseArguments),
+    /// Deliver to a paused consumer group again.
+    Resume(PauseArguments),
 }
 
 /// Whether a group consumes message groups in order.
@@ -44,6 +54,15 @@ enum Model {
     Broadcasting,
 }
 
+/// What becomes of a message whose deliveries are used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeadLetter {
+    /// It goes to the topic %DLQ%GROUP.
+    Store,
+    /// It is dropped.
+    Discard,
+}
+
 /// Arguments of `pinnace group create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArguments {
@@ -56,22 +75,16 @@ pub(crate) struct CreateArguments {
     /// Who gets a message: one consumer or all [default: clustering].
     #[arg(long, value_enum, env = "PINNACE_MODEL")]
     model: Option<Model>,
-    /// Deliveries of a message in all before it goes to the dead-letter topic [default: 17].
+    /// Deliveries of a message in all before it is a dead letter [default: 17].
     #[arg(long, value_name = "N", env = "PINNACE_MAX_ATTEMPTS",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// The LITE topic that the group is bound to.
     #[arg(long, value_name = "TOPIC", env = "PINNACE_LITE_TOPIC", value_parser = any_name)]
     lite_topic: Option<String>,
-    #[command(flatten)]
-    admin: AdminArguments,
-    #[command(flatten)]
-    output: OutputArguments,
-}
-
-/// Arguments of `pinnace group list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArguments {
+    /// What becomes of a message whose deliveries are used up [default: store].
+    #[arg(long, value_enum, env = "PINNACE_DEAD_LETTER")]
+    dead_letter: Option<DeadLetter>,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -103,118 +116,16 @@ pub(crate) struct DeleteArguments {
     admin: AdminArguments,
 }
 
-/// What is printed about a group.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GroupView {
+/// Arguments of `pinnace group pause` and `resume`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArguments {
+    /// Name of the group.
+    #[arg(value_parser = group_name)]
     name: String,
-    model: &'static str,
-    order: &'static str,
-    max_attempts: u32,
-    backoff: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    lite_topic: String,
-    subscriptions: Vec<SubscriptionView>,
-    members: Vec<MemberView>,
-    assignments: Vec<AssignmentView>,
-    lag: Vec<TopicLagView>,
-    owner: String,
-    auto_created: bool,
-    version: u64,
-}
-
-/// A declared subscription, or one of a member.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SubscriptionView {
-    topic: String,
-    filter: String,
-}
-
-/// A running consumer of the group.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MemberView {
-    client_id: String,
-    client_type: String,
-    language: String,
-    version: String,
-    remote_address: String,
-    last_heartbeat_ms: u64,
-    subscriptions: Vec<SubscriptionView>,
-}
-
-/// What one member draws from.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AssignmentView {
-    client_id: String,
-    topic: String,
-    shard: String,
-    queue_ids: Vec<u32>,
-    shared: bool,
-    inflight: u64,
-}
-
-impl GroupView {
-    fn new(group: Group, status: GroupStatus) -> Self {
-        let retry = group.retry.clone().unwrap_or_default();
-        Self {
-            model: model_name(&group),
-            order: order_name(&group),
-            max_attempts: attempts(&group),
-            backoff: backoff_text(&retry),
-            lite_topic: group.lite_topic,
-            subscriptions: group.subscriptions.into_iter().map(subscription).collect(),
-            members: status.members.into_iter().map(member).collect(),
-            assignments: status.assignments.into_iter().map(assignment).collect(),
-            lag: status.topics.into_iter().map(TopicLagView::from).collect(),
-            owner: owner_text(group.owner.as_ref()),
-            auto_created: group.auto_created,
-            version: group.version,
-            name: group.name,
-        }
-    }
-
-    fn row(&self) -> Vec<String> {
-        let lag: u64 = self.lag.iter().map(|topic| topic.lag_messages).sum();
-        vec![
-            self.name.clone(),
-            self.model.to_owned(),
-            self.order.to_owned(),
-            self.max_attempts.to_string(),
-            self.members.len().to_string(),
-            lag.to_string(),
-            if self.auto_created { "first use".to_owned() } else { self.owner.clone() },
-        ]
-    }
-
-    fn details(&self) -> String {
-        let subscriptions: Vec<_> =
-            self.subscriptions.iter().map(|s| format!("{} ({})", s.topic, s.filter)).collect();
-        let mut text = fields(&[
-            ("Name", self.name.clone()),
-            ("Model", self.model.to_owned()),
-            ("Order", self.order.to_owned()),
-            ("Max attempts", self.max_attempts.to_string()),
-            ("Backoff", self.backoff.clone()),
-            ("Lite topic", or_dash(self.lite_topic.clone())),
-            ("Subscriptions", or_dash(subscriptions.join(", "))),
-            ("Owner", self.owner.clone()),
-            ("Made by first use", self.auto_created.to_string()),
-            ("Version", self.version.to_string()),
-        ]);
-        text.push_str("\nMembers\n");
-        let header = ["CLIENT", "TYPE", "LANGUAGE", "VERSION", "ADDRESS"];
-        text.push_str(&columns(&header, self.members.iter().map(member_row).collect()));
-        text.push_str("\nAssignments\n");
-        let header = ["CLIENT", "TOPIC", "SHARD", "QUEUES", "IN FLIGHT"];
-        text.push_str(&columns(&header, self.assignments.iter().map(assignment_row).collect()));
-        text.push_str("\nLag\n");
-        let rows = self.lag.iter().map(|lag| lag.row(&self.name)).collect();
-        text.push_str(&columns(&super::lag::HEADER, rows));
-        text
-    }
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Runs a verb on groups.
@@ -224,41 +135,46 @@ pub(crate) async fn run(verb: GroupVerb) -> Result<(), Failure> {
         GroupVerb::List(arguments) => {
             let groups = Admin::connect(&arguments.admin).await?.groups(&[]).await?;
             let views: Vec<_> = groups.into_iter().map(|(g, s)| GroupView::new(g, s)).collect();
-            print(arguments.output.format, &views, |views| {
-                let header = ["NAME", "MODEL", "ORDER", "ATTEMPTS", "MEMBERS", "LAG", "OWNER"];
-                columns(&header, views.iter().map(GroupView::row).collect())
-            })
+            print_list(arguments.output.format, &views)
         }
         GroupVerb::Describe(arguments) => {
             let mut admin = Admin::connect(&arguments.admin).await?;
-            let (group, status) = admin
-                .groups(&[&arguments.name])
-                .await?
-                .pop()
-                .ok_or_else(|| none(&arguments.name))?;
-            print(arguments.output.format, &GroupView::new(group, status), GroupView::details)
+            let (group, status) = one(&mut admin, &arguments.name).await?;
+            print_one(arguments.output.format, &GroupView::new(group, status))
         }
         GroupVerb::Delete(arguments) => {
             let mut admin = Admin::connect(&arguments.admin).await?;
-            match admin.delete_group(&arguments.name, arguments.force).await? {
-                true => emit(&format!("consumer group {} deleted\n", arguments.name)),
-                false => Err(none(&arguments.name)),
-            }
+            let existed = admin.delete_group(&arguments.name, arguments.force).await?;
+            KIND.deleted(&arguments.name, existed)
         }
+        GroupVerb::Reset(arguments) => reset::run(arguments).await,
+        GroupVerb::Pause(arguments) => consume(arguments, false).await,
+        GroupVerb::Resume(arguments) => consume(arguments, true).await,
     }
+}
+
+async fn one(admin: &mut Admin, name: &str) -> Result<(Group, GroupStatus), Failure> {
+    admin.groups(&[name]).await?.pop().ok_or_else(|| KIND.none(name))
+}
+
+async fn consume(arguments: PauseArguments, wanted: bool) -> Result<(), Failure> {
+    let mut admin = Admin::connect(&arguments.admin).await?;
+    let (held, status) = one(&mut admin, &arguments.name).await?;
+    let group = if held.consume.unwrap_or(true) == wanted {
+        held
+    } else {
+        admin.change_group(Group { consume: Some(wanted), ..held }).await?
+    };
+    print(arguments.output.format, &GroupView::new(group, status), |view| {
+        let what = if view.consume { "is delivered to" } else { "is paused" };
+        format!("consumer group {} {what}\n", view.name)
+    })
 }
 
 async fn create(arguments: CreateArguments) -> Result<(), Failure> {
     let mut admin = Admin::connect(&arguments.admin).await?;
     if let Some((group, status)) = admin.groups(&[&arguments.name]).await?.pop() {
-        let differences = differences(&arguments, &group);
-        if !differences.is_empty() {
-            return Err(Failure::runtime(format!(
-                "consumer group {} exists with other settings: {}; delete it first, or leave these flags out",
-                arguments.name,
-                differences.join(", ")
-            )));
-        }
+        KIND.same(&arguments.name, &differences(&arguments, &group))?;
         return created(&arguments, group, status, "exists already with these settings");
     }
     let group = wanted(&arguments);
@@ -275,6 +191,10 @@ fn wanted(arguments: &CreateArguments) -> Group {
         Model::Clustering => admin::Model::Clustering,
         Model::Broadcasting => admin::Model::Broadcasting,
     };
+    let dead_letter = match arguments.dead_letter.unwrap_or(DeadLetter::Store) {
+        DeadLetter::Store => admin::DeadLetterPolicy::Store,
+        DeadLetter::Discard => admin::DeadLetterPolicy::Discard,
+    };
     // Without a backoff of its own the group gets the broker's default one.
     let retry =
         arguments.max_attempts.map(|max_attempts| RetryPolicy { max_attempts, backoff: None });
@@ -284,6 +204,7 @@ fn wanted(arguments: &CreateArguments) -> Group {
         order: order.into(),
         retry,
         lite_topic: arguments.lite_topic.clone().unwrap_or_default(),
+        dead_letter: dead_letter.into(),
         owner: Some(owner()),
         ..Group::default()
     }
@@ -323,102 +244,14 @@ fn differences(arguments: &CreateArguments, held: &Group) -> Vec<String> {
         let held = or_dash(held.lite_topic.clone());
         differences.push(format!("its lite topic is {held}, not {}", asked.lite_topic));
     }
+    if arguments.dead_letter.is_some() && dead_letter_name(&asked) != dead_letter_name(held) {
+        let (held, asked) = (dead_letter_name(held), dead_letter_name(&asked));
+        differences.push(format!("its dead-letter policy is {held}, not {asked}"));
+    }
     differences
-}
-
-fn none(name: &str) -> Failure {
-    Failure::runtime(format!(
-        "there is no consumer group {name}; 'pinnace group list' shows those that exist"
-    ))
 }
 
 /// Parses the name of a consumer group.
 pub(crate) fn group_name(text: &str) -> Result<String, String> {
     GroupName::parse(text).map(|name| name.to_string()).map_err(|error| error.to_string())
-}
-
-fn model_name(group: &Group) -> &'static str {
-    match group.model() {
-        admin::Model::Broadcasting => "broadcasting",
-        admin::Model::Clustering | admin::Model::Unspecified => "clustering",
-    }
-}
-
-fn order_name(group: &Group) -> &'static str {
-    match group.order() {
-        admin::Order::Ordered => "fifo",
-        admin::Order::Concurrent | admin::Order::Unspecified => "concurrent",
-    }
-}
-
-fn attempts(group: &Group) -> u32 {
-    let asked = group.retry.as_ref().map_or(0, |retry| retry.max_attempts);
-    if asked == 0 { DefaultPolicy::default().max_attempts } else { asked }
-}
-
-fn backoff_text(retry: &RetryPolicy) -> String {
-    match &retry.backoff {
-        Some(Backoff::Exponential(backoff)) => {
-            let initial = backoff.initial.as_ref().map_or(0, milliseconds);
-            let max = backoff.max.as_ref().map_or(0, milliseconds);
-            let (initial, max) = (duration(initial), duration(max));
-            format!("exponential from {initial} to {max}, times {}", backoff.multiplier)
-        }
-        Some(Backoff::Customized(backoff)) => {
-            let pauses: Vec<_> = backoff.next.iter().map(|d| duration(milliseconds(d))).collect();
-            pauses.join(" ")
-        }
-        None => "default".to_owned(),
-    }
-}
-
-fn subscription(subscription: admin::Subscription) -> SubscriptionView {
-    let filter = match subscription.filter_type() {
-        admin::FilterType::Sql92 => format!("SQL {}", subscription.expression),
-        _ if subscription.expression.is_empty() => "*".to_owned(),
-        _ => subscription.expression.clone(),
-    };
-    SubscriptionView { topic: subscription.topic, filter }
-}
-
-fn member(member: admin::Member) -> MemberView {
-    MemberView {
-        client_id: member.client_id,
-        client_type: member.client_type,
-        language: member.language,
-        version: member.version,
-        remote_address: member.remote_address,
-        last_heartbeat_ms: member.last_heartbeat_ms,
-        subscriptions: member.subscriptions.into_iter().map(subscription).collect(),
-    }
-}
-
-fn assignment(assignment: admin::Assignment) -> AssignmentView {
-    AssignmentView {
-        client_id: assignment.client_id,
-        topic: assignment.topic,
-        shard: assignment.shard,
-        queue_ids: assignment.queue_ids,
-        shared: assignment.shared,
-        inflight: assignment.inflight,
-    }
-}
-
-fn member_row(member: &MemberView) -> Vec<String> {
-    let cells = [&member.client_id, &member.client_type, &member.language, &member.version];
-    let mut row: Vec<_> = cells.into_iter().cloned().collect();
-    row.push(member.remote_address.clone());
-    row
-}
-
-fn assignment_row(assignment: &AssignmentView) -> Vec<String> {
-    let ids: Vec<_> = assignment.queue_ids.iter().map(u32::to_string).collect();
-    let queues = if assignment.shared { "shared".to_owned() } else { ids.join(",") };
-    vec![
-        assignment.client_id.clone(),
-        assignment.topic.clone(),
-        assignment.shard.clone(),
-        queues,
-        assignment.inflight.to_string(),
-    ]
 }

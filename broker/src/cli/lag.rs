@@ -29,13 +29,13 @@ pub(crate) struct LagArguments {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TopicLagView {
-    topic: String,
+    pub(super) topic: String,
     /// Not yet acknowledged, in flight included.
     pub(super) lag_messages: u64,
     ready_messages: u64,
     inflight_messages: u64,
     lag_ms: u64,
-    dead_letters: u64,
+    pub(super) dead_letters: u64,
 }
 
 impl From<TopicLag> for TopicLagView {

@@ -1,14 +1,21 @@
 //! `pinnace topic create|list|describe|delete`, over the admin API.
 
+use std::time::Duration;
+
 use broker_model::limits::{QUEUES_DEFAULT, QUEUES_PER_TOPIC_MAX};
 use broker_model::{MessageType, TopicName};
 use broker_proto::admin::{self, Topic, TopicStatus};
 use clap::{Args, Subcommand};
+use operator_api::quantity::DurationText;
 use serde::Serialize;
 
 use super::admin::{Admin, AdminArguments, owner};
+use super::client::proto_duration;
+use super::declared::{Kind, ListArguments, View, print_list, print_one};
 use super::failure::Failure;
-use super::output::{OutputArguments, bytes, columns, duration, emit, fields, print};
+use super::output::{OutputArguments, bytes, duration, fields, print};
+
+const KIND: Kind = Kind { noun: "topic", verb: "topic" };
 
 /// The verbs on topics.
 #[derive(Debug, Subcommand)]
@@ -36,15 +43,9 @@ pub(crate) struct CreateArguments {
     #[arg(long, value_name = "N", env = "PINNACE_QUEUES",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(QUEUES_PER_TOPIC_MAX)))]
     queues: Option<u32>,
-    #[command(flatten)]
-    admin: AdminArguments,
-    #[command(flatten)]
-    output: OutputArguments,
-}
-
-/// Arguments of `pinnace topic list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArguments {
+    /// LITE only: a lite topic that nobody used for so long is deleted [default: 24h].
+    #[arg(long, value_name = "DURATION", env = "PINNACE_LITE_EXPIRY", value_parser = expiry_ms)]
+    lite_expiry: Option<u64>,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -93,6 +94,8 @@ struct TopicView {
     retention_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_message_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lite_expiry_ms: Option<u64>,
     read: bool,
     write: bool,
     owner: String,
@@ -124,6 +127,7 @@ impl TopicView {
             retention_ms: retention.time.as_ref().map(milliseconds),
             retention_bytes: retention.bytes,
             max_message_bytes: topic.max_message_bytes,
+            lite_expiry_ms: topic.lite_expiry.as_ref().map(milliseconds),
             read: topic.read.unwrap_or(true),
             write: topic.write.unwrap_or(true),
             owner: owner_text(topic.owner.as_ref()),
@@ -131,6 +135,16 @@ impl TopicView {
             name: topic.name,
         }
     }
+
+    fn retention(&self) -> String {
+        let limits = [self.retention_ms.map(duration), self.retention_bytes.map(bytes)];
+        or_dash(limits.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl View for TopicView {
+    const HEADER: &'static [&'static str] =
+        &["NAME", "TYPE", "QUEUES", "MESSAGES", "SIZE", "GROUPS", "OWNER"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -166,15 +180,11 @@ impl TopicView {
                 "Largest body",
                 self.max_message_bytes.map_or_else(|| "-".into(), |n| bytes(n.into())),
             ),
+            ("Lite expiry", or_dash(self.lite_expiry_ms.map(duration).unwrap_or_default())),
             ("Groups", or_dash(self.groups.join(", "))),
             ("Owner", self.owner.clone()),
             ("Version", self.version.to_string()),
         ])
-    }
-
-    fn retention(&self) -> String {
-        let limits = [self.retention_ms.map(duration), self.retention_bytes.map(bytes)];
-        or_dash(limits.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -185,48 +195,40 @@ pub(crate) async fn run(verb: TopicVerb) -> Result<(), Failure> {
         TopicVerb::List(arguments) => {
             let topics = Admin::connect(&arguments.admin).await?.topics(&[]).await?;
             let views: Vec<_> = topics.into_iter().map(|(t, s)| TopicView::new(t, s)).collect();
-            print(arguments.output.format, &views, |views| {
-                let header = ["NAME", "TYPE", "QUEUES", "MESSAGES", "SIZE", "GROUPS", "OWNER"];
-                columns(&header, views.iter().map(TopicView::row).collect())
-            })
+            print_list(arguments.output.format, &views)
         }
         TopicVerb::Describe(arguments) => {
             let mut admin = Admin::connect(&arguments.admin).await?;
-            let (topic, status) = admin
-                .topics(&[&arguments.name])
-                .await?
-                .pop()
-                .ok_or_else(|| none(&arguments.name))?;
-            print(arguments.output.format, &TopicView::new(topic, status), TopicView::details)
+            let found = admin.topics(&[&arguments.name]).await?.pop();
+            let (topic, status) = found.ok_or_else(|| KIND.none(&arguments.name))?;
+            print_one(arguments.output.format, &TopicView::new(topic, status))
         }
         TopicVerb::Delete(arguments) => {
             let mut admin = Admin::connect(&arguments.admin).await?;
-            match admin.delete_topic(&arguments.name, arguments.force).await? {
-                true => emit(&format!("topic {} deleted\n", arguments.name)),
-                false => Err(none(&arguments.name)),
-            }
+            let existed = admin.delete_topic(&arguments.name, arguments.force).await?;
+            KIND.deleted(&arguments.name, existed)
         }
     }
 }
 
 async fn create(arguments: CreateArguments) -> Result<(), Failure> {
+    let message_type = arguments.message_type.unwrap_or(MessageType::Normal);
+    if arguments.lite_expiry.is_some() && message_type != MessageType::Lite {
+        return Err(Failure::input(
+            "--lite-expiry is for LITE topics; give --type LITE, or leave it out",
+        ));
+    }
     let mut admin = Admin::connect(&arguments.admin).await?;
     if let Some((topic, status)) = admin.topics(&[&arguments.name]).await?.pop() {
-        let differences = differences(&arguments, &topic);
-        if !differences.is_empty() {
-            return Err(Failure::runtime(format!(
-                "topic {} exists with other settings: {}; delete it first, or leave these flags out",
-                arguments.name,
-                differences.join(", ")
-            )));
-        }
+        KIND.same(&arguments.name, &differences(&arguments, &topic))?;
         return created(&arguments, topic, status, "exists already with these settings");
     }
     let topic = Topic {
         name: arguments.name.clone(),
-        r#type: type_number(arguments.message_type.unwrap_or(MessageType::Normal)).into(),
+        r#type: type_number(message_type).into(),
         queues: arguments.queues.unwrap_or(QUEUES_DEFAULT),
         owner: Some(owner()),
+        lite_expiry: arguments.lite_expiry.map(|ms| proto_duration(Duration::from_millis(ms))),
         ..Topic::default()
     };
     let answer = admin.create_topic(topic.clone()).await?;
@@ -254,14 +256,12 @@ fn differences(arguments: &CreateArguments, held: &Topic) -> Vec<String> {
     if let Some(wanted) = arguments.queues.filter(|wanted| *wanted != held.queues) {
         differences.push(format!("it has {} queues, not {wanted}", held.queues));
     }
+    let held_expiry = held.lite_expiry.as_ref().map(milliseconds);
+    if let Some(wanted) = arguments.lite_expiry.filter(|wanted| Some(*wanted) != held_expiry) {
+        let held = or_dash(held_expiry.map(duration).unwrap_or_default());
+        differences.push(format!("its lite expiry is {held}, not {}", duration(wanted)));
+    }
     differences
-}
-
-/// The failure of every verb that needs a topic which is not there.
-fn none(name: &str) -> Failure {
-    Failure::runtime(format!(
-        "there is no topic {name}; 'pinnace topic list' shows those that exist"
-    ))
 }
 
 /// Parses the name of a topic to be created.
@@ -276,6 +276,13 @@ pub(crate) fn any_name(text: &str) -> Result<String, String> {
 
 fn message_type(text: &str) -> Result<MessageType, String> {
     text.to_ascii_uppercase().parse()
+}
+
+fn expiry_ms(text: &str) -> Result<u64, String> {
+    match DurationText(text.to_owned()).as_ms().map_err(|error| error.to_string())? {
+        0 => Err("it must be longer than nothing, like 12h".to_owned()),
+        ms => Ok(ms),
+    }
 }
 
 fn type_number(message_type: MessageType) -> admin::MessageType {

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them in manifests. Texts are kept as written; numbers come out on request.
+//! Durations, points in time and sizes as people write them in manifests. Texts are kept as written; numbers come out on request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub const DURATION_BYTES_MAX: usize = 32;
 /// What a duration looks like, for schemas.
 pub const DURATION_PATTERN: &str = "^([0-9]+(h|m|s|ms))+$";
+/// Longest text of a point in time.
+pub const TIME_BYTES_MAX: usize = 40;
+/// What a point in time looks like, for schemas.
+pub const TIME_PATTERN: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$";
 /// Longest text of a size.
 pub const SIZE_BYTES_MAX: usize = 20;
 /// What a size looks like, for schemas.
 pub const SIZE_PATTERN: &str = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$";
 
-/// A text is no duration or no size; the message says how to write one.
+/// A text is no duration, no time or no size; the message says how to write one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// No duration.
@@ -23,6 +27,11 @@ pub enum QuantityError {
         "{0:?} is no duration; write hours, minutes, seconds and milliseconds like 72h, 1h30m or 500ms (days are written in hours)"
     )]
     Duration(String),
+    /// No point in time.
+    #[error(
+        "{0:?} is no point in time; write date, time and zone (RFC 3339) like 2026-01-31T08:00:00Z"
+    )]
+    Time(String),
     /// No size.
     #[error("{0:?} is no size; write whole bytes with a unit like 100Gi, 512Mi or 1000000")]
     Size(String),
@@ -78,6 +87,50 @@ impl JsonSchema for DurationText {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string", "maxLength": DURATION_BYTES_MAX, "pattern": DURATION_PATTERN})
+    }
+}
+
+/// A point in time: `2026-01-31T08:00:00Z` (RFC 3339).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TimeText(pub String);
+
+impl TimeText {
+    /// Unix time in milliseconds.
+    ///
+    /// # Errors
+    /// [`QuantityError::Time`] for any other text, and for times before 1970.
+    pub fn as_unix_ms(&self) -> Result<u64, QuantityError> {
+        let error = || QuantityError::Time(self.0.clone());
+        let text = self.0.as_str();
+        // The parser below also takes dates without a time and times without a zone; those would be guesses.
+        let clock = text.split_once('T').map(|(_, clock)| clock).ok_or_else(error)?;
+        let has_zone = clock.ends_with('Z') || clock.contains(['+', '-']);
+        if !text.is_ascii() || text.len() > TIME_BYTES_MAX || !has_zone {
+            return Err(error());
+        }
+        let time: prost_types::Timestamp = text.parse().map_err(|_| error())?;
+        let seconds = u64::try_from(time.seconds).map_err(|_| error())?;
+        let nanos = u64::try_from(time.nanos).map_err(|_| error())?;
+        seconds.checked_mul(1000).and_then(|ms| ms.checked_add(nanos / 1_000_000)).ok_or_else(error)
+    }
+}
+
+impl fmt::Display for TimeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for TimeText {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": TIME_BYTES_MAX, "pattern": TIME_PATTERN})
     }
 }
 
@@ -211,6 +264,25 @@ mod tests {
         assert_eq!(ms("1h30m5s250ms"), Some(5_405_250));
         for wrong in ["", "3d", "h", "5", "-1s", "1.5h", "99999999999999999h", "1h 2m"] {
             assert_eq!(ms(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_their_zone_and_never_guessed() {
+        let unix_ms = |text: &str| TimeText(text.to_owned()).as_unix_ms().ok();
+        assert_eq!(unix_ms("1970-01-01T00:00:01Z"), Some(1_000));
+        assert_eq!(unix_ms("2026-01-31T09:00:00.250+01:00"), unix_ms("2026-01-31T08:00:00.25Z"));
+        assert_eq!(unix_ms("2026-01-31T08:00:00Z"), Some(1_769_846_400_000));
+        for wrong in [
+            "",
+            "now",
+            "2026-01-31",
+            "2026-01-31T08:00:00",
+            "2026-13-31T08:00:00Z",
+            "1969-12-31T00:00:00Z",
+            "1769846400000",
+        ] {
+            assert_eq!(unix_ms(wrong), None, "{wrong}");
         }
     }
 

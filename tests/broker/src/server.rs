@@ -37,13 +37,22 @@ impl Server {
         Self { http: broker.http, broker: Some(broker), data: data.to_owned(), options }
     }
 
+    /// The broker itself, for clients of other kinds.
+    ///
+    /// # Panics
+    /// When it was stopped.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        self.broker.as_ref().expect("it runs until it is stopped")
+    }
+
     /// Runs a verb against the broker.
     ///
     /// # Panics
     /// When the binary cannot be run.
     #[must_use]
     pub fn run(&self, verb: &[&str]) -> Ran {
-        let broker = self.broker.as_ref().expect("it runs until it is stopped");
+        let broker = self.broker();
         let output = Command::new(binary())
             .args(verb)
             .env("PINNACE_ENDPOINT", broker.listen.to_string())

@@ -106,6 +106,63 @@ fn a_receive_that_gets_too_few_messages_says_so_and_fails() {
 }
 
 #[test]
+fn a_group_is_reset_once_per_id_and_goes_on_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--shards", "2"]);
+    let _ = server.run(&["topic", "create", "orders"]).ok();
+    let _ = server.run(&["send", "orders", "--count", "6"]).ok();
+    let receive = ["receive", "orders", "--group", "billing", "--count", "6", "-o", "json"];
+    let first = lines(&server.run(&receive).ok());
+    let reset = ["group", "reset", "billing", "--to", "earliest", "--id", "again"];
+    let told = server.run(&reset).ok();
+    assert!(told.contains("billing goes on at earliest of all its topics"), "{told}");
+    let second = lines(&server.run(&receive).ok());
+    assert_eq!(texts(&first, "messageId"), texts(&second, "messageId"));
+    let _ = server.run(&reset).ok();
+    let lag = |server: &Server| -> Value {
+        let lag: Value =
+            serde_json::from_str(&server.run(&["lag", "billing", "-o", "json"]).ok()).unwrap();
+        lag[0]["topics"][0]["lagMessages"].clone()
+    };
+    assert_eq!(lag(&server), 0, "the same id again changes nothing");
+    let reset = ["group", "reset", "billing", "--topic", "orders", "--to", "0", "-o", "json"];
+    let told: Value = serde_json::from_str(&server.run(&reset).ok()).unwrap();
+    assert_eq!((&told["topics"][0], &told["to"]), (&"orders".into(), &"0".into()));
+    assert_eq!(lag(&server), 6, "the first message of that time or later");
+    let _ = server.run(&["group", "reset", "billing", "--to", "latest"]).ok();
+    assert_eq!(lag(&server), 0);
+    let _ = server.run(&["group", "reset", "billing", "--to", "-1"]).ok();
+    assert_ne!(lag(&server), 0, "one message back in every queue that has one");
+    for (wrong, what) in [
+        (["group", "reset", "nobody", "--to", "latest"], "nobody"),
+        (["group", "reset", "billing", "--to=latest", "--topic=none"], "none"),
+    ] {
+        let line = server.run(&wrong).refused(1);
+        assert!(line.contains(what), "{line}");
+    }
+}
+
+#[test]
+fn a_paused_group_gets_nothing_until_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    let _ = server.run(&["topic", "create", "orders"]).ok();
+    let _ = server.run(&["group", "create", "billing", "--dead-letter", "discard"]).ok();
+    let refused = server.run(&["group", "create", "billing", "--dead-letter", "store"]).refused(1);
+    assert!(refused.contains("its dead-letter policy is discard, not store"), "{refused}");
+    assert!(server.run(&["group", "pause", "billing"]).ok().contains("billing is paused"));
+    let _ = server.run(&["send", "orders"]).ok();
+    let receive = ["receive", "orders", "--group", "billing", "--count", "1", "--timeout", "1"];
+    let _ = server.run(&receive).refused(1);
+    let resumed = server.run(&["group", "resume", "billing", "-o", "json"]).ok();
+    let resumed: Value = serde_json::from_str(&resumed).unwrap();
+    assert_eq!((&resumed["consume"], &resumed["deadLetter"]), (&true.into(), &"discard".into()));
+    let _ = server.run(&receive).ok();
+    let refused = server.run(&["group", "pause", "nobody"]).refused(1);
+    assert!(refused.contains("there is no consumer group nobody"), "{refused}");
+}
+
+#[test]
 fn acknowledged_sends_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(&folder.path().join("data"), &[]);

@@ -159,6 +159,12 @@ impl GroupQueue {
         Turn { batch, skipped }
     }
 
+    /// Whether messages were last handed out in order.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.message_groups.is_some()
+    }
+
     /// Messages are handed out without order from now on.
     pub fn forget_order(&mut self) {
         self.message_groups = None;

@@ -200,9 +200,16 @@ impl<R: ReplyTo> Engine<R> {
         let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
             return;
         };
-        let progress = self.state.group_topic_mut(index);
-        let queue = progress.and_then(|p| p.queues.get_mut(place.queue as usize));
-        if let Some(Some((first, batch))) = queue.map(|queue| queue.acknowledge(place.offset)) {
+        let Some(progress) = self.state.group_topic_mut(index) else { return };
+        let has_waiters = !progress.waiters.is_empty();
+        let Some(queue) = progress.queues.get_mut(place.queue as usize) else { return };
+        let left = queue.acknowledge(place.offset);
+        // The next message of its message group may go out now.
+        let is_anyones_turn = has_waiters && queue.is_in_order();
+        if is_anyones_turn {
+            self.dirty.push(index);
+        }
+        if let Some((first, batch)) = left {
             self.drop_expiry(index, place.queue, first, &batch);
         }
     }

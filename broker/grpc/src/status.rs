@@ -58,9 +58,9 @@ impl From<Refusal> for Failure {
             // The one code after which producers pause before they try again.
             Refusal::TooMany(_) | Refusal::DiskFull => Code::TooManyRequests,
             Refusal::TooManyLiteTopics => Code::LiteTopicQuotaExceeded,
-            Refusal::QueueNotFound { .. } => Code::BadRequest,
+            // Not MESSAGE_NOT_FOUND: some clients take that for success (protocol section 7.3).
+            Refusal::QueueNotFound { .. } | Refusal::NotTimed => Code::BadRequest,
             Refusal::OffsetOutOfRange { .. } => Code::IllegalOffset,
-            Refusal::NotTimed => Code::MessageNotFound,
             Refusal::TransactionNotFound => Code::NotFound,
             Refusal::TransactionEnded { .. } => Code::PreconditionFailed,
             Refusal::LogFailed(_) => Code::InternalServerError,

@@ -19,7 +19,7 @@ fn every_refusal_has_the_code_of_the_protocol() {
         (Refusal::NotReadable(topic.clone()), Code::Forbidden, Code::Forbidden),
         (Refusal::QueueNotFound { topic, queue: 9 }, Code::BadRequest, Code::BadRequest),
         (Refusal::OffsetOutOfRange { offset: 2, end: 1 }, Code::IllegalOffset, Code::IllegalOffset),
-        (Refusal::NotTimed, Code::MessageNotFound, Code::MessageNotFound),
+        (Refusal::NotTimed, Code::BadRequest, Code::BadRequest),
         (Refusal::TransactionNotFound, Code::NotFound, Code::NotFound),
         (
             Refusal::TransactionEnded { is_commit: true },

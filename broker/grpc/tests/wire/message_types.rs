@@ -70,6 +70,25 @@ async fn a_fifo_group_gets_one_message_of_each_message_group_at_a_time_in_order(
 }
 
 #[tokio::test]
+async fn a_waiting_poll_gets_the_next_message_as_soon_as_the_one_before_is_acknowledged() {
+    let mut broker = start(1).await;
+    broker.topic_of(MessageType::Fifo, "orders", 1).await;
+    group(&mut broker, |g| g.order = Order::Ordered.into()).await;
+    for n in 0..2 {
+        broker.send(vec![with(&n.to_string(), |p| p.message_group = Some("a".into()))]).await;
+    }
+    let (_, first) = take(&mut broker, "c", 32).await;
+    let mut other = broker.clone();
+    let begun = std::time::Instant::now();
+    let (second, ()) = tokio::join!(take(&mut other, "d", 32), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ack(&mut broker, &first).await;
+    });
+    assert_eq!(second.0, ["1"]);
+    assert!(begun.elapsed() < Duration::from_secs(2), "woken, not found by chance");
+}
+
+#[tokio::test]
 async fn a_named_receive_that_comes_again_gets_the_same_messages() {
     let mut broker = start(1).await;
     broker.topic_of(MessageType::Fifo, "orders", 1).await;
@@ -123,7 +142,7 @@ async fn a_delayed_message_comes_at_its_time_and_a_recalled_one_never() {
     assert_eq!(code(answer.status.as_ref()), Code::Ok);
     assert_eq!(answer.message_id, "recalled");
     let answer = broker.client.recall_message(recall(&handle)).await.unwrap().into_inner();
-    assert_eq!(code(answer.status.as_ref()), Code::MessageNotFound, "recalled before");
+    assert_eq!(code(answer.status.as_ref()), Code::BadRequest, "recalled before");
     let answer = broker.client.recall_message(recall("x")).await.unwrap().into_inner();
     assert_eq!(code(answer.status.as_ref()), Code::BadRequest);
 

@@ -1,7 +1,14 @@
-//! Filter expressions of subscriptions (protocol section 6.1). Tags are compared by a 64-bit hash that the index keeps,
-//! so that filtering never reads a message.
+//! Filter expressions of subscriptions (protocol section 6). Tags are compared by a 64-bit hash that the index keeps, so
+//! that such a filter never reads a message. An SQL filter needs the properties of the message itself, so it has two
+//! steps: a coarse check that lets everything pass, and the exact one of [`SqlFilter`]. The language lives in `sql`.
+
+mod sql;
+
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use sql::{EvaluationError, SqlFilter, Truth};
 
 use crate::limits::{FILTER_EXPRESSION_BYTES_MAX, FILTER_TAGS_MAX};
 
@@ -21,6 +28,15 @@ pub enum FilterError {
     /// Over a limit.
     #[error("the filter expression is too long: {0}")]
     TooLong(String),
+    /// Not an expression of the SQL92 subset, or over one of its limits.
+    #[error("the SQL filter is wrong at character {position}: {message}")]
+    Sql {
+        /// The first character that cannot stay as it is, counted from 1; one more than there are when the end is
+        /// where something is missing.
+        position: usize,
+        /// What was expected there, or what to write instead.
+        message: String,
+    },
 }
 
 /// A compiled filter.
@@ -31,6 +47,8 @@ pub enum Filter {
     All,
     /// Messages whose tag hash is one of these, sorted.
     Tags(Vec<u64>),
+    /// Messages whose properties fulfil a condition.
+    Sql(Arc<SqlFilter>),
 }
 
 impl Filter {
@@ -43,10 +61,7 @@ impl Filter {
         if text.is_empty() || text == "*" {
             return Ok(Self::All);
         }
-        if text.len() > FILTER_EXPRESSION_BYTES_MAX {
-            let message = format!("{} bytes, at most {FILTER_EXPRESSION_BYTES_MAX}", text.len());
-            return Err(FilterError::TooLong(message));
-        }
+        check_length(text)?;
         let tags: Vec<&str> = text.split("||").map(str::trim).filter(|t| !t.is_empty()).collect();
         if tags.is_empty() {
             return Err(FilterError::NoTags(text.to_owned()));
@@ -66,14 +81,42 @@ impl Filter {
         Ok(Self::Tags(hashes))
     }
 
-    /// Whether a message with this tag hash passes.
+    /// Compiles a condition of the SQL92 subset (protocol section 6.2).
+    ///
+    /// # Errors
+    /// [`FilterError::TooLong`], or [`FilterError::Sql`] with the place of what is wrong; an empty expression is wrong.
+    pub fn parse_sql(expression: &str) -> Result<Self, FilterError> {
+        check_length(expression)?;
+        Ok(Self::Sql(Arc::new(SqlFilter::parse(expression)?)))
+    }
+
+    /// The coarse check: whether a message with this tag hash may pass. For [`Filter::Sql`] it is always true, and
+    /// [`SqlFilter::matches`] has the last word.
     #[must_use]
     pub fn matches(&self, hash: u64) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Sql(_) => true,
             Self::Tags(hashes) => hashes.binary_search(&hash).is_ok(),
         }
     }
+
+    /// The condition that has to be evaluated on a message's properties; none when the coarse check is exact.
+    #[must_use]
+    pub fn as_sql(&self) -> Option<&SqlFilter> {
+        match self {
+            Self::Sql(filter) => Some(filter),
+            Self::All | Self::Tags(_) => None,
+        }
+    }
+}
+
+fn check_length(expression: &str) -> Result<(), FilterError> {
+    let bytes = expression.len();
+    if bytes > FILTER_EXPRESSION_BYTES_MAX {
+        let message = format!("{bytes} bytes, at most {FILTER_EXPRESSION_BYTES_MAX}");
+        return Err(FilterError::TooLong(message));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub mod shard;
 pub mod topic;
 
 pub use consumer_group::{ConsumerGroup, Model, Order, Subscription};
-pub use filter::{Filter, FilterError, tag_hash};
+pub use filter::{EvaluationError, Filter, FilterError, SqlFilter, Truth, tag_hash};
 pub use message_type::MessageType;
 pub use name::{GroupName, NameError, TopicName};
 pub use owner::Owner;

@@ -53,10 +53,16 @@ pub const QUEUES_DEFAULT: u32 = 8;
 pub const TOPICS_MAX: usize = 100_000;
 /// Consumer groups of one broker.
 pub const GROUPS_MAX: usize = 100_000;
-/// Longest tag filter expression.
+/// Longest filter expression, of tags or SQL.
 pub const FILTER_EXPRESSION_BYTES_MAX: usize = 4096;
 /// Tags in one filter expression.
 pub const FILTER_TAGS_MAX: usize = 256;
+/// How many levels of parentheses, signs, NOT and operators an SQL filter may nest. Parsing, evaluating and dropping
+/// recurse this deep at most.
+pub const FILTER_SQL_LEVELS_MAX: usize = 64;
+/// Operators in one SQL filter: AND, OR, NOT, signs, comparisons and tests, with each string of an IN list counted as
+/// none. It bounds what one evaluation costs.
+pub const FILTER_SQL_OPERATORS_MAX: usize = 512;
 /// Silence after which a client counts as gone.
 pub const CLIENT_EXPIRY_MS: u64 = 120_000;
 /// Clients known to one broker.

@@ -192,16 +192,13 @@ fn lite_topic(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The filter of a receive. An unspecified type is a tag expression (protocol section 6.1).
+/// The filter of a receive. An unspecified type is a tag expression (protocol section 6).
 pub(crate) fn filter(expression: Option<&FilterExpression>) -> Result<Filter, Failure> {
     let Some(expression) = expression else { return Ok(Filter::All) };
-    if expression.r#type() != FilterType::Sql {
-        return Ok(Filter::parse_tags(&expression.expression)?);
-    }
-    if expression.expression.trim().is_empty() {
-        return Err(Failure::new(Code::IllegalFilterExpression, "the SQL filter is empty"));
-    }
-    Err(Failure::not_served("filtering by SQL92"))
+    Ok(match expression.r#type() {
+        FilterType::Sql => Filter::parse_sql(&expression.expression)?,
+        FilterType::Tag | FilterType::Unspecified => Filter::parse_tags(&expression.expression)?,
+    })
 }
 
 /// How many messages a receive may give: what is asked, but at least one and at most the limit (section 3.6).

@@ -42,7 +42,8 @@ fn check_subscription(subscription: &Subscription) -> Result<(), Failure> {
     for entry in &subscription.subscriptions {
         validate::topic(entry.topic.as_ref())?;
         let Some(expression) = &entry.expression else { continue };
-        // SQL is only looked at when it is used: until then it need not be served.
+        // As with Apache's proxy, SQL that is wrong fails the receives that use it and not the whole client; only an
+        // empty one is noticed here (section 6.2).
         if expression.r#type() != FilterType::Sql || expression.expression.trim().is_empty() {
             validate::filter(Some(expression))?;
         }

@@ -185,8 +185,13 @@ fn filters_are_tags_unless_they_say_sql() {
     assert_eq!(of(FilterType::Unspecified, "*"), Ok(Filter::All));
     assert!(matches!(of(FilterType::Tag, "a || b"), Ok(Filter::Tags(_))));
     assert_eq!(of(FilterType::Tag, "||").unwrap_err().code, Code::IllegalFilterExpression);
+    assert!(matches!(of(FilterType::Sql, "a = 1"), Ok(Filter::Sql(_))));
     assert_eq!(of(FilterType::Sql, " ").unwrap_err().code, Code::IllegalFilterExpression);
-    assert_eq!(of(FilterType::Sql, "a = 1").unwrap_err().code, Code::NotImplemented);
+    let long = "a".repeat(5_000);
+    assert_eq!(of(FilterType::Sql, &long).unwrap_err().code, Code::IllegalFilterExpression);
+    let wrong = of(FilterType::Sql, "(a = 1").unwrap_err();
+    assert_eq!(wrong.code, Code::IllegalFilterExpression);
+    assert_eq!(wrong.message, "the SQL filter is wrong at character 7: expected ')'");
 }
 
 #[test]

@@ -685,6 +685,23 @@ fn an_error_says_where_and_what_to_do() {
 }
 
 #[test]
+fn the_document_for_users_says_what_the_parser_does() {
+    let document = include_str!("../../../../../docs/filters.md");
+    let wrong: Vec<_> =
+        document.lines().filter(|line| line.contains("the SQL filter is")).collect();
+    for row in &wrong {
+        let [_, expression, answer, _] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{row}");
+        };
+        let error = Filter::parse_sql(expression.trim().trim_matches('`')).unwrap_err();
+        assert_eq!(error.to_string(), answer.trim());
+    }
+    let examples = document.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
+    let parsed: Vec<_> = examples.lines().map(|line| Filter::parse_sql(line).unwrap()).collect();
+    assert_eq!((wrong.len(), parsed.len()), (6, 3));
+}
+
+#[test]
 fn the_position_counts_characters_and_not_bytes() {
     assert_eq!(outcome("s = '\u{1f980}\u{fc}' AND"), Wrong(13));
 }

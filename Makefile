@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test test-operator test-charts conformance e2e ci crds bench images clean
+.PHONY: help build demo check check-generated test test-operator test-charts conformance e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PINNACE := $(TARGET)/release/pinnace
@@ -82,6 +82,9 @@ ci: ## everything above that tests, step by step
 		summary="$$summary  $$step $$((SECONDS - started)) s"$$'\n'; \
 	done; \
 	printf '==== passed in %s s\n%s' "$$((SECONDS - begin))" "$$summary"
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS=60 each (needs the nightly toolchain)
+	tests/fuzz/run
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -5,7 +5,7 @@
 use crate::{File, Repository};
 
 /// Package and the packages of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("broker-model", &[]),
     ("broker-store", &["broker-model"]),
     ("broker-delivery", &["broker-model", "broker-store"]),
@@ -39,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("operator-api", &[]),
     ("operator", &["operator-api", "broker-proto"]),
     ("tests-broker", &["broker-proto"]),
+    ("tests-fuzz", &["broker-model", "broker-proto"]),
     ("tests-operator", &["operator-api", "operator", "broker-proto"]),
     ("tidy", &[]),
 ];

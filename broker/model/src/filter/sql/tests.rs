@@ -471,6 +471,7 @@ fn operands_that_can_never_be_compared_are_refused() {
         ("NULL = a", Wrong(1)),
         ("a <> NULL", Wrong(6)),
         ("a = (NULL)", Wrong(5)),
+        ("a = +NULL", Wrong(5)),
         ("TRUE = 1", Wrong(8)),
         ("1 = TRUE", Wrong(5)),
         ("'true' = TRUE", Wrong(10)),
@@ -681,6 +682,23 @@ fn an_error_says_where_and_what_to_do() {
     ] {
         assert!(text(expression).contains(part), "{expression}: {}", text(expression));
     }
+}
+
+#[test]
+fn the_document_for_users_says_what_the_parser_does() {
+    let document = include_str!("../../../../../docs/filters.md");
+    let wrong: Vec<_> =
+        document.lines().filter(|line| line.contains("the SQL filter is")).collect();
+    for row in &wrong {
+        let [_, expression, answer, _] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{row}");
+        };
+        let error = Filter::parse_sql(expression.trim().trim_matches('`')).unwrap_err();
+        assert_eq!(error.to_string(), answer.trim());
+    }
+    let examples = document.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
+    let parsed: Vec<_> = examples.lines().map(|line| Filter::parse_sql(line).unwrap()).collect();
+    assert_eq!((wrong.len(), parsed.len()), (6, 3));
 }
 
 #[test]

@@ -15,8 +15,16 @@ class Case:
     promise: str
     # Mostly waits for a time to pass, so that many run side by side.
     waits: bool = False
-    # Delivery attempts of the consumer group, 0 for the broker's default.
+    # The topic.
+    message_type: str = "NORMAL"
+    queues: int = 4
+    # The consumer group; 0 attempts for the broker's default. The second group of a case
+    # is always an ordinary one.
     max_attempts: int = 0
+    order: str = "concurrent"
+    model: str = "clustering"
+    # The consumer group is bound to the topic, for consumers of light topics.
+    is_lite: bool = False
     # Has a broker to itself, which the case asks the driver to kill and start again.
     own_broker: bool = False
     tls: bool = False
@@ -56,6 +64,13 @@ CASES = [
     Case("empty-receive", "a receive without messages returns after its polling time",
          waits=True),
     Case("shutdown", "producer and consumer shut down without an error"),
+    Case("ack-twice", "acknowledging a message a second time is no error", waits=True),
+    Case("batch-send",
+         "five messages in one request: five receipts, and each message comes once"),
+    Case("consumer-leaves",
+         "one of two push consumers closes while messages flow: all are handled, at the latest "
+         "5 s after the last was sent",
+         waits=True),
 ]
 
 MIB = 1024 * 1024

@@ -71,6 +71,41 @@ CASES = [
          "one of two push consumers closes while messages flow: all are handled, at the latest "
          "5 s after the last was sent",
          waits=True),
+
+    Case("fifo-order",
+         "60 messages of 6 message groups, mixed: a simple consumer gets each group as sent",
+         message_type="FIFO", order="fifo"),
+    Case("fifo-order-push", "the same with a push consumer that starts after the last was sent",
+         message_type="FIFO", order="fifo"),
+    Case("fifo-one-in-flight",
+         "while a message is not acknowledged no consumer gets its successors in the message "
+         "group, but those of other message groups come",
+         waits=True, message_type="FIFO", order="fifo"),
+    Case("fifo-redelivery",
+         "a FIFO message that was not acknowledged comes again as delivery attempt 2, before "
+         "its successors",
+         waits=True, message_type="FIFO", order="fifo"),
+    Case("fifo-push-retry",
+         "push consumer: a message that fails once is handled again before its successors",
+         waits=True, message_type="FIFO", order="fifo"),
+    Case("fifo-dead-letter",
+         "after the last delivery attempt a FIFO message is in `%DLQ%group`, whole, and its "
+         "successor comes",
+         waits=True, max_attempts=2, message_type="FIFO", order="fifo"),
+    Case("fifo-push-dead-letter", "the same with a push consumer that fails for this message",
+         waits=True, max_attempts=2, message_type="FIFO", order="fifo"),
+    Case("fifo-two-producers",
+         "two producers in turn send 30 messages of one message group: they come in that order",
+         message_type="FIFO", order="fifo"),
+    Case("fifo-point-to-point",
+         "two consumers of one group share 200 messages of 20 message groups, each group in "
+         "the order sent over both",
+         message_type="FIFO", order="fifo"),
+    Case("fifo-throughput", "500 messages of 20 message groups: each once, each group in order",
+         message_type="FIFO", order="fifo"),
+    Case("fifo-many-groups",
+         "300 messages of 150 message groups: each once, each group in order",
+         message_type="FIFO", order="fifo"),
 ]
 
 MIB = 1024 * 1024

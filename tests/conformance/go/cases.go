@@ -27,6 +27,18 @@ var cases = map[string]func(*clients) string{
 	"shutdown":          shutdown,
 	"ack-twice":         ackTwice,
 	"consumer-leaves":   consumerLeaves,
+
+	"fifo-order":            fifoOrder,
+	"fifo-order-push":       fifoOrderPush,
+	"fifo-one-in-flight":    fifoOneInFlight,
+	"fifo-redelivery":       fifoRedelivery,
+	"fifo-push-retry":       fifoPushRetry,
+	"fifo-dead-letter":      fifoDeadLetter,
+	"fifo-push-dead-letter": fifoPushDeadLetter,
+	"fifo-two-producers":    fifoTwoProducers,
+	"fifo-point-to-point":   fifoPointToPoint,
+	"fifo-throughput":       fifoThroughput,
+	"fifo-many-groups":      fifoManyGroups,
 }
 
 // unsupported says why the client cannot, for every case that is not above.

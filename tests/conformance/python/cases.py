@@ -3,11 +3,12 @@
 The driver (../run) says in its case table what every name promises.
 """
 
+import cases_fifo
 import cases_normal
 
 CASES = {
     function.__name__.replace("_", "-"): function
-    for theme in (cases_normal,)
+    for theme in (cases_normal, cases_fifo)
     for function in theme.CASES
 }
 

@@ -1,6 +1,7 @@
 //! The conformance cases for the official Rust client, by theme. The driver (`../run`) says in
 //! its case table what every name promises.
 
+mod fifo;
 mod simple;
 
 use crate::clients::{Clients, Failure};
@@ -30,6 +31,9 @@ pub fn unsupported(case: &str) -> Option<&'static str> {
 
 pub async fn run(case: &str, clients: &Clients) -> Outcome {
     if let Some(outcome) = simple::run(case, clients).await {
+        return outcome;
+    }
+    if let Some(outcome) = fifo::run(case, clients).await {
         return outcome;
     }
     Err(Failure(format!("no case {case:?}")))

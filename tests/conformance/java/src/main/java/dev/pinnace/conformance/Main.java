@@ -34,6 +34,7 @@ public final class Main {
     private static Map<String, Case> cases() {
         Map<String, Case> cases = new HashMap<>(SimpleCases.all());
         cases.putAll(PushCases.all());
+        cases.putAll(FifoCases.all());
         return cases;
     }
 

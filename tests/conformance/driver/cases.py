@@ -106,6 +106,22 @@ CASES = [
     Case("fifo-many-groups",
          "300 messages of 150 message groups: each once, each group in order",
          message_type="FIFO", order="fifo"),
+
+    Case("delay", "a message for 3 s later comes then: not before, at most 1 s after",
+         waits=True, message_type="DELAY"),
+    Case("delay-order",
+         "messages for 6, 4 and 2 s later, sent in this order, come at 2, 4 and 6 s",
+         waits=True, message_type="DELAY"),
+    Case("delay-past", "a message for a time in the past comes within 1 s",
+         message_type="DELAY"),
+    Case("delay-too-far", "a message for 25 h later is refused", message_type="DELAY"),
+    Case("recall", "a recalled message never comes, its neighbour does",
+         waits=True, message_type="DELAY"),
+    Case("recall-late", "recalling a message that was delivered gives an error",
+         waits=True, message_type="DELAY"),
+    Case("delay-restart",
+         "a pending message outlives kill -9: it comes once, not before its time",
+         waits=True, own_broker=True, message_type="DELAY"),
 ]
 
 MIB = 1024 * 1024

@@ -39,6 +39,14 @@ var cases = map[string]func(*clients) string{
 	"fifo-point-to-point":   fifoPointToPoint,
 	"fifo-throughput":       fifoThroughput,
 	"fifo-many-groups":      fifoManyGroups,
+
+	"delay":         delay,
+	"delay-order":   delayOrder,
+	"delay-past":    delayPast,
+	"delay-too-far": delayTooFar,
+	"recall":        recall,
+	"recall-late":   recallLate,
+	"delay-restart": delayRestart,
 }
 
 // unsupported says why the client cannot, for every case that is not above.

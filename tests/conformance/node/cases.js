@@ -3,7 +3,7 @@
 'use strict';
 
 const cases = {
-  ...require('./cases-normal'), ...require('./cases-fifo'),
+  ...require('./cases-normal'), ...require('./cases-fifo'), ...require('./cases-delay'),
 };
 
 // Why the client cannot, for every case of the driver's table that is not above.

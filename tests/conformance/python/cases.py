@@ -3,12 +3,13 @@
 The driver (../run) says in its case table what every name promises.
 """
 
+import cases_delay
 import cases_fifo
 import cases_normal
 
 CASES = {
     function.__name__.replace("_", "-"): function
-    for theme in (cases_normal, cases_fifo)
+    for theme in (cases_normal, cases_fifo, cases_delay)
     for function in theme.CASES
 }
 

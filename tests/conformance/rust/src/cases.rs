@@ -1,6 +1,7 @@
 //! The conformance cases for the official Rust client, by theme. The driver (`../run`) says in
 //! its case table what every name promises.
 
+mod delay;
 mod fifo;
 mod simple;
 
@@ -34,6 +35,9 @@ pub async fn run(case: &str, clients: &Clients) -> Outcome {
         return outcome;
     }
     if let Some(outcome) = fifo::run(case, clients).await {
+        return outcome;
+    }
+    if let Some(outcome) = delay::run(case, clients).await {
         return outcome;
     }
     Err(Failure(format!("no case {case:?}")))

@@ -35,6 +35,7 @@ public final class Main {
         Map<String, Case> cases = new HashMap<>(SimpleCases.all());
         cases.putAll(PushCases.all());
         cases.putAll(FifoCases.all());
+        cases.putAll(DelayCases.all());
         return cases;
     }
 

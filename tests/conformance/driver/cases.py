@@ -122,6 +122,24 @@ CASES = [
     Case("delay-restart",
          "a pending message outlives kill -9: it comes once, not before its time",
          waits=True, own_broker=True, message_type="DELAY"),
+
+    Case("transaction-commit", "a committed message comes within 2 s, whole",
+         message_type="TRANSACTION"),
+    Case("transaction-invisible", "a half message does not come before it is committed",
+         waits=True, message_type="TRANSACTION"),
+    Case("transaction-rollback",
+         "a message that was rolled back never comes, and nobody is asked about it",
+         waits=True, message_type="TRANSACTION"),
+    Case("transaction-check",
+         "neither committed nor rolled back: after 6 s the producer is asked, its commit counts",
+         waits=True, message_type="TRANSACTION"),
+    Case("transaction-check-rollback",
+         "the same, the producer answers with a rollback: the message never comes",
+         waits=True, message_type="TRANSACTION"),
+    Case("transaction-restart",
+         "a half message outlives kill -9: a producer started after it is asked, its commit "
+         "counts",
+         waits=True, own_broker=True, message_type="TRANSACTION"),
 ]
 
 MIB = 1024 * 1024

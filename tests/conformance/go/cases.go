@@ -47,6 +47,13 @@ var cases = map[string]func(*clients) string{
 	"recall":        recall,
 	"recall-late":   recallLate,
 	"delay-restart": delayRestart,
+
+	"transaction-commit":         transactionCommit,
+	"transaction-invisible":      transactionInvisible,
+	"transaction-rollback":       transactionRollback,
+	"transaction-check":          transactionCheck,
+	"transaction-check-rollback": transactionCheckRollback,
+	"transaction-restart":        transactionRestart,
 }
 
 // unsupported says why the client cannot, for every case that is not above.

@@ -4,6 +4,7 @@
 mod delay;
 mod fifo;
 mod simple;
+mod transaction;
 
 use crate::clients::{Clients, Failure};
 use crate::steps::Outcome;
@@ -38,6 +39,9 @@ pub async fn run(case: &str, clients: &Clients) -> Outcome {
         return outcome;
     }
     if let Some(outcome) = delay::run(case, clients).await {
+        return outcome;
+    }
+    if let Some(outcome) = transaction::run(case, clients).await {
         return outcome;
     }
     Err(Failure(format!("no case {case:?}")))

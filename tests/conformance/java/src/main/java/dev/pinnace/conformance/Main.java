@@ -36,6 +36,7 @@ public final class Main {
         cases.putAll(PushCases.all());
         cases.putAll(FifoCases.all());
         cases.putAll(DelayCases.all());
+        cases.putAll(TransactionCases.all());
         return cases;
     }
 

@@ -140,6 +140,34 @@ CASES = [
          "a half message outlives kill -9: a producer started after it is asked, its commit "
          "counts",
          waits=True, own_broker=True, message_type="TRANSACTION"),
+
+    Case("priority",
+         "of 12 messages sent before, those with the highest priority come first",
+         waits=True, message_type="PRIORITY"),
+
+    Case("lite-subscribe",
+         "push consumer of light topics: gets all messages of the two it subscribed to, each "
+         "in order, and none of the third",
+         waits=True, message_type="LITE", order="fifo", is_lite=True),
+    Case("lite-unsubscribe",
+         "the same, after it unsubscribed from one: gets messages of the other only",
+         waits=True, message_type="LITE", order="fifo", is_lite=True),
+    Case("lite-simple", "`lite-subscribe` with a simple consumer of light topics",
+         waits=True, message_type="LITE", order="fifo", is_lite=True),
+
+    Case("sql-filter", "simple consumer: the filter `colour = 'blue' AND weight > 10` delivers "
+         "these messages only", waits=True),
+    Case("sql-filter-push", "the same with a push consumer", waits=True),
+    Case("sql-null",
+         "a message without the property does not match `colour <> 'red'`, and does match "
+         "`colour IS NULL`",
+         waits=True),
+    Case("sql-broken", "a broken SQL filter gives an error that says so"),
+
+    Case("broadcasting", "two push consumers of one broadcasting group: each gets all 50 messages",
+         waits=True, model="broadcasting"),
+    Case("broadcasting-simple", "the same with simple consumers",
+         waits=True, model="broadcasting"),
 ]
 
 MIB = 1024 * 1024

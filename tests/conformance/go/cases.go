@@ -54,6 +54,16 @@ var cases = map[string]func(*clients) string{
 	"transaction-check":          transactionCheck,
 	"transaction-check-rollback": transactionCheckRollback,
 	"transaction-restart":        transactionRestart,
+
+	"priority":            priority,
+	"lite-subscribe":      liteSubscribe,
+	"lite-unsubscribe":    liteUnsubscribe,
+	"sql-filter":          sqlFilter,
+	"sql-filter-push":     sqlFilterPush,
+	"sql-null":            sqlNull,
+	"sql-broken":          sqlBroken,
+	"broadcasting":        broadcasting,
+	"broadcasting-simple": broadcastingSimple,
 }
 
 // unsupported says why the client cannot, for every case that is not above.

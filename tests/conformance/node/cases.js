@@ -4,7 +4,7 @@
 
 const cases = {
   ...require('./cases-normal'), ...require('./cases-fifo'), ...require('./cases-delay'),
-  ...require('./cases-transaction'),
+  ...require('./cases-transaction'), ...require('./cases-selection'),
 };
 
 // Why the client cannot, for every case of the driver's table that is not above.

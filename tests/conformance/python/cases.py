@@ -6,11 +6,12 @@ The driver (../run) says in its case table what every name promises.
 import cases_delay
 import cases_fifo
 import cases_normal
+import cases_selection
 import cases_transaction
 
 CASES = {
     function.__name__.replace("_", "-"): function
-    for theme in (cases_normal, cases_fifo, cases_delay, cases_transaction)
+    for theme in (cases_normal, cases_fifo, cases_delay, cases_transaction, cases_selection)
     for function in theme.CASES
 }
 

@@ -37,6 +37,7 @@ public final class Main {
         cases.putAll(FifoCases.all());
         cases.putAll(DelayCases.all());
         cases.putAll(TransactionCases.all());
+        cases.putAll(SelectionCases.all());
         return cases;
     }
 

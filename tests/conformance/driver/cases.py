@@ -168,6 +168,24 @@ CASES = [
          waits=True, model="broadcasting"),
     Case("broadcasting-simple", "the same with simple consumers",
          waits=True, model="broadcasting"),
+
+    Case("dead-letter-origin",
+         "a dead letter has message id, tag, keys, properties, birth and body of the message "
+         "that it was, and is at delivery attempt 1",
+         waits=True, max_attempts=2),
+    Case("redrive",
+         "`pinnace dead-letter redrive` brings a dead letter back to its group, as delivery "
+         "attempt 1",
+         waits=True, max_attempts=2),
+    Case("reset-earliest",
+         "`pinnace group reset --to earliest`: all 20 acknowledged messages come again"),
+    Case("reset-timestamp",
+         "`pinnace group reset --to TIMESTAMP`: the 10 messages sent after it come again, the "
+         "10 before it do not",
+         waits=True),
+    Case("reset-latest",
+         "`pinnace group reset --to latest`: 9 waiting messages never come, the next one does",
+         waits=True),
 ]
 
 MIB = 1024 * 1024

@@ -64,6 +64,12 @@ var cases = map[string]func(*clients) string{
 	"sql-broken":          sqlBroken,
 	"broadcasting":        broadcasting,
 	"broadcasting-simple": broadcastingSimple,
+
+	"dead-letter-origin": deadLetterOrigin,
+	"redrive":            redrive,
+	"reset-earliest":     resetEarliest,
+	"reset-timestamp":    resetTimestamp,
+	"reset-latest":       resetLatest,
 }
 
 // unsupported says why the client cannot, for every case that is not above.

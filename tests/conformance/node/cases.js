@@ -5,6 +5,7 @@
 const cases = {
   ...require('./cases-normal'), ...require('./cases-fifo'), ...require('./cases-delay'),
   ...require('./cases-transaction'), ...require('./cases-selection'),
+  ...require('./cases-operation'),
 };
 
 // Why the client cannot, for every case of the driver's table that is not above.

@@ -3,6 +3,7 @@
 
 mod delay;
 mod fifo;
+mod operation;
 mod selection;
 mod simple;
 mod transaction;
@@ -46,6 +47,9 @@ pub async fn run(case: &str, clients: &Clients) -> Outcome {
         return outcome;
     }
     if let Some(outcome) = selection::run(case, clients).await {
+        return outcome;
+    }
+    if let Some(outcome) = operation::run(case, clients).await {
         return outcome;
     }
     Err(Failure(format!("no case {case:?}")))

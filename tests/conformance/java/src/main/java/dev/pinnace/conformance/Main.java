@@ -38,6 +38,7 @@ public final class Main {
         cases.putAll(DelayCases.all());
         cases.putAll(TransactionCases.all());
         cases.putAll(SelectionCases.all());
+        cases.putAll(OperationCases.all());
         return cases;
     }
 

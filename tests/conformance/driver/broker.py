@@ -95,9 +95,23 @@ class Broker:
             said = " ".join((done.stderr or done.stdout).split())
             raise BrokerFailed(f"pinnace {' '.join(words)}: {said}")
 
-    def create_topic(self, name):
-        self._command("topic", "create", name, "--type", "NORMAL", "--queues", "4")
+    def create_topic(self, name, case):
+        self._command("topic", "create", name, "--type", case.message_type,
+                      "--queues", str(case.queues))
 
-    def create_group(self, name, max_attempts=0):
-        more = ["--max-attempts", str(max_attempts)] if max_attempts else []
-        self._command("group", "create", name, *more)
+    def create_group(self, name, topic, case):
+        """The consumer group that the case is about."""
+        self._command(
+            "group", "create", name, "--order", case.order, "--model", case.model,
+            *(["--max-attempts", str(case.max_attempts)] if case.max_attempts else []),
+            *(["--lite-topic", topic] if case.is_lite else []),
+        )
+
+    def create_plain_group(self, name):
+        self._command("group", "create", name)
+
+    def reset_group(self, name, topic, to):
+        self._command("group", "reset", name, "--topic", topic, "--to", to)
+
+    def redrive(self, group):
+        self._command("dead-letter", "redrive", group)

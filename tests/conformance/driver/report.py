@@ -8,9 +8,7 @@ def cell(outcome):
         return "not run"
     if outcome.result == "pass":
         return "pass"
-    if outcome.result == "unsupported":
-        return "client has no such call"
-    if outcome.result == "client bug":
+    if outcome.result in ("unsupported", "client bug"):
         return outcome.detail
     return "**FAIL**"
 
@@ -43,8 +41,8 @@ them and prints this table.
 
 {table(cases, clients, outcomes)}
 
-`pass`: the promise below was kept. `client has no such call`: the client does not offer
-what the case needs. Any other text names a fault of the client itself.
+`pass`: the promise below was kept. Any other text says what the client does not offer, or
+names a fault of the client itself.
 
 ## What the cases promise
 
@@ -54,6 +52,7 @@ Largest body tried, in bytes: {bodies}.
 
 For `tls`, Java and Go run with their defaults, which trust every certificate; Python and
 Node.js verify, and are told to trust the broker's self-made certificate by
-`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`. The Rust client of this version has neither TLS nor push
-consumers nor a call to change the invisible duration.
+`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`. Python and Rust send the time of a delayed message in
+whole seconds; the cases ask them for whole seconds only. Node.js takes priority 0 for none,
+so it sends from 1 on.
 """

@@ -3,12 +3,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	rmq "github.com/apache/rocketmq-clients/golang/v5"
@@ -23,10 +20,6 @@ func push(c *clients) string {
 	check(!heard.waitForCount(3*time.Second, pushMessages+1), "a message came twice")
 	checkEachOnce(ids(heard.got()), sent)
 	return ""
-}
-
-func checkEachOnce(got, sent []string) {
-	check(slices.Equal(sorted(got), sorted(sent)), "%d deliveries for %d messages", len(got), len(sent))
 }
 
 func pushRetry(c *clients) string {
@@ -77,31 +70,20 @@ func pushDeadLetter(c *clients) string {
 	return detail
 }
 
-// requestRestart asks the driver to kill and restart the broker; the answer turns true when done.
-func requestRestart() *atomic.Bool {
-	done := &atomic.Bool{}
-	fmt.Println(`{"event": "restart"}`)
-	go func() {
-		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
-		done.Store(true)
-	}()
-	return done
-}
-
 // sendThroughRestart sends all the time while the broker goes and comes.
 func sendThroughRestart(c *clients, producer rmq.Producer) (sent []string, failures int) {
-	done := requestRestart()
+	restarted := ask("restart", "")
 	ends := time.Now().Add(45 * time.Second)
 	for after := 0; after < 20; time.Sleep(50 * time.Millisecond) {
 		check(time.Now().Before(ends), "the producer did not recover (%d errors)", failures)
-		restarted := done.Load()
+		isBack := isDone(restarted)
 		id, err := send(producer, c.message("through the restart"))
 		if err != nil {
 			failures++
 			continue
 		}
 		sent = append(sent, id)
-		if restarted {
+		if isBack {
 			after++
 		}
 	}
@@ -156,4 +138,31 @@ func restartPush(c *clients) string {
 	waitFor(collectLimit, func() bool { return missing() == 0 })
 	check(missing() == 0, "%d of %d messages did not come", missing(), len(sent))
 	return fmt.Sprintf("%d sent, %d sends failed meanwhile", len(sent), failures)
+}
+
+func consumerLeaves(c *clients) string {
+	leaving, first := c.startPush(c.given.group, rmq.SUB_ALL, always)
+	_, second := c.startPush(c.given.group, rmq.SUB_ALL, always)
+	producer := c.producer()
+	missing := func(sent []string) int {
+		handled := map[string]bool{}
+		for _, id := range append(ids(first.got()), ids(second.got())...) {
+			handled[id] = true
+		}
+		return len(slices.DeleteFunc(slices.Clone(sent), func(id string) bool { return handled[id] }))
+	}
+	sent := c.sendAll(producer, 20)
+	waitFor(collectLimit, func() bool { return missing(sent) == 0 })
+	closed := make(chan struct{})
+	go func() {
+		_ = leaving.GracefulStop()
+		close(closed)
+	}()
+	for ; !isDone(closed); time.Sleep(50 * time.Millisecond) {
+		sent = append(sent, c.sendAll(producer, 1)...)
+	}
+	sent = append(sent, c.sendAll(producer, 20)...)
+	waitFor(5*time.Second, func() bool { return missing(sent) == 0 })
+	check(missing(sent) == 0, "%d of %d messages not handled after 5 s", missing(sent), len(sent))
+	return fmt.Sprintf("%d and %d", len(first.got()), len(second.got()))
 }

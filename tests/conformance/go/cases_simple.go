@@ -14,53 +14,6 @@ import (
 	rmq "github.com/apache/rocketmq-clients/golang/v5"
 )
 
-// early is how much before its duration a lease may end: clocks and rounding of two processes.
-const early = 500 * time.Millisecond
-
-var cases = map[string]func(*clients) string{
-	"send":              sendCase,
-	"properties":        properties,
-	"bodies":            bodies,
-	"ack":               ack,
-	"redelivery":        redelivery,
-	"change-invisible":  changeInvisible,
-	"push":              push,
-	"push-retry":        pushRetry,
-	"tag-filter":        tagFilter,
-	"point-to-point":    pointToPoint,
-	"publish-subscribe": publishSubscribe,
-	"dead-letter":       deadLetter,
-	"push-dead-letter":  pushDeadLetter,
-	"unknown-topic":     unknownTopic,
-	"wrong-type":        wrongType,
-	"oversize":          oversize,
-	"tls":               tls,
-	"restart":           restart,
-	"restart-push":      restartPush,
-	"long-poll":         longPoll,
-	"empty-receive":     emptyReceive,
-	"shutdown":          shutdown,
-}
-
-func ids(views []*rmq.MessageView) []string {
-	all := []string{}
-	for _, view := range views {
-		all = append(all, view.GetMessageId())
-	}
-	return all
-}
-
-func sorted(all []string) []string {
-	return slices.Sorted(slices.Values(all))
-}
-
-func text(value *string) string {
-	if value == nil {
-		return ""
-	}
-	return *value
-}
-
 func sendCase(c *clients) string {
 	id := must(send(c.producer(), c.message("hello")))
 	check(id != "", "the receipt has no message id")
@@ -166,7 +119,7 @@ func tagFilter(c *clients) string {
 			must(send(producer, message))
 		}
 	}
-	consumer := must(c.startSimple(c.given.group, c.given.topic, "a || b", awaitDuration))
+	consumer := must(c.startSimple(c.given.group, c.given.topic, rmq.NewFilterExpression("a || b"), awaitDuration))
 	tags := []string{}
 	for _, view := range collect(consumer, 10) {
 		tags = append(tags, text(view.GetTag()))
@@ -176,35 +129,6 @@ func tagFilter(c *clients) string {
 	}
 	check(strings.Join(sorted(tags), "") == "aaaaabbbbb", "tags %v", tags)
 	return ""
-}
-
-// openDeadLetters waits for the topic, which may appear with the first dead letter.
-func openDeadLetters(c *clients) rmq.SimpleConsumer {
-	var consumer rmq.SimpleConsumer
-	var err error
-	waitFor(collectLimit, func() bool {
-		consumer, err = c.startSimple(c.given.secondGroup, "%DLQ%"+c.given.group, "*", awaitDuration)
-		return err == nil
-	})
-	return must(consumer, err)
-}
-
-func checkDeadLetter(c *clients, sent string) string {
-	got := collect(openDeadLetters(c), 1)[0]
-	check(string(got.GetBody()) == "poison", "another message is in the dead letters")
-	check(text(got.GetTag()) == "tag-a", "tag %s", text(got.GetTag()))
-	check(got.GetProperties()["colour"] == "blue", "properties %v", got.GetProperties())
-	if got.GetMessageId() == sent {
-		return "message id kept"
-	}
-	return "new message id"
-}
-
-func sendPoison(c *clients) string {
-	message := c.message("poison")
-	message.SetTag("tag-a")
-	message.AddProperty("colour", "blue")
-	return must(send(c.producer(), message))
 }
 
 func deadLetter(c *clients) string {
@@ -217,14 +141,6 @@ func deadLetter(c *clients) string {
 	}
 	check(len(receiveDuring(consumer, 2*time.Second)) == 0, "came a third time")
 	return checkDeadLetter(c, sent)
-}
-
-func expectRefusal(err error, words ...string) string {
-	check(err != nil, "nothing was refused")
-	said := strings.Join(strings.Fields(err.Error()), " ")
-	clear := slices.ContainsFunc(words, func(word string) bool { return strings.Contains(said, word) })
-	check(clear, "unclear error: %s", said)
-	return said
 }
 
 func unknownTopic(c *clients) string {
@@ -257,7 +173,7 @@ func tls(c *clients) string {
 
 func longPoll(c *clients) string {
 	producer := c.producer()
-	consumer := must(c.startSimple(c.given.group, c.given.topic, "*", 10*time.Second))
+	consumer := must(c.startSimple(c.given.group, c.given.topic, rmq.SUB_ALL, 10*time.Second))
 	delaysMs := []int64{}
 	for range 5 {
 		arrived := make(chan time.Time, 1)
@@ -282,7 +198,7 @@ func longPoll(c *clients) string {
 }
 
 func emptyReceive(c *clients) string {
-	consumer := must(c.startSimple(c.given.group, c.given.topic, "*", 6*time.Second))
+	consumer := must(c.startSimple(c.given.group, c.given.topic, rmq.SUB_ALL, 6*time.Second))
 	began := time.Now()
 	check(len(must(receive(consumer, invisibleDuration))) == 0, "a message came from nowhere")
 	waited := time.Since(began).Seconds()
@@ -302,4 +218,12 @@ func shutdown(c *clients) string {
 	waited := time.Since(began).Seconds()
 	check(waited <= 10, "took %.1f s", waited)
 	return fmt.Sprintf("took %.1f s", waited)
+}
+
+func ackTwice(c *clients) string {
+	c.sendAll(c.producer(), 1)
+	consumer := c.simple()
+	acknowledgeOne(consumer, collect(consumer, 1)[0])
+	check(len(receiveDuring(consumer, time.Second)) == 0, "came again")
+	return ""
 }

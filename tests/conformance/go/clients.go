@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,8 +48,8 @@ func (c *clients) config(group string) *rmq.Config {
 }
 
 // startProducer names the topic at the start: without one this client waits for ever.
-func (c *clients) startProducer(topic string) (rmq.Producer, error) {
-	producer, err := rmq.NewProducer(c.config(""), rmq.WithTopics(topic))
+func (c *clients) startProducer(topic string, more ...rmq.ProducerOption) (rmq.Producer, error) {
+	producer, err := rmq.NewProducer(c.config(""), append(more, rmq.WithTopics(topic))...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +60,10 @@ func (c *clients) producer() rmq.Producer {
 	return must(c.startProducer(c.given.topic))
 }
 
-func (c *clients) startSimple(group, topic, expression string, await time.Duration) (rmq.SimpleConsumer, error) {
+func (c *clients) startSimple(group, topic string, filter *rmq.FilterExpression, await time.Duration) (rmq.SimpleConsumer, error) {
 	consumer, err := rmq.NewSimpleConsumer(c.config(group),
 		rmq.WithSimpleAwaitDuration(await),
-		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{
-			topic: rmq.NewFilterExpression(expression),
-		}))
+		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: filter}))
 	if err != nil {
 		return nil, err
 	}
@@ -72,19 +71,34 @@ func (c *clients) startSimple(group, topic, expression string, await time.Durati
 }
 
 func (c *clients) simple() rmq.SimpleConsumer {
-	return must(c.startSimple(c.given.group, c.given.topic, "*", awaitDuration))
+	return must(c.startSimple(c.given.group, c.given.topic, rmq.SUB_ALL, awaitDuration))
+}
+
+type arrival struct {
+	view *rmq.MessageView
+	at   time.Time
 }
 
 // listener records every delivery and answers what the case decides.
 type listener struct {
 	lock       sync.Mutex
-	deliveries []*rmq.MessageView
+	deliveries []arrival
+}
+
+func (l *listener) add(view *rmq.MessageView) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	l.deliveries = append(l.deliveries, arrival{view, time.Now()})
+}
+
+func (l *listener) arrivals() []arrival {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return slices.Clone(l.deliveries)
 }
 
 func (l *listener) got() []*rmq.MessageView {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	return append([]*rmq.MessageView{}, l.deliveries...)
+	return viewsOf(l.arrivals())
 }
 
 // waitFor waits until the condition holds and says whether it did.
@@ -101,27 +115,43 @@ func (l *listener) waitForCount(limit time.Duration, count int) bool {
 	return waitFor(limit, func() bool { return len(l.got()) >= count })
 }
 
-func (c *clients) push(group string, decide func(*rmq.MessageView) bool) *listener {
+func (l *listener) calls(decide func(*rmq.MessageView) bool) rmq.PushConsumerOption {
+	return rmq.WithPushMessageListener(&rmq.FuncMessageListener{
+		Consume: func(view *rmq.MessageView) rmq.ConsumerResult {
+			l.add(view)
+			if decide(view) {
+				return rmq.SUCCESS
+			}
+			return rmq.FAILURE
+		},
+	})
+}
+
+func (c *clients) startPush(group string, filter *rmq.FilterExpression, decide func(*rmq.MessageView) bool) (rmq.PushConsumer, *listener) {
 	heard := &listener{}
 	consumer := must(rmq.NewPushConsumer(c.config(group),
 		rmq.WithPushAwaitDuration(awaitDuration),
-		rmq.WithPushSubscriptionExpressions(map[string]*rmq.FilterExpression{
-			c.given.topic: rmq.SUB_ALL,
-		}),
-		rmq.WithPushMessageListener(&rmq.FuncMessageListener{
-			Consume: func(view *rmq.MessageView) rmq.ConsumerResult {
-				heard.lock.Lock()
-				heard.deliveries = append(heard.deliveries, view)
-				heard.lock.Unlock()
-				if decide(view) {
-					return rmq.SUCCESS
-				}
-				return rmq.FAILURE
-			},
-		})))
+		rmq.WithPushSubscriptionExpressions(map[string]*rmq.FilterExpression{c.given.topic: filter}),
+		heard.calls(decide)))
 	err := consumer.Start()
 	check(err == nil, "%v", err)
+	return consumer, heard
+}
+
+func (c *clients) push(group string, decide func(*rmq.MessageView) bool) *listener {
+	_, heard := c.startPush(group, rmq.SUB_ALL, decide)
 	return heard
+}
+
+// litePush is a started push consumer of light topics, of none yet.
+func (c *clients) litePush() (rmq.LitePushConsumer, *listener) {
+	heard := &listener{}
+	consumer := must(rmq.NewLitePushConsumer(c.config(c.given.group),
+		rmq.NewLitePushConsumerConfig(c.given.topic, collectInvisible),
+		rmq.WithPushAwaitDuration(awaitDuration), heard.calls(always)))
+	err := consumer.Start()
+	check(err == nil, "%v", err)
+	return consumer, heard
 }
 
 func always(*rmq.MessageView) bool { return true }
@@ -150,7 +180,11 @@ func (c *clients) sendAll(producer rmq.Producer, count int) []string {
 // receive turns this client's MESSAGE_NOT_FOUND error into an empty list, as its
 // applications have to.
 func receive(consumer rmq.SimpleConsumer, invisible time.Duration) ([]*rmq.MessageView, error) {
-	views, err := consumer.Receive(context.Background(), 16, invisible)
+	return receiveUpTo(consumer, 16, invisible)
+}
+
+func receiveUpTo(consumer rmq.SimpleConsumer, count int32, invisible time.Duration) ([]*rmq.MessageView, error) {
+	views, err := consumer.Receive(context.Background(), count, invisible)
 	var status *rmq.ErrRpcStatus
 	if errors.As(err, &status) && status.GetCode() == int32(protocol.Code_MESSAGE_NOT_FOUND) {
 		return nil, nil
@@ -180,11 +214,6 @@ func collect(consumer rmq.SimpleConsumer, count int) []*rmq.MessageView {
 func acknowledgeOne(consumer rmq.SimpleConsumer, view *rmq.MessageView) {
 	err := consumer.Ack(context.Background(), view)
 	check(err == nil, "ack: %v", err)
-}
-
-type arrival struct {
-	view *rmq.MessageView
-	at   time.Time
 }
 
 // receiveDuring is everything that comes within the given time.

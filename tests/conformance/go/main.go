@@ -38,10 +38,9 @@ func main() {
 	flag.IntVar(&given.largeBodyBytes, "large-body-bytes", 4*1024*1024, "")
 	flag.Parse()
 	rmq.EnableSsl = *tls
-	run, known := cases[*name]
-	result := answer{Case: *name, Result: "unsupported", Detail: "client has no such call"}
-	if known {
-		result = attempt(*name, run, &clients{given: given})
+	result := answer{Case: *name, Result: "unsupported", Detail: unsupported[*name]}
+	if result.Detail == "" {
+		result = attempt(*name, cases[*name], &clients{given: given})
 	}
 	line, _ := json.Marshal(result)
 	fmt.Println(string(line))

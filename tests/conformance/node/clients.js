@@ -3,8 +3,12 @@
 'use strict';
 
 const {
-  ConsumeResult, FilterExpression, Producer, PushConsumer, SimpleConsumer,
+  ConsumeResult, FilterExpression, LitePushConsumerBuilder, Producer, PushConsumer, SimpleConsumer,
 } = require('rocketmq-client-nodejs');
+// Not exported by the client, and needed for what it does export.
+const {
+  FilterType, TransactionResolution,
+} = require('rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb');
 const { setTimeout: pause } = require('node:timers/promises');
 
 const AWAIT_MS = 5_000;
@@ -27,6 +31,20 @@ async function waitFor(limitMs, condition) {
   return true;
 }
 
+const sql = text => new FilterExpression(text, FilterType.SQL);
+
+// Tags as text, or a filter as it is.
+const filterOf = expression =>
+  (typeof expression === 'string' ? new FilterExpression(expression) : expression);
+
+// A listener that records what it sees in `heard`, and answers what the case decides.
+const listener = (heard, decide) => ({
+  async consume(view) {
+    heard.push(view);
+    return decide(view) ? ConsumeResult.SUCCESS : ConsumeResult.FAILURE;
+  },
+});
+
 class Clients {
   constructor(options) {
     this.topic = options.topic;
@@ -37,8 +55,8 @@ class Clients {
     this.connection = { endpoints: options.endpoint, namespace: '', sslEnabled: options.tls };
   }
 
-  async producer(topic = this.topic) {
-    const producer = new Producer({ ...this.connection, topics: [ topic ] });
+  async producer(topic = this.topic, checker = undefined) {
+    const producer = new Producer({ ...this.connection, topics: [ topic ], checker });
     await producer.startup();
     return producer;
   }
@@ -47,29 +65,40 @@ class Clients {
     const consumer = new SimpleConsumer({
       ...this.connection,
       consumerGroup: group,
-      subscriptions: new Map([[ topic, new FilterExpression(expression) ]]),
+      subscriptions: new Map([[ topic, filterOf(expression) ]]),
       awaitDuration: awaitMs,
     });
     await consumer.startup();
     return consumer;
   }
 
-  // The list of deliveries of a started push consumer, in the order the listener saw them.
-  async push(decide = () => true, group = this.group) {
+  // A started push consumer and the list of its deliveries, in the order the listener saw them.
+  async startPush(decide = () => true, group = this.group, expression = '*') {
     const heard = [];
     const consumer = new PushConsumer({
       ...this.connection,
       consumerGroup: group,
-      subscriptions: new Map([[ this.topic, new FilterExpression('*') ]]),
-      messageListener: {
-        async consume(view) {
-          heard.push(view);
-          return decide(view) ? ConsumeResult.SUCCESS : ConsumeResult.FAILURE;
-        },
-      },
+      subscriptions: new Map([[ this.topic, filterOf(expression) ]]),
+      messageListener: listener(heard, decide),
     });
     await consumer.startup();
-    return heard;
+    return { consumer, heard };
+  }
+
+  async push(...options) {
+    return (await this.startPush(...options)).heard;
+  }
+
+  // A push consumer of light topics, of none yet, and its deliveries.
+  async startLitePush() {
+    const heard = [];
+    const consumer = await new LitePushConsumerBuilder()
+      .setClientConfiguration(this.connection)
+      .setConsumerGroup(this.group)
+      .bindTopic(this.topic)
+      .setMessageListener(listener(heard, () => true))
+      .build();
+    return { consumer, heard };
   }
 
   message(body, more = {}) {
@@ -86,11 +115,12 @@ class Clients {
 }
 
 // Receives until count messages came, and acknowledges them when asked.
-async function receiveUntil(consumer, count, invisibleMs = COLLECT_INVISIBLE_MS, acknowledge = true) {
+async function receiveUntil(consumer, count, invisibleMs = COLLECT_INVISIBLE_MS,
+  acknowledge = true, batch = 16) {
   const views = [];
   const ends = Date.now() + COLLECT_LIMIT_MS;
   while (views.length < count && Date.now() < ends) {
-    for (const view of await consumer.receive(16, invisibleMs)) {
+    for (const view of await consumer.receive(batch, invisibleMs)) {
       views.push(view);
       if (acknowledge) await consumer.ack(view);
     }
@@ -114,5 +144,5 @@ async function receiveDuring(consumer, limitMs) {
 
 module.exports = {
   AWAIT_MS, INVISIBLE_MS, COLLECT_LIMIT_MS, COLLECT_INVISIBLE_MS,
-  Clients, check, pause, receiveDuring, receiveUntil, waitFor,
+  Clients, TransactionResolution, check, pause, receiveDuring, receiveUntil, sql, waitFor,
 };

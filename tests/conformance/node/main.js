@@ -1,11 +1,12 @@
 // Runs one conformance case with the official Node.js client and prints one JSON line.
-// The cases are in cases.js. The process ends at once after the answer, without waiting
+// The cases are in cases-*.js. The process ends at once after the answer, without waiting
 // for the client's long polls.
 'use strict';
 
 const { parseArgs } = require('node:util');
 const { Clients } = require('./clients');
-const { cases, errorText } = require('./cases');
+const { cases, unsupported } = require('./cases');
+const { errorText } = require('./steps');
 
 const { values } = parseArgs({
   options: {
@@ -21,11 +22,10 @@ const { values } = parseArgs({
 });
 
 async function main() {
-  const run = cases[values.case];
-  const answer = { case: values.case, result: 'unsupported', detail: 'client has no such call' };
-  if (run) {
+  const answer = { case: values.case, result: 'unsupported', detail: unsupported[values.case] };
+  if (!answer.detail) {
     try {
-      answer.detail = (await run(new Clients(values))) || '';
+      answer.detail = (await cases[values.case](new Clients(values))) || '';
       answer.result = 'pass';
     } catch (error) {
       answer.detail = errorText(error);

@@ -1,5 +1,5 @@
 //! The official Rust client's producers and consumers for one case, and what the cases
-//! need of them. What a case means stands in `cases.rs`.
+//! need of them. What a case means stands in `cases`.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::error::ClientError;
 use rocketmq::model::common::{FilterExpression, FilterType};
 use rocketmq::model::message::{MessageBuilder, MessageView};
+use rocketmq::model::transaction::TransactionChecker;
 use rocketmq::{Producer, SimpleConsumer};
 
 /// This client's RPC deadline is its polling time, and a server refuses a deadline under 5 s.
@@ -60,13 +61,31 @@ pub struct Clients {
 pub struct Consumer {
     consumer: SimpleConsumer,
     topic: String,
-    expression: String,
+    filter: FilterExpression,
 }
 
 impl Consumer {
     pub async fn receive(&self, invisible: Duration) -> Result<Vec<MessageView>, Failure> {
-        let filter = FilterExpression::new(FilterType::Tag, self.expression.clone());
-        Ok(self.consumer.receive_with(&self.topic, &filter, 16, invisible).await?)
+        self.receive_up_to(16, invisible).await
+    }
+
+    async fn receive_up_to(
+        &self,
+        count: i32,
+        invisible: Duration,
+    ) -> Result<Vec<MessageView>, Failure> {
+        Ok(self.consumer.receive_with(&self.topic, &self.filter, count, invisible).await?)
+    }
+
+    /// A single message, which is not acknowledged.
+    pub async fn receive_one(&self, invisible: Duration) -> Result<MessageView, Failure> {
+        let began = Instant::now();
+        while began.elapsed() < COLLECT_LIMIT {
+            if let Some(view) = self.receive_up_to(1, invisible).await?.pop() {
+                return Ok(view);
+            }
+        }
+        Err(Failure(format!("no message within {COLLECT_LIMIT:?}")))
     }
 
     pub async fn ack(&self, view: &MessageView) -> Result<(), Failure> {
@@ -140,6 +159,16 @@ impl Clients {
         Ok(producer)
     }
 
+    /// For transactions; it is not started yet.
+    pub fn transaction_producer(
+        &self,
+        checker: Box<TransactionChecker>,
+    ) -> Result<Producer, Failure> {
+        let mut option = ProducerOption::default();
+        option.set_topics(vec![self.options.topic.as_str()]);
+        Ok(Producer::new_transaction_producer(option, self.connection(AWAIT), checker)?)
+    }
+
     pub async fn simple(&self) -> Result<Consumer, Failure> {
         self.simple_of(&self.options.group, &self.options.topic, "*", AWAIT).await
     }
@@ -148,7 +177,23 @@ impl Clients {
         &self,
         group: &str,
         topic: &str,
-        expression: &str,
+        tags: &str,
+        long_polling_timeout: Duration,
+    ) -> Result<Consumer, Failure> {
+        let filter = FilterExpression::new(FilterType::Tag, tags);
+        self.start_simple(group, topic, filter, long_polling_timeout).await
+    }
+
+    pub async fn sql_simple(&self, group: &str, expression: &str) -> Result<Consumer, Failure> {
+        let filter = FilterExpression::new(FilterType::Sql, expression);
+        self.start_simple(group, &self.options.topic, filter, AWAIT).await
+    }
+
+    async fn start_simple(
+        &self,
+        group: &str,
+        topic: &str,
+        filter: FilterExpression,
         long_polling_timeout: Duration,
     ) -> Result<Consumer, Failure> {
         let mut option = SimpleConsumerOption::default();
@@ -156,7 +201,7 @@ impl Clients {
         option.set_consumer_group(group);
         let mut consumer = SimpleConsumer::new(option, self.connection(long_polling_timeout))?;
         consumer.start().await?;
-        Ok(Consumer { consumer, topic: topic.to_string(), expression: expression.to_string() })
+        Ok(Consumer { consumer, topic: topic.to_string(), filter })
     }
 
     pub fn message(&self, body: impl Into<Vec<u8>>) -> MessageBuilder {

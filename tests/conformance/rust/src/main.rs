@@ -1,10 +1,11 @@
 //! Runs one conformance case with the official Rust client and prints one JSON line.
 //!
-//! The cases are in `cases.rs`, the client's own forms in `clients.rs`. The process ends
+//! The cases are in `cases`, the client's own forms in `clients.rs`. The process ends
 //! at once after the answer, without waiting for the client's long polls.
 
 mod cases;
 mod clients;
+mod steps;
 
 use std::collections::HashMap;
 
@@ -38,20 +39,22 @@ fn options(flags: &HashMap<String, String>) -> Options {
     }
 }
 
+/// In a task of its own: this client panics in places where others return an error.
+async fn run(case: String, clients: Clients) -> (&'static str, String) {
+    match tokio::spawn(async move { cases::run(&case, &clients).await }).await {
+        Ok(Ok(detail)) => ("pass", detail),
+        Ok(Err(failure)) => ("fail", failure.to_string()),
+        Err(panic) => ("fail", panic.to_string()),
+    }
+}
+
 #[tokio::main]
 async fn main() {
     let flags = flags();
     let case = flags.get("case").cloned().unwrap_or_default();
-    // In a task of its own: this client panics in places where others return an error.
-    let run = tokio::spawn({
-        let (case, clients) = (case.clone(), Clients::new(options(&flags)));
-        async move { cases::run(&case, &clients).await }
-    });
-    let (result, detail) = match run.await {
-        Ok(Some(Ok(detail))) => ("pass", detail),
-        Ok(Some(Err(failure))) => ("fail", failure.to_string()),
-        Ok(None) => ("unsupported", "client has no such call".to_string()),
-        Err(panic) => ("fail", panic.to_string()),
+    let (result, detail) = match cases::unsupported(&case) {
+        Some(reason) => ("unsupported", reason.to_string()),
+        None => run(case.clone(), Clients::new(options(&flags))).await,
     };
     println!("{}", json!({"case": case, "result": result, "detail": detail}));
     std::process::exit(0);

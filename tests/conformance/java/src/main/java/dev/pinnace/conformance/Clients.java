@@ -14,10 +14,14 @@ import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
+import org.apache.rocketmq.client.apis.consumer.MessageListener;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
 import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.TransactionChecker;
 
 /** The official client's producers and consumers for one case, and what the cases need of them. */
 final class Clients {
@@ -58,30 +62,50 @@ final class Clients {
                 .build();
     }
 
+    /** For transactions. */
+    Producer producer(TransactionChecker checker) throws ClientException {
+        return provider.newProducerBuilder()
+                .setClientConfiguration(configuration())
+                .setTopics(options.topic())
+                .setTransactionChecker(checker)
+                .build();
+    }
+
     SimpleConsumer simple() throws ClientException {
         return simple(options.group(), options.topic(), "*", AWAIT);
     }
 
-    SimpleConsumer simple(String group, String topic, String expression, Duration await)
+    SimpleConsumer simple(String group, String topic, String tags, Duration await)
+            throws ClientException {
+        return simple(group, topic, new FilterExpression(tags), await);
+    }
+
+    SimpleConsumer simple(String group, String topic, FilterExpression filter, Duration await)
             throws ClientException {
         return provider.newSimpleConsumerBuilder()
                 .setClientConfiguration(configuration())
                 .setConsumerGroup(group)
                 .setAwaitDuration(await)
-                .setSubscriptionExpressions(Map.of(topic, new FilterExpression(expression)))
+                .setSubscriptionExpressions(Map.of(topic, filter))
                 .build();
     }
 
-    /** Every delivery of a push consumer, in the order in which the listener saw them. */
+    record Arrival(MessageView view, long atNanos) {}
+
+    /** What a listener saw, in this order. */
     static final class Heard {
-        private final List<MessageView> deliveries = new ArrayList<>();
+        private final List<Arrival> arrivals = new ArrayList<>();
 
         synchronized void add(MessageView view) {
-            deliveries.add(view);
+            arrivals.add(new Arrival(view, System.nanoTime()));
         }
 
-        synchronized List<MessageView> all() {
-            return new ArrayList<>(deliveries);
+        synchronized List<Arrival> arrivals() {
+            return new ArrayList<>(arrivals);
+        }
+
+        List<MessageView> all() {
+            return arrivals().stream().map(Arrival::view).toList();
         }
 
         boolean waitForCount(Duration limit, int count) {
@@ -89,18 +113,38 @@ final class Clients {
         }
     }
 
-    Heard push(String group, Predicate<MessageView> decide) throws ClientException {
-        Heard heard = new Heard();
-        provider.newPushConsumerBuilder()
+    private static MessageListener listener(Heard heard, Predicate<MessageView> decide) {
+        return view -> {
+            heard.add(view);
+            return decide.test(view) ? ConsumeResult.SUCCESS : ConsumeResult.FAILURE;
+        };
+    }
+
+    PushConsumer startPush(
+            String group, FilterExpression filter, Heard heard, Predicate<MessageView> decide)
+            throws ClientException {
+        return provider.newPushConsumerBuilder()
                 .setClientConfiguration(configuration())
                 .setConsumerGroup(group)
-                .setSubscriptionExpressions(Map.of(options.topic(), FilterExpression.SUB_ALL))
-                .setMessageListener(view -> {
-                    heard.add(view);
-                    return decide.test(view) ? ConsumeResult.SUCCESS : ConsumeResult.FAILURE;
-                })
+                .setSubscriptionExpressions(Map.of(options.topic(), filter))
+                .setMessageListener(listener(heard, decide))
                 .build();
+    }
+
+    Heard push(String group, Predicate<MessageView> decide) throws ClientException {
+        Heard heard = new Heard();
+        startPush(group, FilterExpression.SUB_ALL, heard, decide);
         return heard;
+    }
+
+    /** A push consumer of light topics, of none yet. */
+    LitePushConsumer litePush(Heard heard) throws ClientException {
+        return provider.newLitePushConsumerBuilder()
+                .setClientConfiguration(configuration())
+                .setConsumerGroup(options.group())
+                .bindTopic(options.topic())
+                .setMessageListener(listener(heard, view -> true))
+                .build();
     }
 
     /** Waits until the condition holds and says whether it did. */
@@ -180,8 +224,6 @@ final class Clients {
     static List<MessageView> collect(SimpleConsumer consumer, int count) throws ClientException {
         return receiveUntil(consumer, count, COLLECT_INVISIBLE, true);
     }
-
-    record Arrival(MessageView view, long atNanos) {}
 
     /** Everything that comes within the given time. */
     static List<Arrival> receiveDuring(SimpleConsumer consumer, Duration limit)

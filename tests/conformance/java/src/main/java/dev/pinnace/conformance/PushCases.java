@@ -5,6 +5,9 @@ import static dev.pinnace.conformance.Clients.check;
 import static dev.pinnace.conformance.Clients.id;
 import static dev.pinnace.conformance.Clients.sortedIds;
 import static dev.pinnace.conformance.Clients.waitFor;
+import static dev.pinnace.conformance.Steps.checkDeadLetter;
+import static dev.pinnace.conformance.Steps.checkEachOnce;
+import static dev.pinnace.conformance.Steps.sendPoison;
 
 import java.time.Duration;
 import java.util.ArrayList;
@@ -12,8 +15,11 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.Supplier;
 import org.apache.rocketmq.client.apis.ClientException;
+import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
@@ -32,12 +38,8 @@ final class PushCases {
                 "publish-subscribe", PushCases::publishSubscribe,
                 "push-dead-letter", PushCases::pushDeadLetter,
                 "restart", PushCases::restart,
-                "restart-push", PushCases::restartPush);
-    }
-
-    private static void checkEachOnce(List<MessageView> got, List<String> sent) {
-        check(sortedIds(got).equals(sent.stream().sorted().toList()),
-                got.size() + " deliveries for " + sent.size() + " messages");
+                "restart-push", PushCases::restartPush,
+                "consumer-leaves", PushCases::consumerLeaves);
     }
 
     private static String push(Clients clients) throws Exception {
@@ -97,29 +99,11 @@ final class PushCases {
 
     private static String pushDeadLetter(Clients clients) throws Exception {
         Clients.Heard heard = clients.push(clients.options.group(), view -> false);
-        String sent = SimpleCases.sendPoison(clients);
+        String sent = sendPoison(clients);
         heard.waitForCount(Duration.ofSeconds(40), 2);
-        String detail = SimpleCases.checkDeadLetter(clients, sent);
+        String detail = checkDeadLetter(clients, sent);
         checkTwoAttempts(heard, sent);
         return detail;
-    }
-
-    /** Asks the driver to kill and restart the broker; the answer turns true when done. */
-    private static AtomicBoolean requestRestart() {
-        AtomicBoolean done = new AtomicBoolean();
-        System.out.println("{\"event\": \"restart\"}");
-        System.out.flush();
-        Thread waiting = new Thread(() -> {
-            try {
-                System.in.read();
-                done.set(true);
-            } catch (java.io.IOException closed) {
-                throw new IllegalStateException(closed);
-            }
-        });
-        waiting.setDaemon(true);
-        waiting.start();
-        return done;
     }
 
     private record Sent(List<String> ids, int failures) {
@@ -130,7 +114,7 @@ final class PushCases {
 
     /** Sends all the time while the broker goes and comes; the ids which were answered. */
     private static Sent sendThroughRestart(Clients clients, Producer producer) {
-        AtomicBoolean done = requestRestart();
+        CompletableFuture<Void> restarted = Steps.ask("restart");
         List<String> ids = new ArrayList<>();
         int failures = 0;
         int after = 0;
@@ -138,10 +122,10 @@ final class PushCases {
         while (after < 20) {
             check(System.nanoTime() < ends,
                     "the producer did not recover (" + failures + " errors)");
-            boolean restarted = done.get();
+            boolean isBack = restarted.isDone();
             try {
                 ids.add(Clients.send(producer, clients.message("through the restart")));
-                after += restarted ? 1 : 0;
+                after += isBack ? 1 : 0;
             } catch (ClientException | RuntimeException failed) {
                 failures++;
             }
@@ -187,5 +171,39 @@ final class PushCases {
         expected.removeAll(sortedIds(heard.all()));
         check(expected.isEmpty(), expected.size() + " of " + count + " messages did not come");
         return sent.detail();
+    }
+
+    private static String consumerLeaves(Clients clients) throws Exception {
+        Clients.Heard first = new Clients.Heard();
+        String group = clients.options.group();
+        PushConsumer leaving =
+                clients.startPush(group, FilterExpression.SUB_ALL, first, view -> true);
+        Clients.Heard second = clients.push(group, view -> true);
+        Producer producer = clients.producer();
+        List<String> sent = new ArrayList<>(clients.sendAll(producer, 20));
+        Supplier<Set<String>> missing = () -> {
+            Set<String> left = new HashSet<>(sent);
+            left.removeAll(sortedIds(first.all()));
+            left.removeAll(sortedIds(second.all()));
+            return left;
+        };
+        waitFor(COLLECT_LIMIT, () -> missing.get().isEmpty());
+        CompletableFuture<Void> closing = CompletableFuture.runAsync(() -> {
+            try {
+                leaving.close();
+            } catch (java.io.IOException failed) {
+                throw new IllegalStateException(failed);
+            }
+        });
+        while (!closing.isDone()) {
+            sent.addAll(clients.sendAll(producer, 1));
+            Clients.pause(50);
+        }
+        closing.get();
+        sent.addAll(clients.sendAll(producer, 20));
+        waitFor(Duration.ofSeconds(5), () -> missing.get().isEmpty());
+        int left = missing.get().size();
+        check(left == 0, left + " of " + sent.size() + " messages not handled after 5 s");
+        return first.all().size() + " and " + second.all().size();
     }
 }

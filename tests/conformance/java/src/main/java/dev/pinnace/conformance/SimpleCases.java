@@ -1,7 +1,6 @@
 package dev.pinnace.conformance;
 
 import static dev.pinnace.conformance.Clients.AWAIT;
-import static dev.pinnace.conformance.Clients.COLLECT_LIMIT;
 import static dev.pinnace.conformance.Clients.INVISIBLE;
 import static dev.pinnace.conformance.Clients.body;
 import static dev.pinnace.conformance.Clients.check;
@@ -11,6 +10,11 @@ import static dev.pinnace.conformance.Clients.receiveDuring;
 import static dev.pinnace.conformance.Clients.receiveUntil;
 import static dev.pinnace.conformance.Clients.send;
 import static dev.pinnace.conformance.Clients.sortedIds;
+import static dev.pinnace.conformance.Steps.EARLY_SECONDS;
+import static dev.pinnace.conformance.Steps.checkDeadLetter;
+import static dev.pinnace.conformance.Steps.expectRefusal;
+import static dev.pinnace.conformance.Steps.secondsSince;
+import static dev.pinnace.conformance.Steps.sendPoison;
 
 import java.time.Duration;
 import java.util.ArrayList;
@@ -21,7 +25,6 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.stream.Stream;
-import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
 import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.message.MessageView;
@@ -29,9 +32,6 @@ import org.apache.rocketmq.client.apis.producer.Producer;
 
 /** Cases of producers and simple consumers. */
 final class SimpleCases {
-    /** How much before its duration a lease may end: clocks and rounding of two processes. */
-    private static final double EARLY_SECONDS = 0.5;
-
     private SimpleCases() {}
 
     static Map<String, Main.Case> all() {
@@ -50,11 +50,8 @@ final class SimpleCases {
                 Map.entry("tls", SimpleCases::tls),
                 Map.entry("long-poll", SimpleCases::longPoll),
                 Map.entry("empty-receive", SimpleCases::emptyReceive),
-                Map.entry("shutdown", SimpleCases::shutdown));
-    }
-
-    private static double secondsSince(long nanos) {
-        return (System.nanoTime() - nanos) / 1e9;
+                Map.entry("shutdown", SimpleCases::shutdown),
+                Map.entry("ack-twice", SimpleCases::ackTwice));
     }
 
     private static String sendOne(Clients clients) throws Exception {
@@ -175,36 +172,6 @@ final class SimpleCases {
         return "";
     }
 
-    /** The dead letter topic may appear with the first dead letter. */
-    private static SimpleConsumer openDeadLetters(Clients clients) throws Exception {
-        String topic = "%DLQ%" + clients.options.group();
-        long began = System.nanoTime();
-        while (true) {
-            try {
-                return clients.simple(clients.options.secondGroup(), topic, "*", AWAIT);
-            } catch (ClientException | RuntimeException missing) {
-                if (secondsSince(began) > COLLECT_LIMIT.toSeconds()) {
-                    throw missing;
-                }
-                Clients.pause(500);
-            }
-        }
-    }
-
-    static String checkDeadLetter(Clients clients, String sent) throws Exception {
-        MessageView got = collect(openDeadLetters(clients), 1).get(0);
-        check(new String(body(got)).equals("poison"), "another message is in the dead letters");
-        check(got.getTag().orElse("").equals("tag-a"), "tag " + got.getTag());
-        check("blue".equals(got.getProperties().get("colour")),
-                "properties " + got.getProperties());
-        return id(got).equals(sent) ? "message id kept" : "new message id";
-    }
-
-    static String sendPoison(Clients clients) throws Exception {
-        return send(clients.producer(),
-                clients.message("poison").setTag("tag-a").addProperty("colour", "blue"));
-    }
-
     private static String deadLetter(Clients clients) throws Exception {
         String sent = sendPoison(clients);
         SimpleConsumer consumer = clients.simple();
@@ -216,21 +183,6 @@ final class SimpleCases {
         }
         check(receiveDuring(consumer, Duration.ofSeconds(2)).isEmpty(), "came a third time");
         return checkDeadLetter(clients, sent);
-    }
-
-    private interface Refused {
-        void attempt() throws Exception;
-    }
-
-    private static String expectRefusal(Refused action, String... words) {
-        try {
-            action.attempt();
-        } catch (Exception error) {
-            String text = Main.describe(error);
-            check(Stream.of(words).anyMatch(text::contains), "unclear error: " + text);
-            return text;
-        }
-        throw new IllegalStateException("nothing was refused");
     }
 
     private static String unknownTopic(Clients clients) {
@@ -306,5 +258,13 @@ final class SimpleCases {
         String detail = String.format("took %.1f s", secondsSince(began));
         check(secondsSince(began) <= 10, detail);
         return detail;
+    }
+
+    private static String ackTwice(Clients clients) throws Exception {
+        clients.sendAll(clients.producer(), 1);
+        SimpleConsumer consumer = clients.simple();
+        consumer.ack(collect(consumer, 1).get(0));
+        check(receiveDuring(consumer, Duration.ofSeconds(1)).isEmpty(), "came again");
+        return "";
     }
 }

@@ -21,7 +21,7 @@ use clap::Args;
 
 use self::server_cpu::ServerCpu;
 use crate::cli::admin::{Admin, AdminArguments, owner};
-use crate::cli::client::{Client, Role, random};
+use crate::cli::client::{Client, Role, by_tags, random};
 use crate::cli::failure::Failure;
 use crate::cli::output::{OutputArguments, print};
 use crate::cli::send::EndpointArguments;
@@ -207,7 +207,7 @@ fn measure(
 ) -> Result<report::Report, Failure> {
     let endpoint = &arguments.endpoint.endpoint;
     let cpu = ServerCpu::find(arguments.server_pid, arguments.server_metrics.as_deref(), endpoint)?;
-    let consumer = Role::SimpleConsumer { group: GROUP.to_owned(), filter: "*".to_owned() };
+    let consumer = Role::SimpleConsumer { group: GROUP.to_owned(), filter: by_tags("*") };
     let sender = runtime.block_on(Client::start(endpoint, topic, Role::Producer))?;
     let receiver = match arguments.no_receive {
         true => None,

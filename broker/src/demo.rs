@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::broker_process::BrokerProcess;
 use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::client::{
-    Client, MessageIds, Poll, Received, Role, host_name, proto_now, resource,
+    Client, MessageIds, Poll, Received, Role, by_tags, host_name, proto_now, resource,
 };
 use crate::cli::failure::Failure;
 use crate::cli::output::{columns, emit};
@@ -74,7 +74,7 @@ async fn tell(broker: &BrokerProcess, start: Duration) -> Result<(), Failure> {
     declared(&mut admin).await?;
 
     let endpoint = broker.endpoint.to_string();
-    let role = Role::SimpleConsumer { group: GROUP.to_owned(), filter: "*".to_owned() };
+    let role = Role::SimpleConsumer { group: GROUP.to_owned(), filter: by_tags("*") };
     let consumer = Client::start(&endpoint, TOPIC, role).await?;
     let producer = Client::start(&endpoint, TOPIC, Role::Producer).await?;
     let (sent, billed) = tokio::join!(send_orders(&producer), bill_orders(&consumer));

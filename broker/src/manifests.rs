@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use broker_engine::Refusal;
 use broker_replication::{ApplyOptions, Catalog, CatalogError};
 use tokio_util::sync::CancellationToken;
 
@@ -129,7 +130,13 @@ async fn put(catalog: &Catalog, declaration: &Declaration) -> Result<bool, Manif
             catalog.apply_group((**group).clone(), options).await.map(|(_, changed)| changed)
         }
     };
-    outcome.map_err(|error| explain(declaration, &error))
+    let changed = outcome.map_err(|error| explain(declaration, &error))?;
+    if let (Thing::Group(group), Some(reset)) = (&declaration.thing, &declaration.reset) {
+        // The shards remember its id: at the next start they are asked again, and do nothing.
+        let done = catalog.reset_offsets(&reset.of(&group.name)).await;
+        done.map_err(|refusal| explain(declaration, &refusal.into()))?;
+    }
+    Ok(changed)
 }
 
 async fn remove(catalog: &Catalog, declaration: &Declaration) -> Result<(), ManifestsError> {
@@ -143,6 +150,7 @@ async fn remove(catalog: &Catalog, declaration: &Declaration) -> Result<(), Mani
 fn explain(declaration: &Declaration, error: &CatalogError) -> ManifestsError {
     let text = format!("{}: {error}", declaration.origin);
     match error {
+        CatalogError::Shard(Refusal::TopicNotFound(_)) => ManifestsError::Wrong(text),
         CatalogError::Shard(_) => ManifestsError::Failed(text),
         _ => ManifestsError::Wrong(text),
     }

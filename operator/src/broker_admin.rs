@@ -8,7 +8,7 @@ use std::time::Duration;
 use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{
     ApplyClusterMapRequest, ApplyGroupRequest, ApplyTopicRequest, ClusterMap, DeleteGroupRequest,
-    DeleteTopicRequest, Group, StateEvent, Topic, WatchStateRequest,
+    DeleteTopicRequest, Group, ResetOffsetsRequest, StateEvent, Topic, WatchStateRequest,
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -86,6 +86,8 @@ pub trait BrokerAdmin: Send + Sync + fmt::Debug {
     fn apply_group(&self, request: ApplyGroupRequest) -> Answer<'_, Group>;
     /// Deletes a group; no error when there is none.
     fn delete_group(&self, request: DeleteGroupRequest) -> Answer<'_, ()>;
+    /// Sets the progress of a group on the broker's shards; the same id again changes nothing.
+    fn reset_offsets(&self, request: ResetOffsetsRequest) -> Answer<'_, ()>;
     /// Everything that is, then every change.
     fn watch_state(&self) -> Answer<'_, StateStream>;
 }
@@ -173,6 +175,11 @@ impl BrokerAdmin for GrpcBrokerAdmin {
     fn delete_group(&self, request: DeleteGroupRequest) -> Answer<'_, ()> {
         let mut client = self.client.clone();
         async move { within(client.delete_group(request)).await.map(|_| ()) }.boxed()
+    }
+
+    fn reset_offsets(&self, request: ResetOffsetsRequest) -> Answer<'_, ()> {
+        let mut client = self.client.clone();
+        async move { within(client.reset_offsets(request)).await.map(|_| ()) }.boxed()
     }
 
     fn watch_state(&self) -> Answer<'_, StateStream> {

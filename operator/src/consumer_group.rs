@@ -1,10 +1,12 @@
 //! The controller of ConsumerGroups: the same group in every broker of its cluster, and what runs of it.
-//! fetch -> validate -> plan -> push -> status.
+//! fetch -> validate -> plan -> push -> reset -> status.
 
 pub mod fetch;
 pub mod plan;
 pub mod progress;
+pub mod reset;
 pub mod status;
+pub mod subscriptions;
 pub mod validate;
 
 use std::sync::Arc;
@@ -73,17 +75,29 @@ async fn work(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, E
     let found = match prepare(&observed, context) {
         Err(verdict) => status::Found::Verdict(verdict),
         Ok(plan) => {
-            let outcome = match &observed.view {
-                Some(view) => {
-                    let key = &observed.cluster_key;
-                    push::push(&context.links, key, view, &plan.group, plan.take_ownership).await
-                }
-                None => push::Outcome::Everywhere,
-            };
-            status::Found::Pushed(outcome)
+            let (pushed, reset) = bring(&observed, &plan, context).await;
+            status::Found::Pushed(pushed, reset)
         }
     };
     report(&observed, found, context).await
+}
+
+/// Brings the group into every broker; only then its progress can be set.
+async fn bring(
+    observed: &Observed,
+    plan: &plan::Plan,
+    context: &Context,
+) -> (push::Outcome, reset::Outcome) {
+    let Some(view) = &observed.view else {
+        return (push::Outcome::Everywhere, reset::Outcome::NotAsked);
+    };
+    let key = &observed.cluster_key;
+    let pushed = push::push(&context.links, key, view, &plan.group, plan.take_ownership).await;
+    let reset = match &plan.reset {
+        Some(wanted) if pushed == push::Outcome::Everywhere => reset::carry_out(view, wanted).await,
+        _ => reset::Outcome::NotAsked,
+    };
+    (pushed, reset)
 }
 
 /// The pure middle.

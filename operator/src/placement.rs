@@ -3,6 +3,15 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+/// How the queues of a topic lie to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// As evenly as possible over all shards.
+    Even,
+    /// All on one shard: the queues of a PRIORITY topic are its levels, and only one owner can keep their order.
+    Together,
+}
+
 /// How many queues one shard holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
@@ -31,7 +40,8 @@ pub enum PlacementError {
 }
 
 /// Places `queues` queues on `shards`. What `existing` says of known shards stays; the rest goes one by one to the shard
-/// with the fewest. Ties start at a shard that depends on the topic's name, so that small topics spread over all shards.
+/// with the fewest, or all to the one that holds most when they are to be together. Ties start at a shard that depends on
+/// the topic's name, so that small topics spread over all shards.
 ///
 /// # Errors
 /// [`PlacementError`] without shards or when queues would have to go.
@@ -39,6 +49,7 @@ pub fn place(
     topic: &str,
     queues: u32,
     shards: &[u32],
+    spread: Spread,
     existing: &[Placed],
 ) -> Result<Vec<Placed>, PlacementError> {
     if shards.is_empty() {
@@ -56,11 +67,15 @@ pub fn place(
     }
     let count = placed.len();
     let start = (xxh3_64(topic.as_bytes()) % count as u64) as usize;
+    let turn = |index: usize| (index + count - start) % count;
     for _ in held..queues {
-        let fewest = (0..count)
-            .min_by_key(|&index| (placed[index].queues, (index + count - start) % count))
-            .expect("there is at least one shard");
-        placed[fewest].queues += 1;
+        let next = match spread {
+            Spread::Even => (0..count).min_by_key(|&index| (placed[index].queues, turn(index))),
+            Spread::Together => {
+                (0..count).max_by_key(|&index| (placed[index].queues, count - turn(index)))
+            }
+        };
+        placed[next.expect("there is at least one shard")].queues += 1;
     }
     placed.retain(|p| p.queues > 0);
     Ok(placed)
@@ -82,9 +97,9 @@ mod tests {
     #[test]
     fn queues_that_would_have_to_go_are_refused() {
         let existing = [Placed { shard: 0, queues: 8 }];
-        let wrong = place("t", 4, &[0, 1], &existing);
+        let wrong = place("t", 4, &[0, 1], Spread::Even, &existing);
         assert_eq!(wrong, Err(PlacementError::Shrinks { existing: 8, wanted: 4 }));
-        assert_eq!(place("t", 4, &[], &[]), Err(PlacementError::NoShard));
+        assert_eq!(place("t", 4, &[], Spread::Even, &[]), Err(PlacementError::NoShard));
     }
 
     #[test]
@@ -92,7 +107,8 @@ mod tests {
         let shards: Vec<u32> = (0..4).collect();
         let mut used = [0u32; 4];
         for index in 0..100 {
-            let placed = place(&format!("topic-{index}"), 1, &shards, &[]).unwrap();
+            let spread = if index % 2 == 0 { Spread::Even } else { Spread::Together };
+            let placed = place(&format!("topic-{index}"), 1, &shards, spread, &[]).unwrap();
             used[placed[0].shard as usize] += 1;
         }
         assert!(used.iter().all(|&count| count > 10), "{used:?}");
@@ -102,7 +118,7 @@ mod tests {
         #[test]
         fn a_new_topic_is_spread_evenly(queues in 1u32..200, shards in 1u32..40, name in "[a-z]{1,12}") {
             let shards: Vec<u32> = (0..shards).collect();
-            let placed = place(&name, queues, &shards, &[]).unwrap();
+            let placed = place(&name, queues, &shards, Spread::Even, &[]).unwrap();
             prop_assert_eq!(total(&placed), queues);
             let counts: Vec<u32> = shards.iter().map(|&shard| on(&placed, shard)).collect();
             let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
@@ -119,7 +135,7 @@ mod tests {
                 (0u32..).zip(existing).map(|(shard, queues)| Placed { shard, queues }).collect();
             let shards: Vec<u32> = (0..existing.len() as u32 + new_shards).collect();
             let wanted = total(&existing) + more;
-            let placed = place("orders", wanted, &shards, &existing).unwrap();
+            let placed = place("orders", wanted, &shards, Spread::Even, &existing).unwrap();
             prop_assert_eq!(total(&placed), wanted);
             let least = shards.iter().map(|&shard| on(&placed, shard)).min().unwrap();
             for &shard in &shards {
@@ -130,10 +146,28 @@ mod tests {
         }
 
         #[test]
-        fn placing_again_changes_nothing(queues in 1u32..100, shards in 1u32..20) {
+        fn queues_that_belong_together_share_one_shard_for_ever(
+            name in "[a-z]{1,12}",
+            queues in 1u32..100,
+            shards in 1u32..20,
+            more in 0u32..20,
+            new_shards in 0u32..10,
+        ) {
+            let now: Vec<u32> = (0..shards).collect();
+            let first = place(&name, queues, &now, Spread::Together, &[]).unwrap();
+            prop_assert_eq!((first.len(), total(&first)), (1, queues));
+            let later: Vec<u32> = (0..shards + new_shards).collect();
+            let wanted = queues + more;
+            let grown = place(&name, wanted, &later, Spread::Together, &first).unwrap();
+            prop_assert_eq!(grown, vec![Placed { shard: first[0].shard, queues: wanted }]);
+        }
+
+        #[test]
+        fn placing_again_changes_nothing(queues in 1u32..100, shards in 1u32..20, even: bool) {
+            let spread = if even { Spread::Even } else { Spread::Together };
             let shards: Vec<u32> = (0..shards).collect();
-            let first = place("t", queues, &shards, &[]).unwrap();
-            prop_assert_eq!(place("t", queues, &shards, &first).unwrap(), first);
+            let first = place("t", queues, &shards, spread, &[]).unwrap();
+            prop_assert_eq!(place("t", queues, &shards, spread, &first).unwrap(), first);
         }
     }
 }

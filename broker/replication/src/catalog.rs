@@ -6,7 +6,7 @@ mod apply;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use broker_engine::{Command, GroupTopicProgress, Outcome, Refusal, TopicNumbers};
+use broker_engine::{Command, GroupTopicProgress, Outcome, Refusal, ResetOffsets, TopicNumbers};
 use broker_model::{ConsumerGroup, GroupName, Owner, ShardId, Topic, TopicName};
 use tokio::sync::{Mutex, broadcast};
 
@@ -237,6 +237,28 @@ impl Catalog {
         let mut progress: Vec<_> = sums.into_values().collect();
         progress.sort_by(|a, b| (&a.group, &a.topic).cmp(&(&b.group, &b.topic)));
         Ok(progress)
+    }
+
+    /// Sets the progress of a group on every shard; each shard carries out a reset of one id once.
+    ///
+    /// # Errors
+    /// [`Refusal`] of a shard; those before it have carried it out, so the caller asks again with the same id.
+    pub async fn reset_offsets(&self, reset: &ResetOffsets) -> Result<(), Refusal> {
+        for shard in self.shards() {
+            // A shard that never had a dead letter does not know the topic: nothing is to be reset there.
+            let is_here = |name: &&TopicName| {
+                let holds = |entry: Arc<TopicEntry>| entry.topic.queues_on(shard.id()) > 0;
+                !name.is_dead_letter() || self.topic(name.as_str()).is_some_and(holds)
+            };
+            let topics: Vec<_> = reset.topics.iter().filter(is_here).cloned().collect();
+            // No topic at all would mean every topic.
+            if topics.is_empty() && !reset.topics.is_empty() {
+                continue;
+            }
+            let reset = ResetOffsets { topics, ..reset.clone() };
+            shard.submit(Command::ResetOffsets(reset)).await?;
+        }
+        Ok(())
     }
 
     /// Numbers of all topics, summed over the shards.

@@ -42,9 +42,19 @@ pub(crate) enum Role {
     SimpleConsumer {
         /// The consumer group.
         group: String,
-        /// Tag filter expression; `*` for all.
-        filter: String,
+        /// Which messages it wants.
+        filter: FilterExpression,
     },
+}
+
+/// A filter by tags, like `paid || shipped`; `*` for all.
+pub(crate) fn by_tags(expression: &str) -> FilterExpression {
+    FilterExpression { r#type: FilterType::Tag.into(), expression: expression.to_owned() }
+}
+
+/// A filter by an SQL92 condition over properties.
+pub(crate) fn by_sql(expression: &str) -> FilterExpression {
+    FilterExpression { r#type: FilterType::Sql.into(), expression: expression.to_owned() }
 }
 
 impl Role {
@@ -238,10 +248,7 @@ impl Client {
         let mut request = tonic::Request::new(ReceiveMessageRequest {
             group: Some(resource(group)),
             message_queue: Some(place.queue.clone()),
-            filter_expression: Some(FilterExpression {
-                r#type: FilterType::Tag.into(),
-                expression: filter.clone(),
-            }),
+            filter_expression: Some(filter.clone()),
             batch_size: poll.batch,
             invisible_duration: Some(proto_duration(poll.invisible)),
             auto_renew: false,

@@ -10,12 +10,12 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::client::{Client, Poll, Received, Role, Trouble};
+use super::client::{Client, Poll, Received, Role, Trouble, by_sql, by_tags};
 use super::failure::Failure;
 use super::group::group_name;
 use super::output::{Lines, OutputArguments};
 use super::send::EndpointArguments;
-use super::topic::any_name;
+use super::topic::{any_name, or_dash};
 
 /// Most messages asked for in one poll.
 const BATCH_MAX: usize = 32;
@@ -46,9 +46,12 @@ pub(crate) struct ReceiveArguments {
     #[arg(long, value_name = "SECONDS", env = "PINNACE_TIMEOUT", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
-    /// Only messages with one of these tags, as in 'paid || shipped'.
-    #[arg(long, value_name = "TAGS", env = "PINNACE_FILTER", default_value = "*")]
+    /// Only messages with one of these tags, as in 'paid || shipped'; a condition with --sql.
+    #[arg(long, value_name = "EXPRESSION", env = "PINNACE_FILTER", default_value = "*")]
     filter: String,
+    /// The filter is an SQL92 condition over properties, as in "region = 'north' AND amount > 10".
+    #[arg(long, env = "PINNACE_SQL", requires = "filter")]
+    sql: bool,
     #[command(flatten)]
     endpoint: EndpointArguments,
     #[command(flatten)]
@@ -68,6 +71,13 @@ struct ReceivedView {
     keys: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<i32>,
+    /// When a delayed message was to be delivered, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lite_topic: Option<String>,
     properties: std::collections::BTreeMap<String, String>,
     /// As text; bytes that are no UTF-8 are replaced.
     body: String,
@@ -86,6 +96,9 @@ impl ReceivedView {
             tag: properties.tag,
             keys: properties.keys,
             message_group: properties.message_group,
+            priority: properties.priority,
+            deliver_at: properties.delivery_timestamp.map(|time| time.to_string()),
+            lite_topic: properties.lite_topic,
             properties: message.user_properties.clone().into_iter().collect(),
             body: String::from_utf8_lossy(&message.body).into_owned(),
             body_bytes: message.body.len(),
@@ -99,14 +112,31 @@ impl ReceivedView {
         let body: String =
             self.body.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!(
-            "{:<36} {:<12} {:<7} {:<10} {:<10} {body}",
-            self.message_id, self.queue, self.attempt, tag, keys
+            "{:<36} {:<12} {:<7} {:<10} {:<10} {:<10} {body}",
+            self.message_id,
+            self.queue,
+            self.attempt,
+            tag,
+            keys,
+            self.particulars()
         )
+    }
+
+    /// What only messages of some types have.
+    fn particulars(&self) -> String {
+        let named =
+            |name: &str, value: Option<String>| value.map(|value| format!("{name}={value}"));
+        let all = [
+            named("group", self.message_group.clone()),
+            named("priority", self.priority.map(|level| level.to_string())),
+            named("at", self.deliver_at.clone()),
+            named("lite", self.lite_topic.clone()),
+        ];
+        or_dash(all.into_iter().flatten().collect::<Vec<_>>().join(","))
     }
 }
 
-const HEADER: &str =
-    "MESSAGE ID                           QUEUE        ATTEMPT TAG        KEY        BODY";
+const HEADER: &str = "MESSAGE ID                           QUEUE        ATTEMPT TAG        KEY        MORE       BODY";
 
 /// What the pollers share.
 struct Shared {
@@ -130,8 +160,8 @@ impl Shared {
 
 /// Runs `pinnace receive`.
 pub(crate) async fn run(arguments: ReceiveArguments) -> Result<(), Failure> {
-    let role =
-        Role::SimpleConsumer { group: arguments.group.clone(), filter: arguments.filter.clone() };
+    let filter = if arguments.sql { by_sql(&arguments.filter) } else { by_tags(&arguments.filter) };
+    let role = Role::SimpleConsumer { group: arguments.group.clone(), filter };
     let client = Client::start(&arguments.endpoint.endpoint, &arguments.topic, role).await?;
     let outcome = receive_all(&client, &arguments).await;
     client.stop().await;

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use broker_proto::rocketmq::{Encoding, Message, MessageType, SystemProperties};
 use bytes::Bytes;
 use clap::Args;
 use futures::stream::{self, StreamExt};
+use operator_api::quantity::{DurationText, TimeText};
 use serde::Serialize;
 
 use super::client::{Client, MessageIds, Role, host_name, proto_now, resource};
@@ -14,8 +16,10 @@ use super::failure::Failure;
 use super::output::{Lines, OutputArguments};
 use super::topic::any_name;
 
-/// Requests under way at once; one at a time with a message group, because order is what it is for.
+/// Requests under way at once; one at a time with a message group or lite topic, because order is what it is for.
 const REQUESTS_IN_FLIGHT: usize = 64;
+/// A time this far away is a slip, and would be beyond what timestamps hold.
+const FAR_MS: u64 = 1_000 * 366 * 86_400_000;
 /// The body when none is given.
 const BODY_DEFAULT: &str = "message";
 
@@ -54,8 +58,19 @@ pub(crate) struct SendArguments {
     #[arg(long, value_name = "KEY=VALUE", env = "PINNACE_PROPERTY", value_parser = property)]
     property: Vec<(String, String)>,
     /// Message group of a FIFO topic: messages of one group are consumed in the order they were sent.
-    #[arg(long, value_name = "GROUP", env = "PINNACE_GROUP")]
+    #[arg(long, value_name = "GROUP", env = "PINNACE_GROUP", visible_alias = "message-group")]
     group: Option<String>,
+    /// When a message of a DELAY topic becomes visible: a time like 2026-01-31T08:00:00Z, or +DURATION from now.
+    #[arg(long, value_name = "WHEN", env = "PINNACE_DELIVER_AT", value_parser = moment,
+          conflicts_with_all = ["group", "priority", "lite_topic"])]
+    deliver_at: Option<Moment>,
+    /// Level of a message of a PRIORITY topic; higher ones are delivered first.
+    #[arg(long, value_name = "N", env = "PINNACE_PRIORITY",
+          value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["group", "lite_topic"])]
+    priority: Option<i32>,
+    /// Lite topic of a LITE topic.
+    #[arg(long, value_name = "NAME", env = "PINNACE_LITE_TOPIC", conflicts_with = "group")]
+    lite_topic: Option<String>,
     /// Number of messages.
     #[arg(long, value_name = "N", env = "PINNACE_COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -64,6 +79,25 @@ pub(crate) struct SendArguments {
     endpoint: EndpointArguments,
     #[command(flatten)]
     output: OutputArguments,
+}
+
+/// When a delayed message becomes visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Unix time.
+    AtMs(u64),
+    /// After it is sent.
+    InMs(u64),
+}
+
+impl Moment {
+    fn timestamp(self) -> prost_types::Timestamp {
+        let since_1970 = |ms| std::time::UNIX_EPOCH + Duration::from_millis(ms);
+        match self {
+            Self::AtMs(unix_ms) => since_1970(unix_ms).into(),
+            Self::InMs(ms) => (std::time::SystemTime::now() + Duration::from_millis(ms)).into(),
+        }
+    }
 }
 
 /// What is printed about a sent message.
@@ -102,7 +136,8 @@ async fn send_all(client: &Client, arguments: &SendArguments, body: &Body) -> Re
         )));
     }
     let mut ids = MessageIds::new();
-    let window = if arguments.group.is_some() { 1 } else { REQUESTS_IN_FLIGHT };
+    let is_ordered = arguments.group.is_some() || arguments.lite_topic.is_some();
+    let window = if is_ordered { 1 } else { REQUESTS_IN_FLIGHT };
     let messages = (1..=arguments.count).map(|number| message(arguments, body, number, ids.next()));
     let mut answers =
         stream::iter(messages).map(|message| client.send(vec![message])).buffered(window);
@@ -170,8 +205,6 @@ fn body(arguments: &SendArguments) -> Result<Body, Failure> {
 }
 
 fn message(arguments: &SendArguments, body: &Body, number: u64, id: String) -> Message {
-    let message_type =
-        if arguments.group.is_some() { MessageType::Fifo } else { MessageType::Normal };
     Message {
         topic: Some(resource(&arguments.topic)),
         user_properties: arguments.property.iter().cloned().collect::<HashMap<_, _>>(),
@@ -180,13 +213,46 @@ fn message(arguments: &SendArguments, body: &Body, number: u64, id: String) -> M
             keys: arguments.key.clone(),
             message_id: id,
             body_encoding: Encoding::Identity.into(),
-            message_type: message_type.into(),
+            message_type: message_type(arguments).into(),
             born_timestamp: Some(proto_now()),
             born_host: host_name(),
             message_group: arguments.group.clone(),
+            delivery_timestamp: arguments.deliver_at.map(Moment::timestamp),
+            priority: arguments.priority,
+            lite_topic: arguments.lite_topic.clone(),
             ..SystemProperties::default()
         }),
         body: body.bytes(number, arguments.count),
+    }
+}
+
+/// What only one type has says which type it is.
+fn message_type(arguments: &SendArguments) -> MessageType {
+    if arguments.group.is_some() {
+        MessageType::Fifo
+    } else if arguments.deliver_at.is_some() {
+        MessageType::Delay
+    } else if arguments.priority.is_some() {
+        MessageType::Priority
+    } else if arguments.lite_topic.is_some() {
+        MessageType::Lite
+    } else {
+        MessageType::Normal
+    }
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    let moment = match text.strip_prefix('+') {
+        Some(span) => DurationText(span.to_owned()).as_ms().map(Moment::InMs),
+        None => TimeText(text.to_owned()).as_unix_ms().map(Moment::AtMs),
+    };
+    let is_far = |moment: &Moment| {
+        let (Moment::AtMs(ms) | Moment::InMs(ms)) = moment;
+        *ms > FAR_MS
+    };
+    match moment {
+        Ok(moment) if is_far(&moment) => Err("is more than 1000 years away".to_owned()),
+        moment => moment.map_err(|error| error.to_string()),
     }
 }
 
@@ -194,5 +260,19 @@ fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("use NAME=VALUE, as in region=north".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plus_sign_counts_from_now() {
+        assert_eq!(moment("+1h30m"), Ok(Moment::InMs(5_400_000)));
+        assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(Moment::AtMs(1_000)));
+        for wrong in ["", "+", "+3d", "tomorrow", "1h", "+99999999h"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use broker_engine::{OffsetAt, ResetOffsets};
 use broker_model::consumer_group::Subscription;
 use broker_model::{
     Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
@@ -42,10 +43,28 @@ impl fmt::Display for Thing {
     }
 }
 
+/// New progress of a group, set once for each id.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reset {
+    id: String,
+    to: OffsetAt,
+    topics: Vec<TopicName>,
+}
+
+impl Reset {
+    /// What the shards are asked for.
+    pub(super) fn of(&self, group: &GroupName) -> ResetOffsets {
+        let Self { id, to, topics } = self.clone();
+        ResetOffsets { group: group.clone(), topics, to, id }
+    }
+}
+
 /// One manifest in the words of the model.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Declaration {
     pub(super) thing: Thing,
+    /// Of a group.
+    pub(super) reset: Option<Reset>,
     pub(super) take_ownership: bool,
     pub(super) delete_when_removed: bool,
     /// File and document, for people.
@@ -56,7 +75,7 @@ impl Declaration {
     /// Whether both ask for the same; where they stand does not matter.
     pub(super) fn declares_same(&self, other: &Self) -> bool {
         let parts = |d: &Self| (d.take_ownership, d.delete_when_removed);
-        self.thing == other.thing && parts(self) == parts(other)
+        self.thing == other.thing && self.reset == other.reset && parts(self) == parts(other)
     }
 
     fn key(&self) -> Key {
@@ -114,6 +133,7 @@ fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> 
     let retention_ms = retention.and_then(|r| r.time.as_ref()).map(|t| t.as_ms()).transpose();
     let retention_bytes =
         retention.and_then(|r| r.bytes.as_ref()).map(|b| b.as_bytes()).transpose();
+    let lite_expiry_ms = spec.lite_expiry.as_ref().map(|expiry| expiry.as_ms()).transpose();
     let topic = Topic {
         name,
         message_type: message_type(spec.message_type),
@@ -123,12 +143,13 @@ fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> 
         retention_ms: retention_ms.map_err(|e| wrong(origin, "spec.retention.time", e))?,
         retention_bytes: retention_bytes.map_err(|e| wrong(origin, "spec.retention.bytes", e))?,
         max_message_bytes: spec.max_message_bytes,
-        lite_expiry_ms: None,
+        lite_expiry_ms: lite_expiry_ms.map_err(|e| wrong(origin, "spec.liteExpiry", e))?,
         readable: spec.access.as_ref().is_none_or(|access| access.read),
         writable: spec.access.as_ref().is_none_or(|access| access.write),
     };
     Ok(Declaration {
         thing: Thing::Topic(Box::new(topic)),
+        reset: None,
         take_ownership: spec.adoption_policy == AdoptionPolicy::Adopt,
         delete_when_removed: spec.deletion_policy == DeletionPolicy::Delete,
         origin: origin.to_string(),
@@ -150,17 +171,7 @@ fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, Manifest
     let Declared { name, spec, origin, .. } = declared;
     let name = GroupName::parse(spec.group_name(name))
         .map_err(|error| wrong(origin, "spec.groupName", error))?;
-    let subscription = |(index, wanted): (usize, &group_spec::Subscription)| {
-        let field = format!("spec.subscriptions[{index}].topic");
-        let topic = TopicName::parse(&wanted.topic).map_err(|e| wrong(origin, &field, e))?;
-        let filter = wanted.filter.as_ref();
-        Ok(Subscription {
-            topic,
-            is_sql: filter.is_some_and(|f| f.type_ == group_spec::FilterType::Sql92),
-            expression: filter.map_or_else(|| "*".to_owned(), |f| f.expression.clone()),
-            start_from: StartFrom::default(),
-        })
-    };
+    let lite_topic = spec.lite_topic.as_deref().map(TopicName::parse).transpose();
     let group = ConsumerGroup {
         name,
         model: match spec.model {
@@ -172,23 +183,61 @@ fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, Manifest
             group_spec::Order::Fifo => Order::Fifo,
         },
         retry: retry(spec.retry.as_ref()).map_err(|e| wrong(origin, "spec.retry.backoff", e))?,
-        subscriptions: spec
-            .subscriptions
-            .iter()
-            .enumerate()
-            .map(subscription)
-            .collect::<Result<_, _>>()?,
-        dead_letter: DeadLetterPolicy::default(),
-        lite_topic: None,
-        is_consuming: true,
+        subscriptions: subscriptions(&spec.subscriptions, origin)?,
+        dead_letter: match spec.dead_letter.policy {
+            group_spec::DeadLetterPolicy::Store => DeadLetterPolicy::Store,
+            group_spec::DeadLetterPolicy::Discard => DeadLetterPolicy::Discard,
+        },
+        lite_topic: lite_topic.map_err(|e| wrong(origin, "spec.liteTopic", e))?,
+        is_consuming: spec.consume,
         owner: owner(declared),
     };
     Ok(Declaration {
         thing: Thing::Group(Box::new(group)),
+        reset: spec.offset_reset.as_ref().map(|wanted| reset(wanted, origin)).transpose()?,
         take_ownership: spec.adoption_policy == AdoptionPolicy::Adopt,
         delete_when_removed: spec.deletion_policy == DeletionPolicy::Delete,
         origin: origin.to_string(),
     })
+}
+
+fn subscriptions(
+    specs: &[group_spec::Subscription],
+    origin: &Origin,
+) -> Result<Vec<Subscription>, ManifestsError> {
+    let subscription = |(index, wanted): (usize, &group_spec::Subscription)| {
+        let field = format!("spec.subscriptions[{index}].topic");
+        let topic = TopicName::parse(&wanted.topic).map_err(|e| wrong(origin, &field, e))?;
+        let filter = wanted.filter.as_ref();
+        Ok(Subscription {
+            topic,
+            is_sql: filter.is_some_and(|f| f.type_ == group_spec::FilterType::Sql92),
+            expression: filter.map_or_else(|| "*".to_owned(), |f| f.expression.clone()),
+            start_from: match wanted.start_from {
+                group_spec::StartFrom::Earliest => StartFrom::Earliest,
+                group_spec::StartFrom::Latest => StartFrom::Latest,
+            },
+        })
+    };
+    specs.iter().enumerate().map(subscription).collect()
+}
+
+fn reset(spec: &group_spec::OffsetReset, origin: &Origin) -> Result<Reset, ManifestsError> {
+    let to = match &spec.to {
+        group_spec::OffsetResetTo { time: Some(time), .. } => {
+            let time_ms = time.as_unix_ms();
+            OffsetAt::TimeMs(time_ms.map_err(|e| wrong(origin, "spec.offsetReset.to.time", e))?)
+        }
+        group_spec::OffsetResetTo { shift: Some(by), .. } => OffsetAt::Shift(*by),
+        // The rules let exactly one of the three through.
+        group_spec::OffsetResetTo { position, .. } => match position.unwrap_or_default() {
+            group_spec::StartFrom::Earliest => OffsetAt::Earliest,
+            group_spec::StartFrom::Latest => OffsetAt::Latest,
+        },
+    };
+    let topics = spec.topics.iter().map(|name| TopicName::parse(name)).collect::<Result<_, _>>();
+    let topics = topics.map_err(|e| wrong(origin, "spec.offsetReset.topics", e))?;
+    Ok(Reset { id: spec.id.clone(), to, topics })
 }
 
 fn retry(spec: Option<&group_spec::Retry>) -> Result<RetryPolicy, QuantityError> {
@@ -253,6 +302,36 @@ spec:
         assert_eq!((made.order, made.retry.max_attempts), (Order::Fifo, 5));
         assert_eq!((made.retry.pause_ms(1), made.retry.pause_ms(9)), (1_000, 10_000));
         assert_eq!(made.subscriptions[0].expression, "created");
+    }
+
+    #[test]
+    fn resets_dead_letters_and_lite_topics_are_declared_too() {
+        let lite = TOPIC.replace("NORMAL", "LITE") + "  liteExpiry: 12h\n";
+        let group = "apiVersion: pinnace.dev/v1alpha1
+kind: ConsumerGroup
+metadata: {name: billing}
+spec:
+  subscriptions: [{topic: orders, startFrom: Latest}]
+  deadLetter: {policy: Discard}
+  liteTopic: orders
+  consume: false
+  offsetReset: {id: again, to: {time: \"1970-01-01T00:00:01Z\"}, topics: [orders]}
+";
+        let wanted = read_text(&format!("{group}---\n{lite}")).unwrap();
+        let declarations: Vec<_> = wanted.values().collect();
+        let [topic, declared] = declarations.as_slice() else { panic!("{wanted:?}") };
+        let Thing::Topic(made) = &topic.thing else { panic!("topics come first") };
+        assert_eq!(made.lite_expiry_ms, Some(12 * 3_600_000));
+        let Thing::Group(made) = &declared.thing else { panic!("then groups") };
+        assert_eq!(made.subscriptions[0].start_from, StartFrom::Latest);
+        assert_eq!(made.dead_letter, DeadLetterPolicy::Discard);
+        assert_eq!(made.lite_topic.as_ref().unwrap().as_str(), "orders");
+        assert!(!made.is_consuming);
+        let reset = declared.reset.as_ref().unwrap().of(&made.name);
+        assert_eq!((reset.id.as_str(), reset.to), ("again", OffsetAt::TimeMs(1_000)));
+        assert_eq!(reset.topics[0].as_str(), "orders");
+        let other = read_text(&group.replace("id: again", "id: once-more")).unwrap();
+        assert!(!declared.declares_same(other.values().next().unwrap()));
     }
 
     #[test]

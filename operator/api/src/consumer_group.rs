@@ -5,12 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::quantity::DurationText;
+use crate::limits::OFFSET_RESET_ID_BYTES_MAX;
+use crate::quantity::{DurationText, TimeText};
 use crate::rules;
 use crate::topic::{AdoptionPolicy, ClusterRef, DeletionPolicy};
 
 /// What a ConsumerGroup asks for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "custom-resources", derive(kube::CustomResource))]
 #[cfg_attr(
     feature = "custom-resources",
@@ -81,12 +82,51 @@ pub struct ConsumerGroupSpec {
     /// Attempts and pauses of redelivery; the broker's defaults when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// What becomes of messages whose deliveries are used up.
+    #[serde(default)]
+    pub dead_letter: DeadLetter,
+    /// The LITE topic whose lite topics the group's consumers subscribe to; none for other groups. Cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 127),
+        extend("x-kubernetes-validations" = rules::cel(&rules::SUBSCRIPTION_TOPIC))
+    )]
+    pub lite_topic: Option<String>,
+    /// False pauses the group: nothing is delivered to it, its progress stays.
+    #[serde(default = "yes")]
+    pub consume: bool,
+    /// Sets the group's progress, once for each id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset_reset: Option<OffsetReset>,
     /// What happens in the cluster when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// What happens when the cluster already has a group of this name that somebody else declared.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for ConsumerGroupSpec {
+    fn default() -> Self {
+        Self {
+            cluster_ref: ClusterRef::default(),
+            group_name: None,
+            model: Model::default(),
+            order: Order::default(),
+            subscriptions: Vec::new(),
+            retry: None,
+            dead_letter: DeadLetter::default(),
+            lite_topic: None,
+            consume: true,
+            offset_reset: None,
+            deletion_policy: DeletionPolicy::default(),
+            adoption_policy: AdoptionPolicy::default(),
+        }
+    }
 }
 
 impl ConsumerGroupSpec {
@@ -130,6 +170,74 @@ pub struct Subscription {
     /// Which messages; all when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
+    /// Where the group begins when it never received from the topic before.
+    #[serde(default)]
+    pub start_from: StartFrom,
+}
+
+/// An end of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StartFrom {
+    /// The oldest message kept.
+    #[default]
+    Earliest,
+    /// Behind the newest message.
+    Latest,
+}
+
+/// What becomes of messages whose deliveries are used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// Whether they are kept.
+    #[serde(default)]
+    pub policy: DeadLetterPolicy,
+}
+
+/// Whether messages whose deliveries are used up are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeadLetterPolicy {
+    /// They go to the topic `%DLQ%` and the group's name.
+    #[default]
+    Store,
+    /// They are done for the group.
+    Discard,
+}
+
+/// New progress of a group, set once for each id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::OFFSET_RESET)))]
+pub struct OffsetReset {
+    /// Names the reset. To reset again, give another id.
+    #[schemars(length(min = 1, max = OFFSET_RESET_ID_BYTES_MAX))]
+    pub id: String,
+    /// Where the group goes on.
+    pub to: OffsetResetTo,
+    /// The topics; all that the group has progress on when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 100),
+        inner(length(min = 1, max = 255), pattern("^[a-zA-Z0-9_%|-]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub topics: Vec<String>,
+}
+
+/// Where a group goes on: exactly one of the three.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::OFFSET_RESET_TO)))]
+pub struct OffsetResetTo {
+    /// At an end of every queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<StartFrom>,
+    /// At the first message stored then or later, like `2026-01-31T08:00:00Z`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeText>,
+    /// So many messages on in every queue, or back when negative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shift: Option<i64>,
 }
 
 /// Which messages of a topic.
@@ -158,7 +266,7 @@ pub enum FilterType {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Deliveries in all before the message goes to the dead-letter topic; the broker's default (17) when absent.
+    /// Deliveries in all before the message is a dead letter; the broker's default (17) when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_attempts: Option<u32>,
@@ -229,13 +337,28 @@ pub struct ConsumerGroupStatus {
     /// The same for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display: Option<GroupDisplay>,
-    /// Ready, Reconciling, Stalled, Active, CaughtUp.
+    /// The last reset of progress that every broker carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset_reset: Option<OffsetResetStatus>,
+    /// Ready, Reconciling, Stalled, Active, CaughtUp, SubscriptionsConsistent, OffsetResetComplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
     )]
     pub conditions: Vec<Condition>,
+}
+
+/// A reset of progress that every broker carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OffsetResetStatus {
+    /// Its id; it is not carried out again.
+    #[schemars(length(max = OFFSET_RESET_ID_BYTES_MAX))]
+    pub id: String,
+    /// When the last broker had carried it out, RFC 3339.
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub completed_at: String,
 }
 
 /// Running consumers of a group.

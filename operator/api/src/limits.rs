@@ -19,6 +19,12 @@ pub const BACKOFF_ENTRIES_MAX: usize = 32;
 pub const SUBSCRIPTIONS_MAX: usize = 100;
 /// Longest filter expression of a declared subscription.
 pub const FILTER_EXPRESSION_BYTES_MAX: usize = 1024;
+/// Longest id of a reset of progress.
+pub const OFFSET_RESET_ID_BYTES_MAX: usize = 128;
+/// Longest name of a topic that a reset names, dead-letter topics included.
+pub const SYSTEM_TOPIC_NAME_BYTES_MAX: usize = 255;
+/// Shortest time without use after which a lite topic goes.
+pub const LITE_EXPIRY_MS_MIN: u64 = 1_000;
 /// Shortest retention time.
 pub const RETENTION_MS_MIN: u64 = 60_000;
 /// Most brokers of a cluster.

@@ -101,8 +101,8 @@ pub const CLUSTER_OBJECT: [Rule; 1] = [Rule {
     message: "the name of a BrokerCluster has at most 40 lower-case letters, digits and '-', and starts with a letter",
 }];
 
-/// Rules of a Topic's spec. The last two look at the change.
-pub const TOPIC_SPEC: [Rule; 3] = [
+/// Rules of a Topic's spec. The first three look at the change.
+pub const TOPIC_SPEC: [Rule; 5] = [
     Rule {
         cel: "has(self.topicName) == has(oldSelf.topicName) && \
               (!has(self.topicName) || self.topicName == oldSelf.topicName)",
@@ -115,6 +115,14 @@ pub const TOPIC_SPEC: [Rule; 3] = [
     Rule {
         cel: "oldSelf.messageType != 'FIFO' || self.queues == oldSelf.queues",
         message: "the number of queues of a FIFO topic cannot be changed: message groups would lose their order",
+    },
+    Rule {
+        cel: "!has(self.liteExpiry) || self.messageType == 'LITE'",
+        message: "liteExpiry is for topics of messageType LITE only; leave it out",
+    },
+    Rule {
+        cel: "!has(self.liteExpiry) || duration(self.liteExpiry) >= duration('1s')",
+        message: "liteExpiry is at least 1s",
     },
 ];
 
@@ -130,8 +138,8 @@ pub const RETENTION: [Rule; 2] = [
     },
 ];
 
-/// Rules of a ConsumerGroup's spec; both look at the change.
-pub const GROUP_SPEC: [Rule; 2] = [
+/// Rules of a ConsumerGroup's spec; all look at the change.
+pub const GROUP_SPEC: [Rule; 3] = [
     Rule {
         cel: "has(self.groupName) == has(oldSelf.groupName) && \
               (!has(self.groupName) || self.groupName == oldSelf.groupName)",
@@ -141,7 +149,24 @@ pub const GROUP_SPEC: [Rule; 2] = [
         cel: "self.model == oldSelf.model",
         message: "model cannot be changed: progress is kept differently; create another ConsumerGroup",
     },
+    Rule {
+        cel: "has(self.liteTopic) == has(oldSelf.liteTopic) && \
+              (!has(self.liteTopic) || self.liteTopic == oldSelf.liteTopic)",
+        message: "liteTopic cannot be changed; create another ConsumerGroup",
+    },
 ];
+
+/// The rule of a reset looks at the change: one id stands for one reset.
+pub const OFFSET_RESET: [Rule; 1] = [Rule {
+    cel: "self.id != oldSelf.id || self == oldSelf",
+    message: "offsetReset with this id was asked for already; give it another id to reset again",
+}];
+
+/// Rules of where a reset leads.
+pub const OFFSET_RESET_TO: [Rule; 1] = [Rule {
+    cel: "[has(self.position), has(self.time), has(self.shift)].exists_one(given, given)",
+    message: "offsetReset.to needs exactly one of position, time and shift",
+}];
 
 /// Rules of a backoff.
 pub const BACKOFF: [Rule; 1] = [Rule {

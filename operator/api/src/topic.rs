@@ -81,6 +81,9 @@ pub struct TopicSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub max_message_bytes: Option<u32>,
+    /// LITE topics only: a lite topic that nobody used for so long is deleted; the broker's default (24h) when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lite_expiry: Option<DurationText>,
     /// Who may use the topic at all; everything when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
@@ -105,6 +108,7 @@ impl Default for TopicSpec {
             queues: QUEUES_DEFAULT,
             retention: None,
             max_message_bytes: None,
+            lite_expiry: None,
             access: None,
             deletion_policy: DeletionPolicy::default(),
             adoption_policy: AdoptionPolicy::default(),

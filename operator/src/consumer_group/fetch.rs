@@ -32,6 +32,8 @@ pub struct Observed {
     pub parts: Vec<admin::GroupStatus>,
     /// Declared topics that no broker holds.
     pub missing_topics: Vec<String>,
+    /// Id of the last reset of progress that every broker carried out.
+    pub reset_done: Option<String>,
     /// For how long this process has been at work.
     pub uptime: Duration,
 }
@@ -57,6 +59,8 @@ pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
     let rivals = others.iter().filter(is_rival).map(|other| claim(other.as_ref())).collect();
     let declared = group.spec.subscriptions.iter().map(|s| &s.topic);
     let missing = declared.filter(|topic| !context.links.has_topic(&cluster_key, topic));
+    // What was written is newer than what the watch brought.
+    let status = context.group_status.before(group.as_ref(), group.status.as_ref()).status;
     Observed {
         group: Arc::clone(group),
         cluster: context.cluster(&cluster_key),
@@ -64,6 +68,7 @@ pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
         rivals,
         parts: context.links.group_status(&cluster_key, &name),
         missing_topics: missing.cloned().collect(),
+        reset_done: status.offset_reset.map(|done| done.id),
         uptime: context.started.elapsed(),
         name,
         cluster_key,

@@ -1,7 +1,11 @@
 //! From a validated group to what every broker is asked for. Pure.
 
-use broker_proto::admin::{self, retry_policy};
-use operator_api::consumer_group::{Backoff, FilterType, Model, Order, Retry, Subscription};
+use broker_proto::admin::reset_offsets_request::To;
+use broker_proto::admin::{self, ResetOffsetsRequest, retry_policy};
+use operator_api::consumer_group::{
+    Backoff, DeadLetterPolicy, FilterType, Model, OffsetReset, Order, Retry, StartFrom,
+    Subscription,
+};
 
 use super::fetch::Observed;
 use super::validate::ValidGroup;
@@ -13,6 +17,8 @@ use crate::verdict::Verdict;
 pub struct Plan {
     /// What every broker is asked for.
     pub group: admin::Group,
+    /// A reset of progress that was not carried out yet.
+    pub reset: Option<ResetOffsetsRequest>,
     /// Whether the mark of somebody else is overwritten.
     pub take_ownership: bool,
 }
@@ -43,9 +49,39 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
         retry: spec.retry.as_ref().map(wire_retry),
         subscriptions: spec.subscriptions.iter().map(wire_subscription).collect(),
         owner: Some(valid.owner.clone()),
+        lite_topic: spec.lite_topic.clone().unwrap_or_default(),
+        dead_letter: match spec.dead_letter.policy {
+            DeadLetterPolicy::Store => admin::DeadLetterPolicy::Store,
+            DeadLetterPolicy::Discard => admin::DeadLetterPolicy::Discard,
+        }
+        .into(),
+        consume: Some(spec.consume),
         ..admin::Group::default()
     };
-    Ok(Plan { group, take_ownership: valid.take_ownership })
+    let is_open = |wanted: &&OffsetReset| observed.reset_done.as_ref() != Some(&wanted.id);
+    let wanted = spec.offset_reset.as_ref().filter(is_open);
+    let reset = wanted.map(|wanted| wire_reset(&observed.name, wanted));
+    Ok(Plan { group, reset, take_ownership: valid.take_ownership })
+}
+
+fn wire_reset(group: &str, reset: &OffsetReset) -> ResetOffsetsRequest {
+    let to = &reset.to;
+    let position = to.position.map(|position| To::Position(wire_start(position).into()));
+    let time = to.time.as_ref().and_then(|time| time.as_unix_ms().ok()).map(To::TimeMs);
+    ResetOffsetsRequest {
+        group: group.to_owned(),
+        topics: reset.topics.clone(),
+        // Validation let exactly one of the three through.
+        to: position.or(time).or_else(|| to.shift.map(To::Shift)),
+        id: reset.id.clone(),
+    }
+}
+
+fn wire_start(start: StartFrom) -> admin::StartFrom {
+    match start {
+        StartFrom::Earliest => admin::StartFrom::Earliest,
+        StartFrom::Latest => admin::StartFrom::Latest,
+    }
 }
 
 fn wire_retry(retry: &Retry) -> admin::RetryPolicy {
@@ -80,6 +116,6 @@ fn wire_subscription(subscription: &Subscription) -> admin::Subscription {
         topic: subscription.topic.clone(),
         filter_type: filter_type.into(),
         expression,
-        start_from: admin::StartFrom::Unspecified.into(),
+        start_from: wire_start(subscription.start_from).into(),
     }
 }

@@ -149,29 +149,6 @@ pub fn fill(status: &mut ConsumerGroupStatus, parts: &[admin::GroupStatus]) {
     status.assignments = assignments(parts);
 }
 
-/// A topic that members subscribe to differently: each then gets only a part of what it expects.
-#[must_use]
-pub fn inconsistent_subscription(parts: &[admin::GroupStatus]) -> Option<String> {
-    let mut seen: BTreeMap<&str, (&str, &admin::Subscription)> = BTreeMap::new();
-    for member in parts.iter().flat_map(|part| &part.members) {
-        for subscription in &member.subscriptions {
-            let mine = (member.client_id.as_str(), subscription);
-            let (other, theirs) = *seen.entry(&subscription.topic).or_insert(mine);
-            let filter = |s: &admin::Subscription| (s.filter_type, s.expression.clone());
-            if filter(theirs) != filter(subscription) {
-                return Some(format!(
-                    "topic {:?}: client {other} asks for {:?}, client {} for {:?}; give all members the same filter",
-                    subscription.topic,
-                    theirs.expression,
-                    member.client_id,
-                    subscription.expression
-                ));
-            }
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,18 +157,8 @@ mod tests {
         admin::TopicLag { topic: topic.to_owned(), lag_messages, lag_ms, ..Default::default() }
     }
 
-    fn member(client_id: &str, expression: &str) -> admin::Member {
-        let subscription = admin::Subscription {
-            topic: "orders".to_owned(),
-            filter_type: 1,
-            expression: expression.to_owned(),
-            start_from: 0,
-        };
-        admin::Member {
-            client_id: client_id.to_owned(),
-            subscriptions: vec![subscription],
-            ..Default::default()
-        }
+    fn member(client_id: &str) -> admin::Member {
+        admin::Member { client_id: client_id.to_owned(), ..Default::default() }
     }
 
     #[test]
@@ -217,12 +184,12 @@ mod tests {
     fn parts_of_several_brokers_add_up_and_a_client_of_both_counts_once() {
         let parts = [
             admin::GroupStatus {
-                members: vec![member("a", "*"), member("b", "*")],
+                members: vec![member("a"), member("b")],
                 topics: vec![lag("orders", 10, 4_000)],
                 ..Default::default()
             },
             admin::GroupStatus {
-                members: vec![member("b", "*")],
+                members: vec![member("b")],
                 topics: vec![lag("orders", 5, 70_000), lag("refunds", 1, 0)],
                 ..Default::default()
             },
@@ -234,14 +201,5 @@ mod tests {
         assert_eq!(lags, [(15, 60), (1, 0)]);
         assert_eq!(status.totals.as_ref().unwrap().lag, 16);
         assert_eq!(status.display.as_ref().unwrap().behind, "1m");
-        assert_eq!(inconsistent_subscription(&parts), None);
-    }
-
-    #[test]
-    fn members_with_different_filters_are_told_apart() {
-        let members = vec![member("a", "*"), member("b", "paid")];
-        let parts = [admin::GroupStatus { members, ..Default::default() }];
-        let text = inconsistent_subscription(&parts).unwrap();
-        assert!(text.contains("client a asks for \"*\", client b for \"paid\""), "{text}");
     }
 }

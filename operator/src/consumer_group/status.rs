@@ -6,7 +6,9 @@ use operator_api::condition::{Finding, Truth, merge};
 use operator_api::consumer_group::ConsumerGroupStatus;
 
 use super::fetch::Observed;
-use super::progress::{CAUGHT_UP_SECONDS_MAX, fill, inconsistent_subscription};
+use super::progress::{CAUGHT_UP_SECONDS_MAX, fill};
+use super::reset;
+use super::subscriptions::inconsistent_members;
 use crate::push::Outcome as Pushed;
 use crate::topic::status::{judge, settle, silence};
 use crate::verdict::Verdict;
@@ -18,6 +20,9 @@ const CAUGHT_UP: &str = "CaughtUp";
 /// Condition: all members ask for the same.
 const CONSISTENT: &str = "SubscriptionsConsistent";
 
+/// When a broker that did not carry out a reset is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Lag alone is written at most this often.
 pub const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -26,8 +31,8 @@ pub const LAG_INTERVAL: Duration = Duration::from_secs(5);
 pub enum Found {
     /// It stopped before anything was asked of brokers.
     Verdict(Verdict),
-    /// Brokers were asked.
-    Pushed(Pushed),
+    /// Brokers were asked for the group, and for the reset of its progress.
+    Pushed(Pushed, reset::Outcome),
 }
 
 /// The status, and when to look again because time alone may change it.
@@ -51,7 +56,7 @@ pub fn status(
     let generation = observed.group.metadata.generation.unwrap_or_default();
     let verdict = match found {
         Found::Verdict(verdict) => verdict.clone(),
-        Found::Pushed(outcome) => with_topics(judge(outcome, observed.view.as_ref()), observed),
+        Found::Pushed(outcome, _) => with_topics(judge(outcome, observed.view.as_ref()), observed),
     };
     let silence = silence(observed.view.as_ref(), observed.uptime);
     let settled = settle(verdict, &before.conditions, generation, silence);
@@ -62,12 +67,19 @@ pub fn status(
     status.observed_generation = Some(generation);
     status.group_name = Some(observed.name.clone());
     let mut findings = verdict.findings();
-    if matches!(found, Found::Pushed(Pushed::Everywhere)) {
+    let reset = match found {
+        Found::Pushed(_, reset) => reset,
+        Found::Verdict(_) => &reset::Outcome::NotAsked,
+    };
+    reset::note(&mut status, reset, now);
+    findings.extend(reset::finding(observed, &status, reset));
+    if matches!(found, Found::Pushed(Pushed::Everywhere, _)) {
         fill(&mut status, &observed.parts);
         findings.extend(consumption(&status, observed));
     }
     status.conditions = merge(&before.conditions, &findings, generation, now);
-    pace(status, before, since, settled.again_after)
+    let again_after = settled.again_after.or(reset.is_worth_another_try().then_some(ASK_AGAIN));
+    pace(status, before, since, again_after)
 }
 
 /// A declared topic that does not exist is expected to come.
@@ -105,7 +117,8 @@ fn consumption(status: &ConsumerGroupStatus, observed: &Observed) -> Vec<Finding
         },
     ];
     if is_active {
-        findings.push(match inconsistent_subscription(&observed.parts) {
+        let declared = &observed.group.spec.subscriptions;
+        findings.push(match inconsistent_members(declared, &observed.parts) {
             None => finding(CONSISTENT, true, "Consistent", "all members ask for the same"),
             Some(difference) => finding(CONSISTENT, false, "Inconsistent", &difference),
         });

@@ -3,12 +3,12 @@
 use broker_proto::admin::{self, Owner, QueuePlacement};
 use operator_api::TopicSpec;
 use operator_api::quantity::DurationText;
-use operator_api::topic::Retention;
+use operator_api::topic::{MessageType, Retention};
 
 use super::fetch::Observed;
 use super::validate::{ValidTopic, wire_type};
 use crate::links::ClusterView;
-use crate::placement::{Placed, PlacementError, place};
+use crate::placement::{Placed, PlacementError, Spread, place};
 use crate::verdict::Verdict;
 
 /// What is to be.
@@ -72,7 +72,11 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
     };
     let spec = &observed.topic.spec;
     let shards: Vec<u32> = view.map.shards.iter().map(|shard| shard.id).collect();
-    let placed = place(&observed.name, spec.queues, &shards, &existing(observed, view));
+    let spread = match spec.message_type {
+        MessageType::Priority => Spread::Together,
+        _ => Spread::Even,
+    };
+    let placed = place(&observed.name, spec.queues, &shards, spread, &existing(observed, view));
     let placed = placed.map_err(|error| match error {
         PlacementError::NoShard => Verdict::waiting("ClusterNotReady", error.to_string()),
         PlacementError::Shrinks { .. } => Verdict::stalled("ImmutableChange", error.to_string()),
@@ -104,7 +108,7 @@ fn wire_topic(
         max_message_bytes: spec.max_message_bytes,
         read: spec.access.as_ref().map(|access| access.read),
         write: spec.access.as_ref().map(|access| access.write),
-        lite_expiry: None,
+        lite_expiry: spec.lite_expiry.as_ref().and_then(wire_duration),
     }
 }
 

@@ -1,6 +1,6 @@
 //! ResetOffsets: sets the progress of a group, on every shard.
 
-use broker_engine::{Command, OffsetAt, ResetOffsets};
+use broker_engine::{OffsetAt, ResetOffsets};
 use broker_model::{GroupName, TopicName};
 use broker_proto::admin::reset_offsets_request::To;
 use broker_proto::admin::{ResetOffsetsRequest, ResetOffsetsResponse, StartFrom};
@@ -33,15 +33,8 @@ pub(super) async fn reset_offsets(
             return Err(Status::invalid_argument("say where to: a position, a time or a shift"));
         }
     };
-    for shard in context.catalog.shards() {
-        let reset = ResetOffsets {
-            group: group.clone(),
-            topics: topics.clone(),
-            to,
-            id: request.id.clone(),
-        };
-        let done = shard.submit(Command::ResetOffsets(reset)).await;
-        done.map_err(|refusal| admin_refusal(&refusal))?;
-    }
+    let reset = ResetOffsets { group, topics, to, id: request.id };
+    let done = context.catalog.reset_offsets(&reset).await;
+    done.map_err(|refusal| admin_refusal(&refusal))?;
     Ok(ResetOffsetsResponse {})
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use broker_proto::rocketmq::messaging_service_client::MessagingServiceClient;
 use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
-    Code, Endpoints, FilterExpression, FilterType, HeartbeatRequest, Language,
-    NotifyClientTerminationRequest, Publishing, Resource, Settings, Status, Subscription,
-    SubscriptionEntry, TelemetryCommand, ThreadStackTrace, Ua, VerifyMessageResult, settings,
+    Code, Endpoints, HeartbeatRequest, Language, NotifyClientTerminationRequest, Publishing,
+    Resource, Settings, Status, Subscription, SubscriptionEntry, TelemetryCommand,
+    ThreadStackTrace, Ua, VerifyMessageResult, settings,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -224,10 +224,7 @@ pub(super) fn settings(role: &Role, topic: &str, access_point: &Endpoints) -> Se
             group: Some(resource(group)),
             subscriptions: vec![SubscriptionEntry {
                 topic: Some(resource(topic)),
-                expression: Some(FilterExpression {
-                    r#type: FilterType::Tag.into(),
-                    expression: filter.clone(),
-                }),
+                expression: Some(filter.clone()),
             }],
             long_polling_timeout: Some(proto_duration(Duration::from_secs(20))),
             ..Subscription::default()

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use super::{
     BACKOFF, CLUSTER_OBJECT, CLUSTER_REF, CLUSTER_SPEC, EXPONENTIAL, GROUP_NAME, GROUP_OBJECT,
-    GROUP_SPEC, LISTENER_NAME, RETENTION, Rule, STORAGE, SUBSCRIPTION_TOPIC, SYSTEM_TOPICS,
-    TOPIC_NAME, TOPIC_OBJECT, TOPIC_SPEC,
+    GROUP_SPEC, LISTENER_NAME, OFFSET_RESET, OFFSET_RESET_TO, RETENTION, Rule, STORAGE,
+    SUBSCRIPTION_TOPIC, SYSTEM_TOPICS, TOPIC_NAME, TOPIC_OBJECT, TOPIC_SPEC,
 };
 use crate::broker_cluster::BrokerClusterSpec;
-use crate::consumer_group::{Backoff, ConsumerGroupSpec, Retry};
+use crate::consumer_group::{Backoff, ConsumerGroupSpec, OffsetReset, Retry};
 use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_ENTRIES_MAX, BROKERS_MAX, CLUSTER_NAME_BYTES_MAX,
     FILTER_EXPRESSION_BYTES_MAX, GROUP_NAME_BYTES_MAX, LISTENER_NAME_BYTES_MAX, LISTENERS_MAX,
-    MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX, QUEUES_PER_TOPIC_MAX, REPLICATION_MAX,
-    RETENTION_MS_MIN, SHARDS_MAX, SHARDS_PER_BROKER_MAX, SUBSCRIPTIONS_MAX, TOPIC_NAME_BYTES_MAX,
+    LITE_EXPIRY_MS_MIN, MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX, OFFSET_RESET_ID_BYTES_MAX,
+    QUEUES_PER_TOPIC_MAX, REPLICATION_MAX, RETENTION_MS_MIN, SHARDS_MAX, SHARDS_PER_BROKER_MAX,
+    SUBSCRIPTIONS_MAX, SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
 };
-use crate::quantity::DurationText;
+use crate::quantity::{DurationText, TimeText};
 use crate::topic::{ClusterRef, MessageType, Retention, TopicSpec};
 
 /// One broken rule.
@@ -128,6 +129,13 @@ pub fn check_topic(object_name: &str, spec: &TopicSpec) -> Vec<Violation> {
         findings.range(bytes, 1, MESSAGE_BYTES_MAX, "spec.maxMessageBytes");
     }
     retention(&mut findings, spec.retention.as_ref());
+    if let Some(expiry) = &spec.lite_expiry {
+        let is_lite = spec.message_type == MessageType::Lite;
+        findings.rule(is_lite, "spec", TOPIC_SPEC[3]);
+        if let Some(ms) = findings.duration(expiry, "spec.liteExpiry") {
+            findings.rule(ms >= LITE_EXPIRY_MS_MIN, "spec", TOPIC_SPEC[4]);
+        }
+    }
     findings.0
 }
 
@@ -163,7 +171,36 @@ pub fn check_consumer_group(object_name: &str, spec: &ConsumerGroupSpec) -> Vec<
     }
     subscriptions(&mut findings, spec);
     retry(&mut findings, spec.retry.as_ref());
+    if let Some(topic) = &spec.lite_topic {
+        findings.length(topic, TOPIC_NAME_BYTES_MAX, "spec.liteTopic");
+        findings.rule(has_name_characters(topic), "spec.liteTopic", SUBSCRIPTION_TOPIC[0]);
+    }
+    if let Some(reset) = &spec.offset_reset {
+        offset_reset(&mut findings, reset);
+    }
     findings.0
+}
+
+fn offset_reset(findings: &mut Findings, reset: &OffsetReset) {
+    findings.length(&reset.id, OFFSET_RESET_ID_BYTES_MAX, "spec.offsetReset.id");
+    let field = "spec.offsetReset.to";
+    let given = [reset.to.position.is_some(), reset.to.time.is_some(), reset.to.shift.is_some()];
+    let count = given.into_iter().filter(|given| *given).count();
+    findings.rule(count == 1, field, OFFSET_RESET_TO[0]);
+    if let Some(Err(error)) = reset.to.time.as_ref().map(TimeText::as_unix_ms) {
+        findings.add("spec.offsetReset.to.time", error.to_string());
+    }
+    let field = "spec.offsetReset.topics";
+    findings.count(reset.topics.len(), SUBSCRIPTIONS_MAX, field);
+    let mut seen = BTreeSet::new();
+    for (index, topic) in reset.topics.iter().enumerate() {
+        let field = format!("{field}[{index}]");
+        findings.length(topic, SYSTEM_TOPIC_NAME_BYTES_MAX, &field);
+        findings.rule(has_name_characters(topic), &field, SUBSCRIPTION_TOPIC[0]);
+        if !seen.insert(topic) {
+            findings.add(&field, format!("Duplicate value: topic {topic:?} is named twice"));
+        }
+    }
 }
 
 fn subscriptions(findings: &mut Findings, spec: &ConsumerGroupSpec) {
@@ -229,6 +266,10 @@ pub fn change_of_consumer_group(
     findings.rule(old.cluster_ref == new.cluster_ref, "spec.clusterRef", CLUSTER_REF[0]);
     findings.rule(old.group_name == new.group_name, "spec", GROUP_SPEC[0]);
     findings.rule(old.model == new.model, "spec", GROUP_SPEC[1]);
+    findings.rule(old.lite_topic == new.lite_topic, "spec", GROUP_SPEC[2]);
+    if let (Some(old), Some(new)) = (&old.offset_reset, &new.offset_reset) {
+        findings.rule(old.id != new.id || old == new, "spec.offsetReset", OFFSET_RESET[0]);
+    }
     findings.0
 }
 

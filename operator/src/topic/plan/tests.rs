@@ -85,6 +85,18 @@ async fn every_setting_arrives_and_the_cluster_fills_in_retention() {
 }
 
 #[tokio::test]
+async fn the_levels_of_a_priority_topic_share_one_shard_and_lite_topics_expire_as_declared() {
+    let wanted = planned(&observed("{messageType: PRIORITY, queues: 8}", None)).unwrap();
+    assert_eq!(wanted.r#type(), MessageType::Priority);
+    assert_eq!((wanted.placement.len(), wanted.placement[0].queues), (1, 8));
+    let wanted = planned(&observed("{messageType: LITE, liteExpiry: 90s}", None)).unwrap();
+    assert_eq!((wanted.r#type(), wanted.lite_expiry.unwrap().seconds), (MessageType::Lite, 90));
+    assert_eq!(wanted.placement.len(), 3);
+    let refused = planned(&observed("{liteExpiry: 90s}", None)).unwrap_err();
+    assert_eq!(refused.reason().word, "InvalidSpec");
+}
+
+#[tokio::test]
 async fn queues_stay_where_brokers_hold_them() {
     let held = admin::Topic {
         name: "orders".to_owned(),

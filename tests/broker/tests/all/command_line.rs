@@ -95,6 +95,37 @@ fn what_is_sent_is_received_once_with_all_its_parts() {
 }
 
 #[test]
+fn messages_of_every_type_are_sent_and_shown_with_what_only_they_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    for (topic, kind, flag, value, shown) in [
+        ("steps", "FIFO", "--message-group", "g-1", "messageGroup"),
+        ("alarms", "PRIORITY", "--priority", "3", "priority"),
+        ("reminders", "DELAY", "--deliver-at", "+1s", "deliverAt"),
+    ] {
+        let _ = server.run(&["topic", "create", topic, "--type", kind]).ok();
+        let _ = server.run(&["send", topic, flag, value]).ok();
+        let receive = ["receive", topic, "--group", "shop", "--count", "1", "-o", "json"];
+        let received = lines(&server.run(&receive).ok());
+        let text = received[0][shown].to_string();
+        assert!(kind == "DELAY" || text.trim_matches('"') == value, "{kind}: {text}");
+        assert_ne!(received[0][shown], Value::Null, "{kind}");
+    }
+    let created = ["topic", "create", "chat", "--type", "LITE", "--lite-expiry", "12h"];
+    let _ = server.run(&created).ok();
+    assert!(server.run(&created).ok().contains("exists already"));
+    let refused = server
+        .run(&["topic", "create", "chat", "--type", "lite", "--lite-expiry", "1h"])
+        .refused(1);
+    assert!(refused.contains("its lite expiry is 12h, not 1h"), "{refused}");
+    let _ = server.run(&["send", "chat", "--lite-topic", "room-1"]).ok();
+    let refused = server.run(&["send", "chat"]).refused(2);
+    assert!(refused.contains("LITE"), "{refused}");
+    let refused = server.run(&["topic", "create", "plain", "--lite-expiry", "1h"]).refused(2);
+    assert!(refused.contains("--type LITE"), "{refused}");
+}
+
+#[test]
 fn a_receive_that_gets_too_few_messages_says_so_and_fails() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"), &[]);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use broker_proto::admin::{ListGroupsRequest, ListTopicsRequest, Topic};
 use tests_broker::broker::{Broker, Options, Place, serve_command};
+use tests_broker::client::message;
 
 const TOPIC: &str = "apiVersion: pinnace.dev/v1alpha1
 kind: Topic
@@ -90,12 +91,54 @@ async fn changes_are_followed_and_bad_ones_are_told_once_and_change_nothing() {
     until("the deletion", async || topics(&broker).await.len() == 2).await;
 }
 
+/// What the group still has to do.
+async fn lag(broker: &Broker) -> u64 {
+    let request = ListGroupsRequest::default();
+    let answer = broker.admin().await.list_groups(request).await.unwrap().into_inner();
+    answer.status[0].topics.iter().map(|topic| topic.lag_messages).sum()
+}
+
+#[tokio::test]
+async fn a_declared_reset_is_carried_out_once_for_each_id() {
+    let place = Place::new();
+    let (folder, options) = declare(&place, &format!("{TOPIC}---\n{GROUP}"));
+    let options = options.with("--shards", 2);
+    let broker = place.start(&options);
+    let mut client = broker.client("consumer").await;
+    for number in 0..4 {
+        let sent = client.send(vec![message("orders", &number.to_string(), b"x")]).await;
+        let _ = sent.unwrap();
+    }
+    let mut done = 0;
+    while done < 4 {
+        let received = client.receive("orders", "billing", 32).await.unwrap().messages;
+        let _ = client.acknowledge("orders", "billing", &received).await.unwrap();
+        done += received.len();
+    }
+    assert_eq!(lag(&broker).await, 0);
+    let with_reset = |id: &str, to: &str| {
+        let reset = format!("  offsetReset: {{id: {id}, to: {{position: {to}}}}}\n");
+        fs::write(folder.join("shop.yaml"), format!("{TOPIC}---\n{GROUP}{reset}")).unwrap();
+    };
+    with_reset("first", "Earliest");
+    until("the reset", async || lag(&broker).await == 4).await;
+    with_reset("second", "Latest");
+    until("the next reset", async || lag(&broker).await == 0).await;
+    let _ = client.send(vec![message("orders", "late", b"x")]).await.unwrap();
+    drop(broker);
+    let again = place.start(&options);
+    assert_eq!(lag(&again).await, 1, "the same id is not carried out again at a start");
+}
+
 #[test]
 fn bad_manifests_at_start_are_one_line_and_exit_code_two() {
     for (text, named) in [
         (TOPIC.replace("queues: 4", "queues: 0"), "spec.queues"),
         (TOPIC.replace("queues: 4", "queus: 4"), "spec.queus"),
         (format!("{TOPIC}---\nkind: Topic"), "document 2"),
+        (format!("{TOPIC}  liteExpiry: 1h\n"), "messageType LITE only"),
+        (format!("{GROUP}  offsetReset: {{id: a, to: {{}}}}\n"), "exactly one of position"),
+        (format!("{GROUP}  offsetReset: {{id: a, to: {{shift: 1}}, topics: [none]}}\n"), "none"),
     ] {
         let place = Place::new();
         let (_, options) = declare(&place, &text);

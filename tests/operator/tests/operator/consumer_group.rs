@@ -1,10 +1,13 @@
 //! ConsumerGroups: the same in every broker, and what runs of them in the status.
 
-use broker_proto::admin::{Assignment, GroupStatus, Member, Subscription, TopicLag};
+use broker_proto::admin::reset_offsets_request::To;
+use broker_proto::admin::{
+    Assignment, DeadLetterPolicy, GroupStatus, Member, StartFrom, Subscription, TopicLag,
+};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::json;
 
-use crate::world::{World, condition};
+use crate::world::{World, condition, eventually};
 
 fn member(client_id: &str, expression: &str) -> Member {
     Member {
@@ -98,6 +101,75 @@ async fn members_assignments_and_lag_of_all_brokers_stand_in_the_status() {
         .await;
     assert!(different.message.contains("pod-a"), "{}", different.message);
     world.wait_condition::<ConsumerGroup>("billing", "CaughtUp", "True", "CaughtUp").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_is_asked_of_every_broker_once_for_each_id() {
+    let world = World::new().await;
+    let brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
+    world.apply::<Topic>("orders", json!({})).await;
+    let spec = |consume: bool, reset: serde_json::Value| {
+        json!({
+            "subscriptions": [{"topic": "orders", "startFrom": "Latest"}],
+            "deadLetter": {"policy": "Discard"},
+            "liteTopic": "rooms",
+            "consume": consume,
+            "offsetReset": reset,
+        })
+    };
+    let first = json!({"id": "one", "to": {"time": "1970-01-01T00:00:01Z"}, "topics": ["orders"]});
+    world.apply::<ConsumerGroup>("billing", spec(true, first.clone())).await;
+    let complete = |id: &'static str| {
+        move |group: &ConsumerGroup| {
+            let done = group.status.as_ref().and_then(|status| status.offset_reset.as_ref());
+            done.is_some_and(|done| done.id == id && !done.completed_at.is_empty())
+        }
+    };
+    world.wait::<ConsumerGroup>("billing", "the first reset", complete("one")).await;
+    world
+        .wait_condition::<ConsumerGroup>("billing", "OffsetResetComplete", "True", "Completed")
+        .await;
+    // Another change of the group is no reason to reset again; nor is another operator.
+    operator.stop().await;
+    let operator = world.operator("b");
+    world.apply::<ConsumerGroup>("billing", spec(false, first)).await;
+    let paused =
+        || async { (brokers[1].memory().groups["billing"].consume == Some(false)).then_some(()) };
+    eventually("the group is paused", paused).await;
+    for broker in &brokers {
+        let memory = broker.memory();
+        let held = &memory.groups["billing"];
+        assert_eq!(held.dead_letter(), DeadLetterPolicy::Discard);
+        assert_eq!(held.lite_topic, "rooms");
+        assert_eq!(held.subscriptions[0].start_from(), StartFrom::Latest);
+        let [reset] = &memory.resets[..] else { panic!("{:?}", memory.resets) };
+        assert_eq!((reset.group.as_str(), reset.id.as_str()), ("billing", "one"));
+        assert_eq!(
+            (&reset.topics[..], &reset.to),
+            (&["orders".to_owned()][..], &Some(To::TimeMs(1_000)))
+        );
+    }
+
+    brokers[1].change(|memory| memory.resets_fail = true);
+    let second = json!({"id": "two", "to": {"shift": -5}});
+    world.apply::<ConsumerGroup>("billing", spec(true, second)).await;
+    let failed = world
+        .wait_condition::<ConsumerGroup>(
+            "billing",
+            "OffsetResetComplete",
+            "False",
+            "BrokerNotAnswering",
+        )
+        .await;
+    assert!(failed.message.contains("broker 1"), "{}", failed.message);
+    brokers[1].change(|memory| memory.resets_fail = false);
+    world.wait::<ConsumerGroup>("billing", "the second reset", complete("two")).await;
+    let last = brokers[0].memory().resets.last().cloned().unwrap();
+    assert_eq!((last.id.as_str(), last.to), ("two", Some(To::Shift(-5))));
+    world.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
     operator.stop().await;
 }
 

@@ -30,6 +30,10 @@ pub(crate) struct Memory {
     pub(crate) applies: u64,
     /// Resets asked for, in order.
     pub(crate) resets: Vec<ResetOffsetsRequest>,
+    /// Refuses topics.
+    pub(crate) full: bool,
+    /// Answers resets with an error.
+    pub(crate) resets_fail: bool,
 }
 
 #[derive(Debug)]
@@ -187,8 +191,8 @@ impl Admin for Service {
         let mut topic = request.topic.ok_or_else(|| Status::invalid_argument("no topic"))?;
         let mut memory = self.shared.lock();
         memory.applies += 1;
-        if topic.r#type() == MessageType::Lite {
-            return Err(Status::unimplemented("LITE topics are not served yet"));
+        if memory.full {
+            return Err(Status::resource_exhausted("the broker holds 1 topics, its limit"));
         }
         let held = memory.topics.get(&topic.name);
         if let Some(held) = held {
@@ -272,7 +276,11 @@ impl Admin for Service {
         &self,
         request: Request<ResetOffsetsRequest>,
     ) -> Result<Response<ResetOffsetsResponse>, Status> {
-        self.shared.lock().resets.push(request.into_inner());
+        let mut memory = self.shared.lock();
+        memory.resets.push(request.into_inner());
+        if memory.resets_fail {
+            return Err(Status::unavailable("the shard is starting"));
+        }
         Ok(Response::new(ResetOffsetsResponse {}))
     }
 

@@ -78,6 +78,7 @@ async fn real_brokers_run_as_their_stateful_sets_say_and_take_what_the_operator_
         "subscriptions": [{"topic": "orders", "filter": {"expression": "paid"}}],
         "retry": {"maxAttempts": 5, "backoff": {"exponential": {"initial": "1s", "max": "1m"}}},
     });
+    let mut with_reset = spec.clone();
     world.apply::<ConsumerGroup>("billing", spec).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
@@ -86,6 +87,11 @@ async fn real_brokers_run_as_their_stateful_sets_say_and_take_what_the_operator_
     assert_eq!(placed.iter().map(|p| p.queues).collect::<Vec<_>>(), [2, 2, 2, 2]);
     let group = world.api::<ConsumerGroup>().get("billing").await.unwrap();
     assert!(condition(&group, "Active").is_some_and(|c| c.reason == "NoMembers"));
+
+    with_reset["offsetReset"] = json!({"id": "again", "to": {"position": "Earliest"}});
+    world.apply::<ConsumerGroup>("billing", with_reset).await;
+    let done = ("OffsetResetComplete", "True", "Completed");
+    world.wait_condition::<ConsumerGroup>("billing", done.0, done.1, done.2).await;
 
     first.kill_and_start().await;
     world.apply::<Topic>("orders", json!({"queues": 12, "retention": {"time": "72h"}})).await;

@@ -104,7 +104,7 @@ async fn what_somebody_else_declared_in_the_broker_is_taken_over_only_on_request
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_type_never_changes_and_one_that_brokers_do_not_serve_is_refused_in_their_words() {
+async fn a_type_never_changes_and_what_brokers_refuse_is_told_in_their_words() {
     let world = World::new().await;
     let broker = world.broker("default", 0).await;
     let operator = world.operator("a");
@@ -116,9 +116,45 @@ async fn a_type_never_changes_and_one_that_brokers_do_not_serve_is_refused_in_th
         world.wait_condition::<Topic>("orders", "Stalled", "True", "ImmutableChange").await;
     assert!(stalled.message.contains("has the type NORMAL"), "{}", stalled.message);
     assert_eq!(broker.memory().topics["orders"].r#type, 1);
-    world.apply::<Topic>("lite", json!({"messageType": "LITE"})).await;
-    let stalled = world.wait_condition::<Topic>("lite", "Stalled", "True", "NotServed").await;
-    assert!(stalled.message.contains("LITE topics are not served yet"), "{}", stalled.message);
+    broker.change(|memory| memory.full = true);
+    world.apply::<Topic>("refunds", json!({})).await;
+    let stalled = world.wait_condition::<Topic>("refunds", "Stalled", "True", "LimitReached").await;
+    assert!(stalled.message.contains("holds 1 topics, its limit"), "{}", stalled.message);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_arrives_with_its_own_placement_and_settings() {
+    let world = World::new().await;
+    let brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
+    for (name, kind) in
+        [("fifo", "FIFO"), ("delay", "DELAY"), ("transaction", "TRANSACTION"), ("lite", "LITE")]
+    {
+        let mut spec = json!({"messageType": kind, "queues": 4});
+        if kind == "LITE" {
+            spec["liteExpiry"] = "90s".into();
+        }
+        world.apply::<Topic>(name, spec).await;
+        world.wait_condition::<Topic>(name, "Ready", "True", "Synced").await;
+        let held = brokers[0].memory().topics[name].clone();
+        assert_eq!(held.r#type().as_str_name(), kind);
+        assert_eq!(held.placement.len(), 2);
+    }
+    let expiry = brokers[1].memory().topics["lite"].lite_expiry.unwrap();
+    assert_eq!(expiry.seconds, 90);
+    // Its queues are its levels: one owner keeps their order.
+    let spec = |queues: u32| json!({"messageType": "PRIORITY", "queues": queues});
+    world.apply::<Topic>("alarms", spec(4)).await;
+    world.wait_condition::<Topic>("alarms", "Ready", "True", "Synced").await;
+    let first = brokers[0].memory().topics["alarms"].placement.clone();
+    assert_eq!((first.len(), first[0].queues), (1, 4));
+    world.apply::<Topic>("alarms", spec(9)).await;
+    let grown = |topic: &Topic| topic.status.as_ref().unwrap().queues == Some(9);
+    world.wait::<Topic>("alarms", "9 levels", grown).await;
+    let placement = brokers[1].memory().topics["alarms"].placement.clone();
+    assert_eq!((placement.len(), &placement[0].shard), (1, &first[0].shard));
     operator.stop().await;
 }
 

@@ -10,6 +10,7 @@ mod convert;
 pub mod endpoints;
 pub mod housekeeping;
 pub mod limits;
+mod lookup;
 pub mod messaging_service;
 mod renewal;
 mod rpc;

@@ -53,6 +53,13 @@ pub const MAP_SHARDS_MAX: usize = 16_384;
 pub const TRAFFIC_COUNTS_MAX: usize = 100_000;
 /// Dead letters put back by one call.
 pub const REDRIVE_MESSAGES_MAX: u32 = 10_000;
+/// Messages that one search returns.
+pub const FIND_MESSAGES_MAX: u32 = 1_000;
+/// Messages that one search returns when it does not say how many.
+pub const FIND_MESSAGES_DEFAULT: u32 = 32;
+/// A message was stored within this time of the second in its id, before or after: the clocks of client and broker
+/// differ, and a send may be repeated. When nothing is found there, everything is searched.
+pub const MESSAGE_ID_AGE_MS_MAX: u64 = 3_600_000;
 /// Open state streams.
 pub const WATCHERS_MAX: usize = 64;
 /// Events that wait for a slow reader of the state stream.

@@ -5,6 +5,7 @@
 mod admin;
 mod broker;
 mod clients;
+mod lookup;
 mod message_types;
 mod offsets;
 mod receiving;

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod failure;
 pub(crate) mod group;
 pub(crate) mod lag;
+pub(crate) mod message;
 pub(crate) mod output;
 pub(crate) mod receive;
 pub(crate) mod send;
@@ -45,6 +46,9 @@ enum Verb {
     Send(send::SendArguments),
     /// Receive messages of a topic for a consumer group, and acknowledge each after printing it.
     Receive(receive::ReceiveArguments),
+    /// Find stored messages, and tell what became of one.
+    #[command(subcommand)]
+    Message(message::MessageVerb),
     /// Show how far consumer groups are behind.
     Lag(lag::LagArguments),
     /// Measure throughput, latency and server CPU per message of a running broker.
@@ -72,6 +76,7 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Group(verb) => block_on(group::run(verb)),
         Verb::Send(arguments) => block_on(send::run(arguments)),
         Verb::Receive(arguments) => block_on(receive::run(arguments)),
+        Verb::Message(verb) => block_on(message::run(verb)),
         Verb::Lag(arguments) => block_on(lag::run(arguments)),
         Verb::Bench(arguments) => crate::bench::run(arguments),
         Verb::Demo(arguments) => block_on(crate::demo::run(arguments)),

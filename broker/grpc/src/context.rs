@@ -18,6 +18,7 @@ use crate::endpoints::{Advertised, EndpointPlan};
 use crate::limits::WATCHERS_MAX;
 use crate::renewal::Renewals;
 use crate::session::Sessions;
+use crate::session::questions::Questions;
 use crate::status::Failure;
 use crate::traffic::Traffic;
 use crate::validate;
@@ -36,6 +37,9 @@ pub type DiskProbe = Box<dyn Fn() -> DiskSpace + Send + Sync>;
 /// Keeps the encoded cluster map so that it outlives the process. Called seldom; may block on the disk.
 pub type MapKeeper = Box<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
 
+/// Sets how much the process logs; an error says why not.
+pub type LevelSetter = Box<dyn Fn(tracing::Level) -> Result<(), String> + Send + Sync>;
+
 /// Who this broker is and what it needs from the process around it.
 pub struct BrokerOptions {
     /// Topics, groups and shards.
@@ -50,6 +54,8 @@ pub struct BrokerOptions {
     pub disk: DiskProbe,
     /// See [`MapKeeper`].
     pub keep_map: MapKeeper,
+    /// See [`LevelSetter`].
+    pub set_log_level: LevelSetter,
     /// What [`MapKeeper`] kept last, if anything.
     pub kept_map: Option<Vec<u8>>,
 }
@@ -73,6 +79,7 @@ pub struct BrokerContext {
     pub catalog: Catalog,
     /// The clients.
     pub sessions: Sessions,
+    pub(crate) questions: Questions,
     pub(crate) renewals: Renewals,
     pub(crate) endpoints: EndpointPlan,
     pub(crate) broker_id: u32,
@@ -81,6 +88,7 @@ pub struct BrokerContext {
     pub(crate) advertised: String,
     pub(crate) disk: DiskProbe,
     pub(crate) keep_map: MapKeeper,
+    pub(crate) set_log_level: LevelSetter,
     /// What went in and out.
     pub traffic: Traffic,
     pub(crate) watchers: Semaphore,
@@ -112,6 +120,7 @@ impl BrokerContext {
         Arc::new(Self {
             catalog: options.catalog,
             sessions: Sessions::default(),
+            questions: Questions::default(),
             renewals: Renewals::new(),
             endpoints,
             broker_id: options.broker_id,
@@ -120,6 +129,7 @@ impl BrokerContext {
             advertised: format!("{}:{}", options.advertised.host, options.advertised.port),
             disk: options.disk,
             keep_map: options.keep_map,
+            set_log_level: options.set_log_level,
             traffic: Traffic::default(),
             watchers: Semaphore::new(WATCHERS_MAX),
             stopping: watch::Sender::new(false),

@@ -9,4 +9,5 @@ mod lookup;
 mod message_types;
 mod offsets;
 mod receiving;
+mod rocketmq_admin;
 mod sending;

@@ -66,6 +66,7 @@ async fn pulling_reads_from_an_offset_and_hands_nothing_out() {
     let mut other = TestBroker {
         client: broker.client.clone(),
         admin: broker.admin.clone(),
+        rocketmq_admin: broker.rocketmq_admin.clone(),
         context: broker.context.clone(),
     };
     let (waited, ()) = tokio::join!(pull(&mut broker, 5), async {

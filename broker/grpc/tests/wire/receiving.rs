@@ -77,6 +77,7 @@ async fn a_waiting_poll_at_one_shard_gets_what_arrives_at_another() {
     let mut other = TestBroker {
         client: broker.client.clone(),
         admin: broker.admin.clone(),
+        rocketmq_admin: broker.rocketmq_admin.clone(),
         context: broker.context.clone(),
     };
     for round in 0..2 {

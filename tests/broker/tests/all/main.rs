@@ -6,6 +6,7 @@ mod bad_input;
 mod command_line;
 mod crash;
 mod long_poll;
+mod lookup;
 mod manifests;
 mod process;
 mod rpcs;

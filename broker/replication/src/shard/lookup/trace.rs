@@ -369,7 +369,8 @@ impl Tracer<'_> {
 
 fn named(event: TraceEvent, of: Numbers, names: &Names) -> TraceEvent {
     let group = names.groups.get(&of.group);
-    let client = names.clients.get(&of.client).or_else(|| group.and_then(|(_, member)| member.as_ref()));
+    let client =
+        names.clients.get(&of.client).or_else(|| group.and_then(|(_, member)| member.as_ref()));
     TraceEvent {
         group: group.map(|(group, _)| group.clone()),
         client_id: client.cloned(),

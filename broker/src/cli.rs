@@ -9,6 +9,7 @@ pub(crate) mod declared;
 pub(crate) mod failure;
 pub(crate) mod group;
 pub(crate) mod lag;
+pub(crate) mod message;
 pub(crate) mod output;
 pub(crate) mod receive;
 pub(crate) mod send;
@@ -50,6 +51,9 @@ enum Verb {
     Send(send::SendArguments),
     /// Receive messages of a topic for a consumer group, and acknowledge each after printing it.
     Receive(receive::ReceiveArguments),
+    /// Find stored messages, and tell what became of one.
+    #[command(subcommand)]
+    Message(message::MessageVerb),
     /// Show how far consumer groups are behind.
     Lag(lag::LagArguments),
     /// Measure throughput, latency and server CPU per message of a running broker.
@@ -78,6 +82,7 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::DeadLetter(verb) => block_on(dead_letter::run(verb)),
         Verb::Send(arguments) => block_on(send::run(arguments)),
         Verb::Receive(arguments) => block_on(receive::run(arguments)),
+        Verb::Message(verb) => block_on(message::run(verb)),
         Verb::Lag(arguments) => block_on(lag::run(arguments)),
         Verb::Bench(arguments) => crate::bench::run(arguments),
         Verb::Demo(arguments) => block_on(crate::demo::run(arguments)),

@@ -4,7 +4,7 @@
 mod data_lock;
 mod doors;
 mod identity;
-mod logging;
+pub(crate) mod logging;
 pub(crate) mod whole_file;
 
 use std::io::Write as _;

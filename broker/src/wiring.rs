@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 use crate::listener::cores::Cores;
 use crate::real_clock::{self, RealClock};
 use crate::real_disk::RealDisk;
-use crate::serve::whole_file;
+use crate::serve::{logging, whole_file};
 
 /// The cluster map as the operator sent it last.
 const MAP_FILE: &str = "cluster-map";
@@ -136,6 +136,7 @@ pub(crate) fn broker_context(
         advertised,
         disk: Box::new(move || disk_space(&directory)),
         keep_map: Box::new(move |bytes| whole_file::replace(&data, MAP_FILE, bytes)),
+        set_log_level: Box::new(logging::set_level),
         kept_map,
     }))
 }

@@ -20,6 +20,11 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
+    /// Numbers and ids of all that are remembered.
+    pub(crate) fn by_number(&self) -> impl Iterator<Item = (u32, Arc<str>)> + '_ {
+        self.by_age.iter().cloned()
+    }
+
     fn insert(&mut self, number: u32, id: &str) {
         if self.numbers.get(id) == Some(&number) {
             return;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use broker_model::{
     ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
 };
+use broker_store::record::Place;
 
+use crate::lookup::{FindPlace, Names, NamesOf};
 use crate::refusal::Refusal;
 
 /// One request to a shard.
@@ -82,6 +84,10 @@ pub enum Command {
     ReadProgress(Option<GroupName>),
     /// Numbers of all topics; answered with [`Outcome::Topics`].
     ReadTopics,
+    /// Names for numbers in records; answered with [`Outcome::Names`].
+    ReadNames(NamesOf),
+    /// Where a message stands by reference; answered with [`Outcome::Place`], none when it stands there no more.
+    FindPlace(FindPlace),
 }
 
 /// Messages for one topic, stored in one piece: all or none.
@@ -321,6 +327,10 @@ pub enum Outcome {
     Redriven(Redriven),
     /// Consumers of broadcasting groups.
     Members(Vec<(GroupName, String)>),
+    /// Names and numbers.
+    Names(Box<Names>),
+    /// The place of a message.
+    Place(Option<Place>),
 }
 
 /// Messages read from a queue.

@@ -88,6 +88,8 @@ impl<R: ReplyTo> Engine<R> {
             Command::DeleteGroup(name) => self.delete_group(&name, reply, effects),
             Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
             Command::ReadTopics => self.read_topics(reply, effects),
+            Command::ReadNames(of) => self.read_names(&of, reply, effects),
+            Command::FindPlace(find) => effects.now.push((reply, self.find_place(find))),
         }
     }
 

@@ -7,11 +7,13 @@ mod apply_topic;
 mod broker_status;
 mod delete_group;
 mod delete_topic;
+mod find_messages;
 mod group_status;
 mod list_groups;
 mod list_topics;
 mod redrive_dead_letters;
 mod reset_offsets;
+mod trace_message;
 mod watch_state;
 
 use std::sync::Arc;
@@ -20,10 +22,11 @@ use broker_proto::admin::admin_server::{Admin, AdminServer};
 use broker_proto::admin::{
     ApplyClusterMapRequest, ApplyClusterMapResponse, ApplyGroupRequest, ApplyGroupResponse,
     ApplyTopicRequest, ApplyTopicResponse, DeleteGroupRequest, DeleteGroupResponse,
-    DeleteTopicRequest, DeleteTopicResponse, GetBrokerRequest, GetBrokerResponse,
-    GetClusterMapRequest, GetClusterMapResponse, ListGroupsRequest, ListGroupsResponse,
-    ListTopicsRequest, ListTopicsResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-    ResetOffsetsRequest, ResetOffsetsResponse, WatchStateRequest,
+    DeleteTopicRequest, DeleteTopicResponse, FindMessagesRequest, FindMessagesResponse,
+    GetBrokerRequest, GetBrokerResponse, GetClusterMapRequest, GetClusterMapResponse,
+    ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
+    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+    ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse, WatchStateRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -118,6 +121,20 @@ impl Admin for AdminService {
         let request = request.into_inner();
         let answer = redrive_dead_letters::redrive_dead_letters(&self.context, request).await;
         answer.map(Response::new)
+    }
+
+    async fn find_messages(
+        &self,
+        request: Request<FindMessagesRequest>,
+    ) -> Answered<FindMessagesResponse> {
+        find_messages::find_messages(&self.context, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn trace_message(
+        &self,
+        request: Request<TraceMessageRequest>,
+    ) -> Answered<TraceMessageResponse> {
+        trace_message::trace_message(&self.context, request.get_ref()).await.map(Response::new)
     }
 
     async fn get_broker(&self, _request: Request<GetBrokerRequest>) -> Answered<GetBrokerResponse> {

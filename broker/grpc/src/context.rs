@@ -19,6 +19,7 @@ use crate::limits::WATCHERS_MAX;
 use crate::peers::Peers;
 use crate::renewal::Renewals;
 use crate::session::Sessions;
+use crate::session::questions::Questions;
 use crate::status::Failure;
 use crate::traffic::Traffic;
 use crate::validate;
@@ -37,6 +38,9 @@ pub type DiskProbe = Box<dyn Fn() -> DiskSpace + Send + Sync>;
 /// Keeps the encoded cluster map so that it outlives the process. Called seldom; may block on the disk.
 pub type MapKeeper = Box<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
 
+/// Sets how much the process logs; an error says why not.
+pub type LevelSetter = Box<dyn Fn(tracing::Level) -> Result<(), String> + Send + Sync>;
+
 /// Who this broker is and what it needs from the process around it.
 pub struct BrokerOptions {
     /// Topics, groups and shards.
@@ -51,6 +55,8 @@ pub struct BrokerOptions {
     pub disk: DiskProbe,
     /// See [`MapKeeper`].
     pub keep_map: MapKeeper,
+    /// See [`LevelSetter`].
+    pub set_log_level: LevelSetter,
     /// What [`MapKeeper`] kept last, if anything.
     pub kept_map: Option<Vec<u8>>,
 }
@@ -74,6 +80,7 @@ pub struct BrokerContext {
     pub catalog: Catalog,
     /// The clients.
     pub sessions: Sessions,
+    pub(crate) questions: Questions,
     pub(crate) renewals: Renewals,
     pub(crate) endpoints: EndpointPlan,
     pub(crate) peers: Peers,
@@ -83,6 +90,7 @@ pub struct BrokerContext {
     pub(crate) advertised: String,
     pub(crate) disk: DiskProbe,
     pub(crate) keep_map: MapKeeper,
+    pub(crate) set_log_level: LevelSetter,
     /// What went in and out.
     pub traffic: Traffic,
     pub(crate) watchers: Semaphore,
@@ -114,6 +122,7 @@ impl BrokerContext {
         Arc::new(Self {
             catalog: options.catalog,
             sessions: Sessions::default(),
+            questions: Questions::default(),
             renewals: Renewals::new(),
             endpoints,
             peers: Peers::default(),
@@ -123,6 +132,7 @@ impl BrokerContext {
             advertised: format!("{}:{}", options.advertised.host, options.advertised.port),
             disk: options.disk,
             keep_map: options.keep_map,
+            set_log_level: options.set_log_level,
             traffic: Traffic::default(),
             watchers: Semaphore::new(WATCHERS_MAX),
             stopping: watch::Sender::new(false),

@@ -3,6 +3,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod message;
+pub(crate) mod message_id;
 pub(crate) mod policy;
 pub(crate) mod route;
+pub(crate) mod stored_message;
 pub(crate) mod time;

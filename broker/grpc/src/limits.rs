@@ -15,6 +15,10 @@ pub const CLIENT_ID_BYTES_MAX: usize = 255;
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// Commands to one client that wait for its telemetry stream.
 pub const TELEMETRY_COMMANDS_MAX: usize = 64;
+/// Questions to clients that wait for an answer.
+pub const QUESTIONS_MAX: usize = 256;
+/// How long a client has to answer a question (protocol section 3.2).
+pub const QUESTION_MS_MAX: u64 = 5_000;
 /// Entries of one acknowledge request.
 pub const ACK_ENTRIES_MAX: usize = 1024;
 /// Deliveries that this broker prolongs for push consumers at one time; further ones get a single slice.
@@ -57,6 +61,17 @@ pub const REDRIVE_MESSAGES_MAX: u32 = 10_000;
 pub const PASSED_ON_MS_MAX: u64 = 3_000;
 /// Longest wait for a connection to another broker.
 pub const PEER_CONNECT_MS_MAX: u64 = 1_000;
+/// Messages that one search returns.
+pub const FIND_MESSAGES_MAX: u32 = 1_000;
+/// Messages that one search returns when it does not say how many.
+pub const FIND_MESSAGES_DEFAULT: u32 = 32;
+/// A message was stored within this time of the second in its id, before or after: the clocks of client and broker
+/// differ, and a send may be repeated. When nothing is found there, everything is searched.
+pub const MESSAGE_ID_AGE_MS_MAX: u64 = 3_600_000;
+/// Topics that one question of the RocketMQ admin service names.
+pub const ADMIN_TOPICS_MAX: usize = 64;
+/// How long messages are counted to tell how many there are in a second.
+pub const RATE_SAMPLE_MS: u64 = 1_000;
 /// Open state streams.
 pub const WATCHERS_MAX: usize = 64;
 /// Events that wait for a slow reader of the state stream.

@@ -30,14 +30,16 @@ pub(crate) trait Answer: Default {
 
 macro_rules! answers_with_status {
     ($($answer:ident),* $(,)?) => {
-        $(impl Answer for wire::$answer {
+        $(impl $crate::rpc::Answer for wire::$answer {
             #[allow(clippy::needless_update, reason = "some answers are nothing but a status")]
-            fn refused(failure: Failure) -> Self {
+            fn refused(failure: $crate::status::Failure) -> Self {
                 Self { status: Some(failure.into_status()), ..Self::default() }
             }
         })*
     };
 }
+
+pub(crate) use answers_with_status;
 
 answers_with_status!(
     QueryRouteResponse,

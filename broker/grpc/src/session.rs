@@ -1,6 +1,7 @@
 //! The clients this broker knows: last settings, telemetry stream, last sign of life, address (protocol section 0).
 //! A broken stream is not the death of a client; silence for 120 s or its own farewell is.
 
+pub(crate) mod questions;
 pub(crate) mod settings;
 
 use std::collections::{BTreeSet, HashMap};

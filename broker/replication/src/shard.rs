@@ -1,6 +1,7 @@
 //! A shard as tasks: one task owns the replica, one thread writes. Others talk to it through a bounded queue.
 
 mod handle;
+pub mod lookup;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use broker_store::reader::log_directory;
 use broker_store::writer::Written;
 use broker_store::{Disk, DiskError, LogReader};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -98,9 +99,13 @@ struct Shared {
     clock: Arc<dyn Clock>,
     log_bytes: AtomicU64,
     durable_index: AtomicU64,
+    /// Log position up to which readers may read.
+    durable_position: AtomicU64,
     is_leader: AtomicBool,
     failure: Mutex<Option<String>>,
     reader: Mutex<LogReader>,
+    /// Searches of the log that may begin.
+    searches: Arc<Semaphore>,
 }
 
 /// What a shard says without being asked.
@@ -193,9 +198,11 @@ pub fn open_shard(
         clock,
         log_bytes: AtomicU64::new(0),
         durable_index: AtomicU64::new(0),
+        durable_position: AtomicU64::new(replica.log().durable_position()),
         is_leader: AtomicBool::new(replica.is_leader()),
         failure: Mutex::new(None),
         reader: Mutex::new(replica.reader()),
+        searches: Arc::new(Semaphore::new(lookup::SEARCHES_PER_SHARD_MAX)),
     });
     let (inputs, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
     let handle = ShardHandle { shared: shared.clone(), inputs };
@@ -276,6 +283,9 @@ impl ShardTask {
         if let Some(write) = output.write {
             self.writer.write(write);
         }
+        // Before the replies: who is told that something is stored finds it.
+        let durable_position = self.replica.log().durable_position();
+        self.shared.durable_position.store(durable_position, Ordering::Release);
         let topics = output.new_topics.into_iter().map(ShardEvent::NewTopic);
         for event in topics.chain(output.checks.into_iter().map(ShardEvent::TransactionCheck)) {
             let _listener_gone = events.send(event);

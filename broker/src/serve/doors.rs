@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use broker_grpc::{BrokerContext, admin_service, messaging_service};
+use broker_grpc::{BrokerContext, admin_service, messaging_service, rocketmq_admin_service};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::cli::serve::ServeArguments;
 use crate::listener::cores::Cores;
@@ -99,10 +100,12 @@ pub(super) fn serve_messaging(
     }));
 }
 
-/// Serves the admin API on this runtime.
+/// Serves Pinnace's admin API and that of the RocketMQ protocol on this runtime.
 pub(super) fn serve_admin(door: Door, tls: &Arc<Tls>, context: &Arc<BrokerContext>) {
     let Door { socket, port } = door;
-    let service = admin_service(Arc::clone(context));
+    let service = Routes::new(admin_service(Arc::clone(context)))
+        .add_service(rocketmq_admin_service(Arc::clone(context)))
+        .prepare();
     let (tls, shared) = (Arc::clone(tls), Arc::clone(&port));
     tokio::spawn(accept(socket, port, move |accepted| {
         let (port, tls) = (Arc::clone(&shared), Arc::clone(&tls));

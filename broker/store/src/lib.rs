@@ -8,6 +8,7 @@ pub mod log;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+mod segment_scan;
 pub mod segments;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated_disk;
@@ -16,7 +17,7 @@ pub mod writer;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use log::{Log, LogOptions, NewFrame};
-pub use reader::LogReader;
+pub use reader::{LogReader, LoggedRecord, ReadError, Records};
 pub use record::{Lease, MessageRecord, Record, RecordError};
 pub use recovery::{OpenError, RecoveredFrame, open};
 pub use writer::{Write, Writer};

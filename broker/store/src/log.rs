@@ -244,7 +244,7 @@ impl Log {
     /// For reading what is durable, from any thread.
     #[must_use]
     pub fn reader(&self) -> LogReader {
-        LogReader::new(self.segments.clone())
+        LogReader::new(self.options.shard, self.segments.clone())
     }
 
     pub(crate) fn remember(&mut self, position: u64, payload: Bytes) {

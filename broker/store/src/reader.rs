@@ -1,17 +1,26 @@
 //! Reading durable records from any thread: a snapshot of the open segments, without the log's owner.
+//! One record by its place, or all records of a stretch in order. Nothing here knows what records mean.
 
+mod records;
+
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use broker_model::ShardId;
 use bytes::Bytes;
 
 use crate::disk::DiskError;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::limits::CLOCK_STEP_MS_MAX;
 use crate::record::{Record, RecordError};
 use crate::segments::Segment;
+
+pub use records::{LoggedRecord, Records};
 
 /// Reads records that were durable when it was made.
 #[derive(Debug, Clone)]
 pub struct LogReader {
+    shard: u32,
     segments: Arc<Vec<Segment>>,
 }
 
@@ -29,14 +38,19 @@ pub enum ReadError {
         /// What is wrong.
         reason: RecordError,
     },
+    /// There is no whole frame where one must be.
+    #[error(
+        "the log is damaged at log position {0}: there is no whole frame that follows the one before"
+    )]
+    DamagedFrame(u64),
     /// Nothing is kept there any more.
     #[error("log position {0} is not kept any more")]
     Gone(u64),
 }
 
 impl LogReader {
-    pub(crate) fn new(segments: Arc<Vec<Segment>>) -> Self {
-        Self { segments }
+    pub(crate) fn new(shard: u32, segments: Arc<Vec<Segment>>) -> Self {
+        Self { shard, segments }
     }
 
     /// Reads the record of `length_bytes` at a log position.
@@ -53,6 +67,53 @@ impl LogReader {
         Record::decode(&mut Bytes::from(bytes))
             .map_err(|reason| ReadError::Damaged { position, reason })
     }
+
+    /// The oldest log position that is kept.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        self.segments.first().map_or(0, |segment| segment.base)
+    }
+
+    /// All records from the frame that begins at `from` up to `end`, a log position up to which everything is durable.
+    #[must_use]
+    pub fn records(&self, from: u64, end: u64) -> Records<'_> {
+        Records::new(self.shard, &self.segments, from, end)
+    }
+
+    /// The records up to `end` whose frames carry a time in this range, Unix milliseconds. Frames are in the order of
+    /// time but for steps of the leader's clock, so that only the segments of the range are read.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the beginning of a segment cannot be read.
+    pub fn records_of_times(
+        &self,
+        times: RangeInclusive<u64>,
+        end: u64,
+    ) -> Result<Records<'_>, ReadError> {
+        let earliest_ms = times.start().saturating_sub(CLOCK_STEP_MS_MAX);
+        let count = self.segments.partition_point(|segment| segment.base < end);
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.begin_ms(&self.segments[middle])? < earliest_ms {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let from = self.segments.get(low.saturating_sub(1)).map_or(0, |segment| segment.base);
+        Ok(self.records(from, end).only(times))
+    }
+
+    /// The time of the first frame of a segment.
+    fn begin_ms(&self, segment: &Segment) -> Result<u64, ReadError> {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        segment.file.read_at(0, &mut bytes)?;
+        let header = FrameHeader::decode(&bytes).map(|(header, _)| header);
+        let ours =
+            header.filter(|header| (header.position, header.shard) == (segment.base, self.shard));
+        ours.map(|header| header.time_ms).ok_or(ReadError::DamagedFrame(segment.base))
+    }
 }
 
 /// The directory of a shard's log below the data directory.
@@ -60,3 +121,6 @@ impl LogReader {
 pub fn log_directory(shard: ShardId) -> String {
     format!("shard-{}/log", shard.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,6 @@
 //! A bad frame with no later frame that says "everything up to there was durable" is a torn tail: it was never
 //! acknowledged and is cut. A bad frame below such a mark was acknowledged: that is corruption, and nothing is cut.
 
-mod scan;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -15,10 +13,9 @@ use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::{BLOCK_BYTES, TAIL_CACHE_BYTES};
 use crate::log::{Log, LogEnd, LogOptions};
 use crate::record::RecordError;
+use crate::segment_scan::SegmentScan;
 use crate::segments::{self, Segment};
 use crate::writer::Writer;
-
-use scan::SegmentScan;
 
 /// A frame found in the log.
 #[derive(Debug, Clone)]

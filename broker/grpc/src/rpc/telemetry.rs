@@ -81,8 +81,11 @@ impl Link {
     async fn element(&mut self, element: TelemetryCommand) -> Result<(), Failure> {
         match element.command {
             Some(Command::Settings(sent)) => self.settings(sent).await,
-            // Results of commands; none is outstanding.
-            _ => Ok(()),
+            // An answer to a question, or nothing that is known here.
+            _ => {
+                self.context.questions.answer(&self.client_id, element);
+                Ok(())
+            }
         }
     }
 

@@ -6,11 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use broker_grpc::{
     Advertised, BrokerContext, BrokerOptions, DiskSpace, admin_service, housekeeping,
-    messaging_service,
+    messaging_service, rocketmq_admin_service,
 };
 use broker_model::ShardId;
 use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{ApplyTopicRequest, MessageType, Topic};
+use broker_proto::rocketmq::admin_client::AdminClient as RocketmqAdminClient;
 use broker_proto::rocketmq::messaging_service_client::MessagingServiceClient;
 use broker_proto::rocketmq::receive_message_response::Content;
 use broker_proto::rocketmq::{
@@ -42,6 +43,7 @@ impl Clock for WallClock {
 pub(crate) struct TestBroker {
     pub(crate) client: MessagingServiceClient<Channel>,
     pub(crate) admin: AdminClient<Channel>,
+    pub(crate) rocketmq_admin: RocketmqAdminClient<Channel>,
     pub(crate) context: Arc<BrokerContext>,
     pub(crate) port: u16,
 }
@@ -80,18 +82,24 @@ async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) ->
         advertised: Advertised { host: "127.0.0.1".into(), port },
         disk: Box::new(|| DiskSpace { free_bytes: 50, total_bytes: 100 }),
         keep_map: Box::new(|_| Ok(())),
+        set_log_level: Box::new(|level| match level {
+            tracing::Level::TRACE => Err("too much for a test".into()),
+            _ => Ok(()),
+        }),
         kept_map: None,
     });
     tokio::spawn(housekeeping(Arc::clone(&context), events));
     let server = Server::builder()
         .add_service(messaging_service(Arc::clone(&context)))
         .add_service(admin_service(Arc::clone(&context)))
+        .add_service(rocketmq_admin_service(Arc::clone(&context)))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);
     let channel =
         Channel::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect().await.unwrap();
     let client = MessagingServiceClient::new(channel.clone());
-    TestBroker { client, admin: AdminClient::new(channel), context, port }
+    let rocketmq_admin = RocketmqAdminClient::new(channel.clone());
+    TestBroker { client, admin: AdminClient::new(channel), rocketmq_admin, context, port }
 }
 
 impl TestBroker {

@@ -3,7 +3,7 @@
 use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
     ClientType, Code, HeartbeatRequest, NotifyClientTerminationRequest, Publishing,
-    QueryAssignmentRequest, QueryRouteRequest, Settings, Subscription, TelemetryCommand,
+    QueryAssignmentRequest, QueryRouteRequest, Settings, Status, Subscription, TelemetryCommand,
     retry_policy::Strategy, settings::PubSub,
 };
 use tokio::sync::mpsc;
@@ -29,6 +29,11 @@ impl Link {
     pub(crate) async fn say(&self, settings: Settings) {
         let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
         self.sender.send(command).await.unwrap();
+    }
+
+    /// Says what is no settings.
+    pub(crate) async fn answer(&self, status: Option<Status>, command: Command) {
+        self.sender.send(TelemetryCommand { status, command: Some(command) }).await.unwrap();
     }
 
     pub(crate) async fn hear(&mut self) -> Settings {

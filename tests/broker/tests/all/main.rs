@@ -8,6 +8,7 @@ mod crash;
 mod crash_types;
 mod dead_letters;
 mod long_poll;
+mod lookup;
 mod manifests;
 mod process;
 mod rpcs;

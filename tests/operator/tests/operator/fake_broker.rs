@@ -291,6 +291,20 @@ impl Admin for Service {
         Err(Status::unimplemented("no operator redrives dead letters"))
     }
 
+    async fn find_messages(
+        &self,
+        _: Request<FindMessagesRequest>,
+    ) -> Result<Response<FindMessagesResponse>, Status> {
+        Err(Status::unimplemented("no operator looks for messages"))
+    }
+
+    async fn trace_message(
+        &self,
+        _: Request<TraceMessageRequest>,
+    ) -> Result<Response<TraceMessageResponse>, Status> {
+        Err(Status::unimplemented("no operator traces messages"))
+    }
+
     async fn get_broker(
         &self,
         _: Request<GetBrokerRequest>,

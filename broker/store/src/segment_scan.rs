@@ -12,7 +12,8 @@ const PIECE_BYTES: u64 = 1024 * 1024;
 const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A window that moves over one segment.
-pub(super) struct SegmentScan<'a> {
+#[derive(Debug)]
+pub(crate) struct SegmentScan<'a> {
     shard: u32,
     segment: &'a Segment,
     window: Vec<u8>,
@@ -20,12 +21,12 @@ pub(super) struct SegmentScan<'a> {
 }
 
 impl<'a> SegmentScan<'a> {
-    pub(super) fn new(shard: u32, segment: &'a Segment) -> Self {
+    pub(crate) fn new(shard: u32, segment: &'a Segment) -> Self {
         Self { shard, segment, window: Vec::new(), window_start: segment.base }
     }
 
     /// The whole, undamaged frame at a log position, with its checksum; none when there is no such frame.
-    pub(super) fn frame_at(
+    pub(crate) fn frame_at(
         &mut self,
         position: u64,
     ) -> Result<Option<(FrameHeader, u32, Bytes)>, DiskError> {
@@ -48,7 +49,7 @@ impl<'a> SegmentScan<'a> {
     }
 
     /// The highest durable mark of any whole frame at or behind a log position, 0 without one.
-    pub(super) fn highest_durable_index_from(mut self, position: u64) -> Result<u64, DiskError> {
+    pub(crate) fn highest_durable_index_from(mut self, position: u64) -> Result<u64, DiskError> {
         let mut highest = 0;
         let mut at = position.next_multiple_of(FRAME_ALIGNMENT_BYTES);
         while at + FRAME_HEADER_BYTES as u64 <= self.segment.end() {

@@ -1,0 +1,386 @@
+//! What became of a message: one pass over the log from where it was stored. Records name the message by its place, and
+//! a place that a record does not say (a timed message that was due, a committed one, a dead letter) is asked of the
+//! engine when the record is met.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use broker_engine::{Command, FindPlace, Names, NamesOf, Outcome, QueueNumber, Refusal};
+use broker_model::{GroupName, TopicName};
+use broker_store::record::Place;
+use broker_store::{Lease, LoggedRecord, Record};
+
+use super::find::{FoundMessage, message};
+use super::search::{Search, Searched};
+use super::{IsWanted, TRACE_EVENTS_MAX, TRACED_COPIES_MAX};
+
+/// What to trace.
+#[derive(Debug, Clone)]
+pub struct TraceMessage {
+    /// The topic it was sent to.
+    pub topic: TopicName,
+    /// It was not stored before, Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// The answer to [`TraceMessage`].
+#[derive(Debug, Clone)]
+pub struct MessageTraces {
+    /// One per stored copy, oldest first.
+    pub traces: Vec<MessageTrace>,
+    /// How far the search came.
+    pub searched: Searched,
+}
+
+/// What became of one stored message.
+#[derive(Debug, Clone)]
+pub struct MessageTrace {
+    /// The message.
+    pub message: FoundMessage,
+    /// In order.
+    pub events: Vec<TraceEvent>,
+    /// Whether later events are left out.
+    pub is_cut: bool,
+}
+
+/// Something happened to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceEvent {
+    /// When, Unix time.
+    pub time_ms: u64,
+    /// What.
+    pub step: TraceStep,
+    /// The group that it is about; none when it is about none, or the group is gone.
+    pub group: Option<GroupName>,
+    /// The client that got the message, or whose progress it is in a broadcasting group.
+    pub client_id: Option<Arc<str>>,
+    /// The group from whose dead letters the message was delivered, when it was not from its own topic.
+    pub dead_letters_of: Option<GroupName>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceStep {
+    /// Its time came.
+    Due,
+    /// It was taken back before its time.
+    Recalled,
+    /// Its producer was asked how the transaction ended.
+    ProducerAsked,
+    /// Its transaction was committed.
+    Committed,
+    /// Its transaction was rolled back.
+    RolledBack,
+    /// It was handed out.
+    Delivered {
+        /// Which delivery it is, from 1.
+        attempt: u32,
+        /// Visible again then unless it is acknowledged, Unix time.
+        invisible_until_ms: u64,
+    },
+    /// It did not pass the group's filter and is done for the group.
+    FilteredOut,
+    /// The end of a delivery's invisible duration moved.
+    InvisibleChanged {
+        /// Which delivery it is, from 1.
+        attempt: u32,
+        /// Visible again then, Unix time.
+        invisible_until_ms: u64,
+    },
+    /// It is done for the group.
+    Acknowledged,
+    /// It went to the dead letters of the group.
+    DeadLettered,
+    /// It came back from the dead letters of the group.
+    Redriven,
+    /// The progress of the group was set behind it: it is done for the group.
+    PassedOver,
+    /// The progress of the group was set to it or before it: it is new for the group.
+    Rewound,
+}
+
+/// Where a copy stands, and which it is.
+struct Stand {
+    copy: usize,
+    topic: u32,
+    queue: u32,
+    offset: u64,
+    /// Number of the group, for a place among dead letters.
+    dead_letters_of: u32,
+}
+
+/// A copy while it is traced; groups and clients are numbers yet.
+struct Copy {
+    message: FoundMessage,
+    /// Log position of its record.
+    position: u64,
+    hidden: Option<HiddenNumber>,
+    events: Vec<(TraceEvent, Numbers)>,
+    is_cut: bool,
+}
+
+/// Names a message that nobody sees yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HiddenNumber {
+    Timed(u64),
+    Half(u64),
+}
+
+#[derive(Clone, Copy, Default)]
+struct Numbers {
+    group: u32,
+    client: u32,
+    dead_letters_of: u32,
+}
+
+pub(super) fn run(
+    search: Search<'_>,
+    topic: u32,
+    is_wanted: &IsWanted,
+) -> Result<MessageTraces, Refusal> {
+    let mut tracer = Tracer { search, topic, copies: Vec::new(), stands: Vec::new() };
+    while let Some(record) = tracer.search.next() {
+        tracer.record(record?, is_wanted)?;
+    }
+    tracer.finish()
+}
+
+struct Tracer<'a> {
+    search: Search<'a>,
+    topic: u32,
+    copies: Vec<Copy>,
+    stands: Vec<Stand>,
+}
+
+impl Tracer<'_> {
+    fn record(&mut self, logged: LoggedRecord, is_wanted: &IsWanted) -> Result<(), Refusal> {
+        let LoggedRecord { position, time_ms, record, .. } = logged;
+        match record {
+            Record::Message(_) | Record::Timed { .. } | Record::Half { .. } => {
+                self.stored(position, time_ms, record, is_wanted);
+            }
+            Record::Due { number, .. } => self.due(number, time_ms)?,
+            Record::Recall { number, .. } => {
+                self.hidden(HiddenNumber::Timed(number), time_ms, TraceStep::Recalled);
+            }
+            Record::TransactionCheck { number } => {
+                self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::ProducerAsked);
+            }
+            Record::EndTransaction { number, is_commit: true } => {
+                self.committed(number, time_ms)?
+            }
+            Record::EndTransaction { number, is_commit: false } => {
+                self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::RolledBack);
+            }
+            Record::Lease(lease) => self.lease(&lease, time_ms),
+            Record::ChangeInvisible { place, attempt, deadline_ms: invisible_until_ms, .. } => {
+                let step = TraceStep::InvisibleChanged { attempt, invisible_until_ms };
+                self.at(place, time_ms, step);
+            }
+            Record::Acknowledge(place) => self.at(place, time_ms, TraceStep::Acknowledged),
+            Record::DeadLetter(place) => self.dead_lettered(place, time_ms)?,
+            Record::Redrive { topic, offset } => self.redriven(topic, offset, time_ms),
+            Record::Cursor(place) => self.cursor(place, time_ms),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, position: u64, time_ms: u64, record: Record, is_wanted: &IsWanted) {
+        let hidden = match &record {
+            Record::Timed { number, .. } => Some(HiddenNumber::Timed(*number)),
+            Record::Half { number, .. } => Some(HiddenNumber::Half(*number)),
+            _ => None,
+        };
+        let found = message(record, time_ms, self.topic);
+        let Some(message) = found.filter(|message| is_wanted(&message.head)) else { return };
+        if self.copies.len() >= TRACED_COPIES_MAX {
+            return self.search.cut();
+        }
+        if let Some(offset) = message.offset {
+            let (copy, topic, queue) = (self.copies.len(), self.topic, message.queue);
+            self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: 0 });
+        }
+        self.copies.push(Copy { message, position, hidden, events: Vec::new(), is_cut: false });
+    }
+
+    fn due(&mut self, number: u64, time_ms: u64) -> Result<(), Refusal> {
+        match self.hidden(HiddenNumber::Timed(number), time_ms, TraceStep::Due) {
+            Some(copy) => self.appears(copy, time_ms),
+            None => Ok(()),
+        }
+    }
+
+    fn committed(&mut self, number: u64, time_ms: u64) -> Result<(), Refusal> {
+        match self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::Committed) {
+            Some(copy) => self.appears(copy, time_ms),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes a step of a message that nobody sees yet; says which copy it is.
+    fn hidden(&mut self, number: HiddenNumber, time_ms: u64, step: TraceStep) -> Option<usize> {
+        let copy = self.copies.iter().position(|copy| copy.hidden == Some(number))?;
+        self.note(copy, time_ms, step, Numbers::default());
+        Some(copy)
+    }
+
+    /// A hidden message stands in its queue from now on.
+    fn appears(&mut self, copy: usize, since_ms: u64) -> Result<(), Refusal> {
+        let queue =
+            QueueNumber::OfTopic { topic: self.topic, queue: self.copies[copy].message.queue };
+        if let Some(place) = self.place(copy, queue, since_ms)? {
+            self.copies[copy].message.offset = Some(place.offset);
+            let Place { topic, queue, offset, .. } = place;
+            self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: 0 });
+        }
+        Ok(())
+    }
+
+    fn place(
+        &self,
+        copy: usize,
+        queue: QueueNumber,
+        since_ms: u64,
+    ) -> Result<Option<Place>, Refusal> {
+        let find = FindPlace { queue, position: self.copies[copy].position, since_ms };
+        match self.search.ask(Command::FindPlace(find))? {
+            Outcome::Place(place) => Ok(place),
+            _ => Err(Refusal::Unavailable),
+        }
+    }
+
+    fn lease(&mut self, lease: &Lease, time_ms: u64) {
+        let first = lease.first;
+        let delivered =
+            TraceStep::Delivered { attempt: lease.attempt, invisible_until_ms: lease.deadline_ms };
+        for index in self.standing(first.topic, first.queue) {
+            let Some(distance) = self.stands[index].offset.checked_sub(first.offset) else {
+                continue;
+            };
+            let is_given = distance < 64 && lease.mask & (1 << distance) != 0;
+            let step = match is_given {
+                true => delivered,
+                false if distance < u64::from(lease.span) => TraceStep::FilteredOut,
+                false => continue,
+            };
+            let client = if is_given { lease.client } else { 0 };
+            self.note_at(index, first.group, client, time_ms, step);
+        }
+    }
+
+    fn cursor(&mut self, place: Place, time_ms: u64) {
+        for index in self.standing(place.topic, place.queue) {
+            let last = self.last_step(index, place.group);
+            let is_behind = place.offset > self.stands[index].offset;
+            let step = if is_behind { TraceStep::PassedOver } else { TraceStep::Rewound };
+            // A consumer that keeps its own offsets sets them all the time: only what changes something is told.
+            if last != Some(step) && (is_behind || last.is_some()) {
+                self.note_at(index, place.group, 0, time_ms, step);
+            }
+        }
+    }
+
+    fn at(&mut self, place: Place, time_ms: u64, step: TraceStep) {
+        for index in self.standing(place.topic, place.queue) {
+            if self.stands[index].offset == place.offset {
+                self.note_at(index, place.group, 0, time_ms, step);
+            }
+        }
+    }
+
+    fn dead_lettered(&mut self, place: Place, time_ms: u64) -> Result<(), Refusal> {
+        for index in self.standing(place.topic, place.queue) {
+            if self.stands[index].offset != place.offset {
+                continue;
+            }
+            self.note_at(index, place.group, 0, time_ms, TraceStep::DeadLettered);
+            let copy = self.stands[index].copy;
+            let dead_letters = QueueNumber::DeadLettersOf(place.group);
+            let Some(stand) = self.place(copy, dead_letters, time_ms)? else { continue };
+            let Place { topic, queue, offset, .. } = stand;
+            self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: place.group });
+        }
+        Ok(())
+    }
+
+    fn redriven(&mut self, topic: u32, offset: u64, time_ms: u64) {
+        for index in self.standing(topic, 0) {
+            let Stand { copy, offset: at, dead_letters_of, .. } = self.stands[index];
+            if at == offset && dead_letters_of != 0 {
+                let numbers = Numbers { group: dead_letters_of, ..Numbers::default() };
+                self.note(copy, time_ms, TraceStep::Redriven, numbers);
+            }
+        }
+    }
+
+    /// The last that happened to a copy for a group, at one place.
+    fn last_step(&self, index: usize, group: u32) -> Option<TraceStep> {
+        let Stand { copy, dead_letters_of, .. } = self.stands[index];
+        let mut events = self.copies[copy].events.iter().rev();
+        let last =
+            events.find(|(_, of)| (of.group, of.dead_letters_of) == (group, dead_letters_of));
+        last.map(|(event, _)| event.step)
+    }
+
+    fn standing(&self, topic: u32, queue: u32) -> Vec<usize> {
+        let stands = self.stands.iter().enumerate();
+        let here = stands.filter(|(_, stand)| (stand.topic, stand.queue) == (topic, queue));
+        here.map(|(index, _)| index).collect()
+    }
+
+    fn note_at(&mut self, index: usize, group: u32, client: u32, time_ms: u64, step: TraceStep) {
+        let Stand { copy, dead_letters_of, .. } = self.stands[index];
+        self.note(copy, time_ms, step, Numbers { group, client, dead_letters_of });
+    }
+
+    fn note(&mut self, copy: usize, time_ms: u64, step: TraceStep, numbers: Numbers) {
+        let copy = &mut self.copies[copy];
+        if copy.events.len() >= TRACE_EVENTS_MAX {
+            copy.is_cut = true;
+            return;
+        }
+        let unnamed =
+            TraceEvent { time_ms, step, group: None, client_id: None, dead_letters_of: None };
+        copy.events.push((unnamed, numbers));
+    }
+
+    /// Numbers become names.
+    fn finish(self) -> Result<MessageTraces, Refusal> {
+        let events = || self.copies.iter().flat_map(|copy| &copy.events);
+        let groups = events().flat_map(|(_, numbers)| [numbers.group, numbers.dead_letters_of]);
+        let of = NamesOf {
+            topics: Vec::new(),
+            groups: distinct(groups),
+            clients: distinct(events().map(|(_, numbers)| numbers.client)),
+        };
+        let Outcome::Names(names) = self.search.ask(Command::ReadNames(of))? else {
+            return Err(Refusal::Unavailable);
+        };
+        let searched = self.search.searched();
+        let traces = self.copies.into_iter().map(|copy| MessageTrace {
+            message: copy.message,
+            events: copy.events.into_iter().map(|(event, of)| named(event, of, &names)).collect(),
+            is_cut: copy.is_cut,
+        });
+        Ok(MessageTraces { traces: traces.collect(), searched })
+    }
+}
+
+fn named(event: TraceEvent, of: Numbers, names: &Names) -> TraceEvent {
+    let group = names.groups.get(&of.group);
+    let client =
+        names.clients.get(&of.client).or_else(|| group.and_then(|(_, member)| member.as_ref()));
+    TraceEvent {
+        group: group.map(|(group, _)| group.clone()),
+        client_id: client.cloned(),
+        dead_letters_of: names.groups.get(&of.dead_letters_of).map(|(group, _)| group.clone()),
+        ..event
+    }
+}
+
+/// Each number once; 0 names nothing.
+fn distinct(numbers: impl Iterator<Item = u32>) -> Vec<u32> {
+    let distinct: BTreeSet<u32> = numbers.filter(|number| *number != 0).collect();
+    distinct.into_iter().collect()
+}

@@ -20,6 +20,11 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
+    /// For what is legal, but not built.
+    pub(crate) fn not_served(what: &str) -> Self {
+        Self::new(Code::NotImplemented, format!("{what} is not served yet"))
+    }
+
     /// An illegal topic name.
     pub(crate) fn topic_name(error: &NameError) -> Self {
         Self::new(Code::IllegalTopic, error.to_string())

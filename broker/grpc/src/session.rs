@@ -13,7 +13,7 @@ use broker_model::limits::{CLIENT_EXPIRY_MS, CLIENTS_MAX};
 use broker_model::{GroupName, TopicName};
 use broker_proto::rocketmq::settings::PubSub;
 use broker_proto::rocketmq::{Code, Settings, TelemetryCommand};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::limits::PRODUCED_TOPICS_MAX;
 use crate::status::Failure;
@@ -29,6 +29,7 @@ pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
     last_seen_ms: AtomicU64,
     state: Mutex<State>,
+    lite: watch::Sender<Option<LiteSubscription>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,11 +39,10 @@ struct State {
     telemetry: Option<TelemetrySender>,
     /// Topics it sent transactions to.
     produces: BTreeSet<TopicName>,
-    lite: Option<LiteSubscription>,
 }
 
 /// What a lite consumer is subscribed to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiteSubscription {
     pub(crate) group: GroupName,
     pub(crate) topic: TopicName,
@@ -79,11 +79,21 @@ impl Session {
 
     /// What the client is subscribed to as a lite consumer.
     pub(crate) fn lite(&self) -> Option<LiteSubscription> {
-        self.state.lock().expect(LOCK).lite.clone()
+        self.lite.borrow().clone()
     }
 
-    pub(crate) fn put_lite(&self, subscription: Option<LiteSubscription>) {
-        self.state.lock().expect(LOCK).lite = subscription;
+    /// Polls that wait with another subscription begin anew.
+    pub(crate) fn put_lite(&self, subscription: LiteSubscription) {
+        self.lite.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&subscription);
+            *known = Some(subscription);
+            is_new
+        });
+    }
+
+    /// Hears of every change of what the client is subscribed to as a lite consumer.
+    pub(crate) fn lite_changes(&self) -> watch::Receiver<Option<LiteSubscription>> {
+        self.lite.subscribe()
     }
 
     pub(crate) fn remote(&self) -> Option<SocketAddr> {
@@ -158,6 +168,7 @@ impl Sessions {
                 client_id: Arc::clone(&id),
                 last_seen_ms: AtomicU64::new(now_ms),
                 state: Mutex::new(State { remote, ..State::default() }),
+                lite: watch::Sender::new(None),
             })
         };
         Ok(Arc::clone(clients.entry(Arc::clone(&id)).or_insert_with(fresh)))

@@ -56,11 +56,8 @@ pub(crate) async fn receive_message(
         return Err(Refusal::NotReadable(wish.topic).into());
     }
     context.catalog.ensure_group(&wish.group).await?;
-    if entry.topic.message_type == MessageType::Lite {
-        wish.lite_topics = Some(lite_topics(&wish));
-    }
     let messages = tokio::select! {
-        messages = poll(context, &entry.topic, &wish) => messages?,
+        messages = poll_as_subscribed(context, &entry.topic, &mut wish) => messages?,
         () = context.stopped() => Vec::new(),
     };
     if wish.is_renewed {
@@ -113,6 +110,29 @@ fn check(
         session,
         lite_topics: None,
     })
+}
+
+/// A poll on a LITE topic begins anew when the client changes its subscription while it waits.
+async fn poll_as_subscribed(
+    context: &BrokerContext,
+    topic: &Topic,
+    wish: &mut Wish,
+) -> Result<Vec<DeliveredMessage>, Failure> {
+    if topic.message_type != MessageType::Lite {
+        return poll(context, topic, wish).await;
+    }
+    let until_ms = now_ms().saturating_add(wish.polling_ms);
+    let mut changes = wish.session.lite_changes();
+    loop {
+        changes.mark_unchanged();
+        wish.lite_topics = Some(lite_topics(wish));
+        wish.polling_ms = until_ms.saturating_sub(now_ms());
+        tokio::select! {
+            messages = poll(context, topic, wish) => return messages,
+            // The session outlives the call, so there is no other end of it than a change.
+            _changed = changes.changed() => {}
+        }
+    }
 }
 
 /// The lite topics that the client is subscribed to; it gets nothing before it says so.

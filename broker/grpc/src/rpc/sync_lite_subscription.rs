@@ -39,7 +39,7 @@ pub(crate) fn sync_lite_subscription(
     let known = session.lite().filter(|lite| lite.group == group && lite.topic == topic);
     let names = known.map(|lite| lite.names.as_ref().clone()).unwrap_or_default();
     let names = changed(names, request.action(), &request.lite_topic_set)?;
-    session.put_lite(Some(LiteSubscription { group, topic, names: Arc::new(names) }));
+    session.put_lite(LiteSubscription { group, topic, names: Arc::new(names) });
     Ok(SyncLiteSubscriptionResponse { status: Some(status::ok()) })
 }
 

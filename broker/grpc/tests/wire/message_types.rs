@@ -259,6 +259,32 @@ async fn a_lite_consumer_gets_its_lite_topics_in_order() {
 }
 
 #[tokio::test]
+async fn a_waiting_lite_consumer_follows_its_subscription() {
+    let mut broker = start(1).await;
+    broker.topic_of(MessageType::Lite, "orders", 1).await;
+    let sync = |rooms: &[&str]| {
+        let request = SyncLiteSubscriptionRequest {
+            action: LiteSubscriptionAction::CompleteAdd.into(),
+            topic: named("orders"),
+            group: named("billing"),
+            lite_topic_set: rooms.iter().map(|room| (*room).to_owned()).collect(),
+            ..SyncLiteSubscriptionRequest::default()
+        };
+        as_client("c", request)
+    };
+    broker.client.sync_lite_subscription(sync(&["red"])).await.unwrap();
+    let mut other = broker.clone();
+    let (waited, ()) = tokio::join!(take(&mut other, "c", 32), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        broker.client.sync_lite_subscription(sync(&["blue"])).await.unwrap();
+        for room in ["red", "blue"] {
+            broker.send(vec![with(room, |p| p.lite_topic = Some(room.into()))]).await;
+        }
+    });
+    assert_eq!(waited.0, ["blue"], "red was left before its message came");
+}
+
+#[tokio::test]
 async fn every_consumer_of_a_broadcasting_group_gets_what_is_sent_after_it_came() {
     let mut broker = start(2).await;
     broker.topic("orders", 2).await;

@@ -78,7 +78,8 @@ pub fn status(
         findings.extend(consumption(&status, observed));
     }
     status.conditions = merge(&before.conditions, &findings, generation, now);
-    let again_after = settled.again_after.or(reset.is_worth_another_try().then_some(ASK_AGAIN));
+    let again_after =
+        settled.again_after.or_else(|| reset.is_worth_another_try().then_some(ASK_AGAIN));
     pace(status, before, since, again_after)
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tests_broker::Server;
 use tests_broker::broker::{Options, Place};
 use tests_broker::client::resource;
+use tonic::transport::Endpoint;
 
 use crate::rpcs::code;
 
@@ -62,18 +63,18 @@ fn a_message_is_found_and_traced_after_a_restart() {
 async fn both_admin_services_answer_on_one_port_and_the_log_level_changes() {
     let place = Place::new();
     let broker = place.start(&Options::shards(1));
-    broker.create_topic("orders", 1).await;
-    let mut admin = AdminClient::connect(format!("http://{}", broker.admin)).await.unwrap();
+    broker.create("orders", "billing").await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", broker.admin)).unwrap();
+    let mut admin = AdminClient::new(endpoint.connect().await.unwrap());
     let topic = Some(resource("orders"));
     let ask = DescribeTopicStatusRequest { topic, ..DescribeTopicStatusRequest::default() };
     let answer = admin.describe_topic_status(ask).await.unwrap().into_inner();
     assert_eq!(code(&answer.status), Code::Ok);
-    let lines = || std::fs::read_to_string(&broker.log).unwrap();
-    assert!(!lines().contains("DEBUG"));
+    assert!(!broker.logged().contains("DEBUG"));
     let request = ChangeLogLevelRequest { level: Level::Debug.into() };
     let remark = admin.change_log_level(request).await.unwrap().into_inner().remark;
     assert!(remark.contains("is DEBUG"), "{remark}");
-    // Said at that level when the next connection is opened.
-    broker.create_topic("refunds", 1).await;
-    assert!(lines().contains("DEBUG"), "{}", lines());
+    // Every frame of a connection is told at that level.
+    broker.create("refunds", "billing").await;
+    assert!(broker.logged().contains("DEBUG"), "{}", broker.logged());
 }

@@ -20,9 +20,9 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Numbers and ids of all that are remembered.
+    /// Numbers and ids of all that are remembered, in no order that means anything.
     pub(crate) fn by_number(&self) -> impl Iterator<Item = (u32, Arc<str>)> + '_ {
-        self.by_age.iter().cloned()
+        self.by_age.iter().map(|(number, id)| (*number, Arc::clone(id)))
     }
 
     fn insert(&mut self, number: u32, id: &str) {

@@ -1,7 +1,7 @@
 //! Answers for whoever reads the log beside the engine: names for the numbers in records, and the place of a message
 //! whose record does not say it. Changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use broker_model::{GroupName, TopicName};
@@ -105,6 +105,7 @@ impl<R: ReplyTo> Engine<R> {
 
 impl Clients {
     fn names(&self, numbers: &[u32]) -> HashMap<u32, Arc<str>> {
-        self.by_number().filter(|(number, _)| numbers.contains(number)).collect()
+        let wanted: HashSet<u32> = numbers.iter().copied().collect();
+        self.by_number().filter(|(number, _)| wanted.contains(number)).collect()
     }
 }

@@ -42,7 +42,6 @@ pub(super) async fn query_message(
         messages_max: if has_place { FIND_MESSAGES_MAX as usize } else { page.end },
     };
     let mut answer = lookup::find(context, &find).await?;
-    let until_ms = answer.until_ms;
     answer.all.retain(|located| {
         let of_broker =
             request.broker_name.as_ref().is_none_or(|name| name == located.shard.name());
@@ -50,12 +49,14 @@ pub(super) async fn query_message(
         of_broker && request.queue_id.is_none_or(|id| i64::from(id) == queue)
     });
     let resource = request.topic.unwrap_or_default();
-    let is_cut = answer.all.len() > page.end || !answer.is_complete;
+    // The first that is not shown, or where the search stopped looking.
+    let next_ms = answer.all.get(page.end).map(|located| located.found.stored_ms);
+    let next_ms = next_ms.or_else(|| (!answer.is_complete).then_some(answer.until_ms));
     let shown = answer.all.into_iter().take(page.end).skip(page.begin);
     Ok(ListMessageResponse {
         status: Some(status::ok()),
         messages: shown.filter_map(|located| message(context, located, &resource)).collect(),
-        scroll_id: if is_cut { until_ms.to_string() } else { String::new() },
+        scroll_id: next_ms.map(|ms| ms.to_string()).unwrap_or_default(),
     })
 }
 

@@ -361,6 +361,26 @@ async fn a_message_that_was_sent_twice_has_two_traces() {
 }
 
 #[tokio::test]
+async fn a_search_ends_at_its_bytes_and_when_nobody_waits() {
+    let bench = Bench::new().await;
+    for _ in 0..20 {
+        bench.send("a", Visible::AtOnce).await;
+    }
+    let reader = lock(&bench.shard.shared.reader).clone();
+    let end = bench.shard.shared.durable_position.load(Ordering::Acquire);
+    let bounds = |bytes_max| Bounds { times: 0..=u64::MAX, end, bytes_max };
+    let (given_up, ask) = (AtomicBool::new(false), |_| Err(Refusal::Unavailable));
+    let mut search = Search::new(&reader, bounds(1_000), &given_up, &ask).unwrap();
+    let read = search.by_ref().map(Result::unwrap).count();
+    let Searched { is_complete, until_ms } = search.searched();
+    assert!(!is_complete && (3..20).contains(&read) && until_ms > 0, "{read} records");
+    let mut search = Search::new(&reader, bounds(u64::MAX), &given_up, &ask).unwrap();
+    assert!(search.next().is_some_and(|record| record.is_ok()));
+    given_up.store(true, Ordering::Relaxed);
+    assert_eq!(search.next().unwrap().unwrap_err(), Refusal::Unavailable);
+}
+
+#[tokio::test]
 async fn too_many_searches_are_refused_and_damage_is_named() {
     let bench = Bench::new().await;
     bench.send("a", Visible::AtOnce).await;

@@ -110,7 +110,7 @@ struct Stand {
 }
 
 /// A copy while it is traced; groups and clients are numbers yet.
-struct Copy {
+struct StoredCopy {
     message: FoundMessage,
     /// Log position of its record.
     position: u64,
@@ -148,7 +148,7 @@ pub(super) fn run(
 struct Tracer<'a> {
     search: Search<'a>,
     topic: u32,
-    copies: Vec<Copy>,
+    copies: Vec<StoredCopy>,
     stands: Vec<Stand>,
 }
 
@@ -201,7 +201,13 @@ impl Tracer<'_> {
             let (copy, topic, queue) = (self.copies.len(), self.topic, message.queue);
             self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: 0 });
         }
-        self.copies.push(Copy { message, position, hidden, events: Vec::new(), is_cut: false });
+        self.copies.push(StoredCopy {
+            message,
+            position,
+            hidden,
+            events: Vec::new(),
+            is_cut: false,
+        });
     }
 
     fn due(&mut self, number: u64, time_ms: u64) -> Result<(), Refusal> {

@@ -72,13 +72,14 @@ pub fn status(
         Found::Verdict(_) => &reset::Outcome::NotAsked,
     };
     reset::note(&mut status, reset, now);
-    findings.extend(reset::finding(observed, &status, reset));
+    findings.extend(reset::finding(&observed.group.spec, &status, reset));
     if matches!(found, Found::Pushed(Pushed::Everywhere, _)) {
         fill(&mut status, &observed.parts);
         findings.extend(consumption(&status, observed));
     }
     status.conditions = merge(&before.conditions, &findings, generation, now);
-    let again_after = settled.again_after.or(reset.is_worth_another_try().then_some(ASK_AGAIN));
+    let again_after =
+        settled.again_after.or_else(|| reset.is_worth_another_try().then_some(ASK_AGAIN));
     pace(status, before, since, again_after)
 }
 

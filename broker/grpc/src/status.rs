@@ -81,7 +81,6 @@ impl From<CatalogError> for Failure {
             CatalogError::Shard(refusal) => return refusal.into(),
             CatalogError::Illegal(_) => Code::BadRequest,
             CatalogError::Limit(_) => Code::TooManyRequests,
-            CatalogError::NotServed(_) => Code::NotImplemented,
             CatalogError::Differs(_)
             | CatalogError::OwnedByAnother(_)
             | CatalogError::WrongVersion { .. } => Code::PreconditionFailed,
@@ -126,7 +125,6 @@ pub(crate) fn admin_failure(error: CatalogError) -> tonic::Status {
             tonic::Status::failed_precondition(message)
         }
         CatalogError::Limit(_) => tonic::Status::resource_exhausted(message),
-        CatalogError::NotServed(_) => tonic::Status::unimplemented(message),
         CatalogError::Shard(refusal) => admin_refusal(&refusal),
     }
 }

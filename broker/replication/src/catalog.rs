@@ -80,9 +80,6 @@ pub enum CatalogError {
     /// A limit was reached.
     #[error("{0}")]
     Limit(String),
-    /// Legal, but not served by this version.
-    #[error("{0}")]
-    NotServed(String),
     /// A shard refused.
     #[error(transparent)]
     Shard(#[from] Refusal),

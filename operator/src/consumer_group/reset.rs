@@ -4,9 +4,8 @@
 use broker_proto::admin::{Group, ResetOffsetsRequest};
 use futures::future::join_all;
 use operator_api::condition::{Finding, Truth};
-use operator_api::consumer_group::{ConsumerGroupStatus, OffsetResetStatus};
+use operator_api::consumer_group::{ConsumerGroupSpec, ConsumerGroupStatus, OffsetResetStatus};
 
-use super::fetch::Observed;
 use crate::broker_admin::AdminError;
 use crate::links::ClusterView;
 
@@ -59,11 +58,11 @@ pub(super) fn note(status: &mut ConsumerGroupStatus, outcome: &Outcome, now: &st
 
 /// What is said about the declared reset; nothing without one.
 pub(super) fn finding(
-    observed: &Observed,
+    spec: &ConsumerGroupSpec,
     status: &ConsumerGroupStatus,
     outcome: &Outcome,
 ) -> Option<Finding> {
-    let id = &observed.group.spec.offset_reset.as_ref()?.id;
+    let id = &spec.offset_reset.as_ref()?.id;
     let is_done = status.offset_reset.as_ref().is_some_and(|done| done.id == *id);
     let (truth, reason, message) = match outcome {
         _ if is_done => {
@@ -96,4 +95,54 @@ pub(super) fn finding(
         }
     };
     Some(Finding { type_: COMPLETE, status: truth, reason, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    fn spec() -> ConsumerGroupSpec {
+        serde_yaml::from_str("{offsetReset: {id: one, to: {position: Latest}}}").unwrap()
+    }
+
+    fn failed(code: Code) -> Outcome {
+        let error = AdminError { code, message: "its words".to_owned() };
+        Outcome::Failed { broker: 7, error }
+    }
+
+    #[test]
+    fn a_reset_that_is_done_stays_done_and_another_id_does_not() {
+        let mut status = ConsumerGroupStatus::default();
+        note(&mut status, &Outcome::Done { id: "one".to_owned() }, "now");
+        let said = |spec: &ConsumerGroupSpec, outcome: &Outcome| {
+            finding(spec, &status, outcome).map(|found| (found.status, found.reason))
+        };
+        assert_eq!(said(&spec(), &Outcome::NotAsked), Some((Truth::True, "Completed")));
+        let mut next = spec();
+        next.offset_reset.as_mut().unwrap().id = "two".to_owned();
+        assert_eq!(said(&next, &Outcome::NotAsked), Some((Truth::False, "Pending")));
+        next.offset_reset = None;
+        assert_eq!(said(&next, &Outcome::NotAsked), None);
+        assert_eq!(status.offset_reset.unwrap().completed_at, "now");
+    }
+
+    #[test]
+    fn a_failure_names_the_broker_and_is_tried_again_unless_it_is_refused() {
+        for (code, reason, again) in [
+            (Code::Unavailable, "BrokerNotAnswering", true),
+            (Code::NotFound, "NotFound", true),
+            (Code::InvalidArgument, "RefusedByBroker", false),
+        ] {
+            let mut status = ConsumerGroupStatus::default();
+            let outcome = failed(code);
+            note(&mut status, &outcome, "now");
+            let found = finding(&spec(), &status, &outcome).unwrap();
+            assert_eq!((found.status, found.reason), (Truth::False, reason));
+            assert!(found.message.contains("broker 7"), "{}", found.message);
+            assert!(found.message.contains("its words"), "{}", found.message);
+            assert_eq!(outcome.is_worth_another_try(), again, "{reason}");
+        }
+    }
 }

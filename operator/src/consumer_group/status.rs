@@ -72,7 +72,7 @@ pub fn status(
         Found::Verdict(_) => &reset::Outcome::NotAsked,
     };
     reset::note(&mut status, reset, now);
-    findings.extend(reset::finding(observed, &status, reset));
+    findings.extend(reset::finding(&observed.group.spec, &status, reset));
     if matches!(found, Found::Pushed(Pushed::Everywhere, _)) {
         fill(&mut status, &observed.parts);
         findings.extend(consumption(&status, observed));

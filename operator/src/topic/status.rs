@@ -191,7 +191,7 @@ mod tests {
     fn a_refusal_by_a_broker_waits_for_a_person() {
         let error = crate::broker_admin::AdminError {
             code: tonic::Code::Unimplemented,
-            message: "LITE topics are not served yet".to_owned(),
+            message: "this broker is older than the operator".to_owned(),
         };
         let verdict = judge::<()>(&Pushed::Refused { broker: 0, error }, None);
         assert_eq!(verdict.findings()[1].type_, operator_api::condition::STALLED);

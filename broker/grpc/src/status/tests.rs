@@ -58,7 +58,6 @@ fn every_catalog_error_has_its_grpc_code() {
         (CatalogError::OwnedByAnother(Owner::default()), Grpc::FailedPrecondition),
         (CatalogError::WrongVersion { have: 2, wanted: 1 }, Grpc::FailedPrecondition),
         (CatalogError::Limit("x".into()), Grpc::ResourceExhausted),
-        (CatalogError::NotServed("x".into()), Grpc::Unimplemented),
         (CatalogError::Shard(Refusal::Unavailable), Grpc::Unavailable),
     ];
     for (error, code) in rows {

@@ -97,7 +97,7 @@ fn what_is_sent_is_received_once_with_all_its_parts() {
 #[test]
 fn messages_of_every_type_are_sent_and_shown_with_what_only_they_have() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("data"), &[]);
+    let server = Server::start(&folder.path().join("data"), &["--shards", "3"]);
     for (topic, kind, flag, value, shown) in [
         ("steps", "FIFO", "--message-group", "g-1", "messageGroup"),
         ("alarms", "PRIORITY", "--priority", "3", "priority"),
@@ -111,6 +111,10 @@ fn messages_of_every_type_are_sent_and_shown_with_what_only_they_have() {
         assert!(kind == "DELAY" || text.trim_matches('"') == value, "{kind}: {text}");
         assert_ne!(received[0][shown], Value::Null, "{kind}");
     }
+    let described = server.run(&["topic", "describe", "alarms", "-o", "json"]).ok();
+    let described: Value = serde_json::from_str(&described).unwrap();
+    let places = described["placement"].as_array().unwrap();
+    assert_eq!((places.len(), &places[0]["queues"]), (1, &8.into()), "one owner keeps the levels");
     let created = ["topic", "create", "chat", "--type", "LITE", "--lite-expiry", "12h"];
     let _ = server.run(&created).ok();
     assert!(server.run(&created).ok().contains("exists already"));

@@ -72,6 +72,8 @@ pub const MESSAGE_ID_AGE_MS_MAX: u64 = 3_600_000;
 pub const ADMIN_TOPICS_MAX: usize = 64;
 /// How long messages are counted to tell how many there are in a second.
 pub const RATE_SAMPLE_MS: u64 = 1_000;
+/// Longest wait for the catalog to hear of a group's new dead-letter topic.
+pub const TOPIC_KNOWN_MS_MAX: u64 = 200;
 /// Open state streams.
 pub const WATCHERS_MAX: usize = 64;
 /// Events that wait for a slow reader of the state stream.

@@ -1,15 +1,21 @@
 //! ForwardMessageToDeadLetterQueue: the client gave up on a delivery (protocol section 3.9).
 //! Answered OK as well when there is nothing left to forward.
 
+use std::time::Duration;
+
 use broker_engine::{Command, ForwardToDeadLetter};
-use broker_model::ReceiptHandle;
+use broker_model::{ReceiptHandle, TopicName};
 use broker_proto::rocketmq::{
     Code, ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
 };
+use broker_replication::CatalogChange;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::timeout;
 use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
+use crate::limits::TOPIC_KNOWN_MS_MAX;
 use crate::status::{self, Failure};
 
 pub(crate) async fn forward_message_to_dead_letter_queue(
@@ -25,12 +31,31 @@ pub(crate) async fn forward_message_to_dead_letter_queue(
     let Ok(handle) = ReceiptHandle::decode(&request.receipt_handle) else { return Ok(answer) };
     let Some(shard) = context.catalog.shard(handle.shard) else { return Ok(answer) };
     let settlement = context.renewals.settle(handle).await;
+    let dead_letters = TopicName::dead_letter_of(&group);
+    let changes = context.catalog.changes();
     let command = ForwardToDeadLetter { group, topic, handle: settlement.handle };
     match shard.submit(Command::ForwardToDeadLetter(command)).await.map_err(Failure::settling) {
-        Err(failure) if failure.code != Code::InvalidReceiptHandle => Err(failure),
-        _ => {
-            settlement.done();
-            Ok(answer)
-        }
+        Ok(_) => until_known(context, &dead_letters, changes).await,
+        Err(failure) if failure.code == Code::InvalidReceiptHandle => {}
+        Err(failure) => return Err(failure),
     }
+    settlement.done();
+    Ok(answer)
+}
+
+/// The first dead letter of a group makes a topic, which the catalog hears of a moment later. Whoever was answered finds it.
+async fn until_known(
+    context: &BrokerContext,
+    topic: &TopicName,
+    mut changes: broadcast::Receiver<CatalogChange>,
+) {
+    let heard = async {
+        while context.catalog.topic(topic.as_str()).is_none() {
+            if matches!(changes.recv().await, Err(RecvError::Closed)) {
+                return;
+            }
+        }
+    };
+    // A group that discards its dead letters has no such topic.
+    let _late = timeout(Duration::from_millis(TOPIC_KNOWN_MS_MAX), heard).await;
 }

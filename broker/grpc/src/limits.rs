@@ -43,7 +43,7 @@ pub const DELIVERY_DELAY_MS_MAX: u64 = 24 * 3_600_000;
 pub const TRANSACTION_RECOVERY_MS_MAX: u64 = 3_600_000;
 /// Topics of one producer that are remembered from its sends.
 pub const PRODUCED_TOPICS_MAX: usize = 256;
-/// Longest light topic name.
+/// Longest lite topic name.
 pub const LITE_TOPIC_BYTES_MAX: usize = 64;
 /// Addresses of an access point that are echoed.
 pub const ACCESS_POINT_ADDRESSES_MAX: usize = 16;
@@ -80,5 +80,5 @@ pub const WATCHERS_MAX: usize = 64;
 pub const WATCH_EVENTS_MAX: usize = 256;
 /// How often numbers are compared and sent on the state stream.
 pub const WATCH_ROUND_MS: u64 = 1_000;
-/// Light subscriptions told to light consumers.
+/// Lite subscriptions told to lite consumers.
 pub const LITE_SUBSCRIPTIONS_MAX: i32 = 2_000;

@@ -23,7 +23,7 @@ class Case:
     max_attempts: int = 0
     order: str = "concurrent"
     model: str = "clustering"
-    # The consumer group is bound to the topic, for consumers of light topics.
+    # The consumer group is bound to the topic, for consumers of lite topics.
     is_lite: bool = False
     # Has a broker to itself, which the case asks the driver to kill and start again.
     own_broker: bool = False
@@ -146,13 +146,13 @@ CASES = [
          waits=True, message_type="PRIORITY"),
 
     Case("lite-subscribe",
-         "push consumer of light topics: gets all messages of the two it subscribed to, each "
+         "push consumer of lite topics: gets all messages of the two it subscribed to, each "
          "in order, and none of the third",
          waits=True, message_type="LITE", order="fifo", is_lite=True),
     Case("lite-unsubscribe",
          "the same, after it unsubscribed from one: gets messages of the other only",
          waits=True, message_type="LITE", order="fifo", is_lite=True),
-    Case("lite-simple", "`lite-subscribe` with a simple consumer of light topics",
+    Case("lite-simple", "`lite-subscribe` with a simple consumer of lite topics",
          waits=True, message_type="LITE", order="fifo", is_lite=True),
 
     Case("sql-filter", "simple consumer: the filter `colour = 'blue' AND weight > 10` delivers "

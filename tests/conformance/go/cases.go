@@ -75,5 +75,5 @@ var cases = map[string]func(*clients) string{
 // unsupported says why the client cannot, for every case that is not above.
 var unsupported = map[string]string{
 	"batch-send":  "client sends single messages",
-	"lite-simple": "client has no simple consumer of light topics",
+	"lite-simple": "client has no simple consumer of lite topics",
 }

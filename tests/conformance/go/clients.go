@@ -143,7 +143,7 @@ func (c *clients) push(group string, decide func(*rmq.MessageView) bool) *listen
 	return heard
 }
 
-// litePush is a started push consumer of light topics, of none yet.
+// litePush is a started push consumer of lite topics, of none yet.
 func (c *clients) litePush() (rmq.LitePushConsumer, *listener) {
 	heard := &listener{}
 	consumer := must(rmq.NewLitePushConsumer(c.config(c.given.group),

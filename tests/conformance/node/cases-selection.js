@@ -1,4 +1,4 @@
-// Cases of who gets what first: priorities, light topics, SQL filters and broadcasting.
+// Cases of who gets what first: priorities, lite topics, SQL filters and broadcasting.
 'use strict';
 
 const { isDeepStrictEqual } = require('node:util');

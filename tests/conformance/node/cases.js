@@ -11,7 +11,7 @@ const cases = {
 // Why the client cannot, for every case of the driver's table that is not above.
 const unsupported = {
   'batch-send': 'client sends single messages',
-  'lite-simple': 'client has no simple consumer of light topics',
+  'lite-simple': 'client has no simple consumer of lite topics',
 };
 
 module.exports = { cases, unsupported };

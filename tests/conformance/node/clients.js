@@ -89,7 +89,7 @@ class Clients {
     return (await this.startPush(...options)).heard;
   }
 
-  // A push consumer of light topics, of none yet, and its deliveries.
+  // A push consumer of lite topics, of none yet, and its deliveries.
   async startLitePush() {
     const heard = [];
     const consumer = await new LitePushConsumerBuilder()

@@ -1,4 +1,4 @@
-"""Cases of who gets what first: priorities, light topics, SQL filters and broadcasting."""
+"""Cases of who gets what first: priorities, lite topics, SQL filters and broadcasting."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from clients import (
 from steps import bodies_of, check_in_order, expect_refusal, ids, send_all, wait_for_total
 
 BROADCAST_MESSAGES = 50
-# This client subscribes to the letters of a light topic's name; only every 30 s it tells the
+# This client subscribes to the letters of a lite topic's name; only every 30 s it tells the
 # broker the names themselves.
 LITE_LIMIT_SECONDS = 40
 

@@ -132,7 +132,7 @@ class Clients:
         return consumer, listener
 
     def lite_push(self):
-        """A started push consumer of light topics, of none yet, and its listener."""
+        """A started push consumer of lite topics, of none yet, and its listener."""
         listener = Listener(lambda message: True)
         consumer = LitePushConsumer(
             self._configuration, self.options.group, self.options.topic, listener,

@@ -125,10 +125,10 @@ fn each_rule_of_a_message_has_its_code() {
         ("recovery of 1 h", recovery(3_600), None),
         ("recovery of more", recovery(3_601), Some(Code::BadRequest)),
         ("negative recovery", recovery(-1), Some(Code::BadRequest)),
-        ("light topic", lite("chat-1"), None),
-        ("empty light topic", lite(""), Some(Code::IllegalLiteTopic)),
-        ("light topic with a dollar", lite("a$b"), Some(Code::IllegalLiteTopic)),
-        ("long light topic", lite(&"l".repeat(65)), Some(Code::IllegalLiteTopic)),
+        ("lite topic", lite("chat-1"), None),
+        ("empty lite topic", lite(""), Some(Code::IllegalLiteTopic)),
+        ("lite topic with a dollar", lite("a$b"), Some(Code::IllegalLiteTopic)),
+        ("long lite topic", lite(&"l".repeat(65)), Some(Code::IllegalLiteTopic)),
     ];
     for (name, given, expected) in rows {
         assert_eq!(message(&given, None, NOW_MS).err().map(|f| f.code), expected, "{name}");

@@ -28,7 +28,7 @@ pub fn unsupported(case: &str) -> Option<&'static str> {
         "tls" => "client has no TLS",
         "recall" | "recall-late" => "client cannot recall messages",
         "priority" => "client has no priorities",
-        "lite-subscribe" | "lite-unsubscribe" | "lite-simple" => "client has no light topics",
+        "lite-subscribe" | "lite-unsubscribe" | "lite-simple" => "client has no lite topics",
         _ => return None,
     })
 }

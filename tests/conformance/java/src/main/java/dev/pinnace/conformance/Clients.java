@@ -137,7 +137,7 @@ final class Clients {
         return heard;
     }
 
-    /** A push consumer of light topics, of none yet. */
+    /** A push consumer of lite topics, of none yet. */
     LitePushConsumer litePush(Heard heard) throws ClientException {
         return provider.newLitePushConsumerBuilder()
                 .setClientConfiguration(configuration())

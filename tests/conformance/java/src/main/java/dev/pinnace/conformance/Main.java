@@ -27,7 +27,7 @@ public final class Main {
     /** Why the client cannot, for every case of the driver's table that it has not. */
     private static final Map<String, String> UNSUPPORTED = Map.of(
             "batch-send", "client sends single messages",
-            "lite-simple", "client has no simple consumer of light topics");
+            "lite-simple", "client has no simple consumer of lite topics");
 
     private Main() {}
 

@@ -32,7 +32,7 @@ import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
 
-/** Cases of who gets what first: priorities, light topics, SQL filters and broadcasting. */
+/** Cases of who gets what first: priorities, lite topics, SQL filters and broadcasting. */
 final class SelectionCases {
     private static final int BROADCAST_MESSAGES = 50;
     private static final FilterExpression BLUE_AND_HEAVY =

@@ -24,19 +24,11 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn create_dead_letter_topic(&mut self, name: TopicName, effects: &mut Effects<R>) {
-        let topic = Topic {
-            name: name.clone(),
-            message_type: MessageType::Normal,
-            queues: 1,
-            placement: vec![QueuePlacement { shard: self.shard, queues: 1 }],
-            owner: None,
-            retention_ms: None,
-            retention_bytes: None,
-            max_message_bytes: None,
-            lite_expiry_ms: None,
-            readable: true,
-            writable: true,
-        };
+        let topic = Topic::with_defaults(
+            name.clone(),
+            MessageType::Normal,
+            vec![QueuePlacement { shard: self.shard, queues: 1 }],
+        );
         let number = self.take_topic_number();
         effects.append(&Record::PutTopic { number, topic: Box::new(topic) });
         self.reserved_topics.push(name);

@@ -185,9 +185,8 @@ fn times(properties: &SystemProperties, now_ms: u64) -> Result<(), Failure> {
 pub(crate) fn lite_topic(name: &str) -> Result<(), Failure> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if name.is_empty() || name.len() > LITE_TOPIC_BYTES_MAX || !name.bytes().all(legal) {
-        let text = format!(
-            "the lite topic needs 1 to {LITE_TOPIC_BYTES_MAX} letters, digits, '_' or '-'"
-        );
+        let text =
+            format!("the lite topic needs 1 to {LITE_TOPIC_BYTES_MAX} letters, digits, '_' or '-'");
         return Err(Failure::new(Code::IllegalLiteTopic, text));
     }
     Ok(())

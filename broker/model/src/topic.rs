@@ -63,6 +63,28 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// A topic with default settings and these queues.
+    #[must_use]
+    pub fn with_defaults(
+        name: TopicName,
+        message_type: MessageType,
+        placement: Vec<QueuePlacement>,
+    ) -> Self {
+        Self {
+            name,
+            message_type,
+            queues: placement.iter().map(|placed| placed.queues).sum(),
+            placement,
+            owner: None,
+            retention_ms: None,
+            retention_bytes: None,
+            max_message_bytes: None,
+            lite_expiry_ms: None,
+            readable: true,
+            writable: true,
+        }
+    }
+
     /// Checks what the types alone do not: queue count and placement.
     ///
     /// # Errors
@@ -144,19 +166,11 @@ mod tests {
 
     #[test]
     fn message_groups_use_every_queue_of_every_shard() {
-        let topic = Topic {
-            name: TopicName::parse("orders").unwrap(),
-            message_type: MessageType::Fifo,
-            queues: 5,
-            placement: Topic::spread(5, &[ShardId(0), ShardId(1)]),
-            owner: None,
-            retention_ms: None,
-            retention_bytes: None,
-            max_message_bytes: None,
-            lite_expiry_ms: None,
-            readable: true,
-            writable: true,
-        };
+        let topic = Topic::with_defaults(
+            TopicName::parse("orders").unwrap(),
+            MessageType::Fifo,
+            Topic::spread(5, &[ShardId(0), ShardId(1)]),
+        );
         let used: std::collections::BTreeSet<_> =
             (0..100).filter_map(|hash| topic.queue_of(hash)).map(|(s, q)| (s.0, q)).collect();
         assert_eq!(used.into_iter().collect::<Vec<_>>(), [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]);

@@ -28,19 +28,11 @@ impl ReplyTo for Nobody {
 }
 
 fn topic() -> Topic {
-    Topic {
-        name: TopicName::parse("orders").expect("a legal name"),
-        message_type: MessageType::Normal,
-        queues: 8,
-        placement: vec![QueuePlacement { shard: ShardId(0), queues: 8 }],
-        owner: None,
-        retention_ms: None,
-        retention_bytes: None,
-        max_message_bytes: None,
-        lite_expiry_ms: None,
-        readable: true,
-        writable: true,
-    }
+    Topic::with_defaults(
+        TopicName::parse("orders").expect("a legal name"),
+        MessageType::Normal,
+        vec![QueuePlacement { shard: ShardId(0), queues: 8 }],
+    )
 }
 
 fn send(body: &Bytes) -> Command {

@@ -34,19 +34,11 @@ impl Bench {
         let options = LogOptions { shard: 0, directory: "log".into(), segment_bytes: 1024 * 1024 };
         let (log, _) = recovery::open(&disk, &options, &mut |_| Ok(())).unwrap();
         let mut bench = Self { engine: Engine::new(ShardId(0), 1), log, position: 0 };
-        bench.ask(Command::PutTopic(Box::new(Topic {
-            name: topic(),
-            message_type: MessageType::Normal,
-            queues,
-            placement: vec![QueuePlacement { shard: ShardId(0), queues }],
-            owner: None,
-            retention_ms: None,
-            retention_bytes: None,
-            max_message_bytes: None,
-            lite_expiry_ms: None,
-            readable: true,
-            writable: true,
-        })));
+        bench.ask(Command::PutTopic(Box::new(Topic::with_defaults(
+            topic(),
+            MessageType::Normal,
+            vec![QueuePlacement { shard: ShardId(0), queues }],
+        ))));
         bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(group()))));
         bench
     }

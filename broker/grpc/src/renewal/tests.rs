@@ -119,19 +119,11 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
     let catalog = Catalog::new(vec![handle.clone()], Vec::new(), Vec::new(), 1);
     let (group, topic) =
         (GroupName::parse("billing").unwrap(), TopicName::parse("orders").unwrap());
-    let settings = Topic {
-        name: topic.clone(),
-        message_type: MessageType::Normal,
-        queues: 1,
-        placement: vec![QueuePlacement { shard: ShardId(0), queues: 1 }],
-        owner: None,
-        retention_ms: None,
-        retention_bytes: None,
-        max_message_bytes: None,
-        lite_expiry_ms: None,
-        readable: true,
-        writable: true,
-    };
+    let settings = Topic::with_defaults(
+        topic.clone(),
+        MessageType::Normal,
+        vec![QueuePlacement { shard: ShardId(0), queues: 1 }],
+    );
     catalog.apply_topic(settings, Default::default()).await.unwrap();
     let billing = ConsumerGroup::with_defaults(group.clone());
     catalog.apply_group(billing, Default::default()).await.unwrap();

@@ -91,19 +91,11 @@ impl Shard {
     }
 
     fn create_of(&mut self, message_type: MessageType, topic: &str, queues: u32) {
-        let topic = Topic {
-            name: name(topic),
+        let topic = Topic::with_defaults(
+            name(topic),
             message_type,
-            queues,
-            placement: vec![QueuePlacement { shard: ShardId(0), queues }],
-            owner: None,
-            retention_ms: None,
-            retention_bytes: None,
-            max_message_bytes: None,
-            lite_expiry_ms: None,
-            readable: true,
-            writable: true,
-        };
+            vec![QueuePlacement { shard: ShardId(0), queues }],
+        );
         self.ask(Command::PutTopic(Box::new(topic))).expect("created");
     }
 

@@ -7,19 +7,7 @@ use prost_types::Timestamp;
 use super::*;
 
 fn topic(message_type: MessageType) -> Topic {
-    Topic {
-        name: TopicName::parse("orders").unwrap(),
-        message_type,
-        queues: 1,
-        placement: Vec::new(),
-        owner: None,
-        retention_ms: None,
-        retention_bytes: None,
-        max_message_bytes: None,
-        lite_expiry_ms: None,
-        readable: true,
-        writable: true,
-    }
+    Topic::with_defaults(TopicName::parse("orders").unwrap(), message_type, Vec::new())
 }
 
 fn message(topic: &str) -> wire::Message {

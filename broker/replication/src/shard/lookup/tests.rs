@@ -64,19 +64,11 @@ impl Bench {
         let (events, _) = mpsc::unbounded_channel();
         tokio::spawn(shard.run(events));
         bench
-            .ask(Command::PutTopic(Box::new(Topic {
-                name: topic(),
-                message_type: MessageType::Normal,
-                queues: 1,
-                placement: vec![QueuePlacement { shard: ShardId(0), queues: 1 }],
-                owner: None,
-                retention_ms: None,
-                retention_bytes: None,
-                max_message_bytes: None,
-                lite_expiry_ms: None,
-                readable: true,
-                writable: true,
-            })))
+            .ask(Command::PutTopic(Box::new(Topic::with_defaults(
+                topic(),
+                MessageType::Normal,
+                vec![QueuePlacement { shard: ShardId(0), queues: 1 }],
+            ))))
             .await;
         bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(billing())))).await;
         bench

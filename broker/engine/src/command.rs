@@ -32,7 +32,7 @@ pub enum Command {
     Recall(Recall),
     /// Commit or roll back a transaction; answered with [`Outcome::Done`] once durable.
     EndTransaction(EndTransaction),
-    /// The producer was asked about this transaction; answered with [`Outcome::Done`] at once.
+    /// The producer was asked about this transaction; answered with [`Outcome::Done`] once durable.
     NoteTransactionCheck(TransactionId),
     /// Read messages from an offset on without delivering them; answered with [`Outcome::Pulled`].
     Pull(Pull),

@@ -72,8 +72,10 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         if self.state.transactions.get(id.number).is_some() {
             effects.append(&Record::TransactionCheck { number: id.number });
+            effects.on_commit.push((reply, Ok(Outcome::Done)));
+        } else {
+            effects.now.push((reply, Ok(Outcome::Done)));
         }
-        effects.now.push((reply, Ok(Outcome::Done)));
     }
 
     /// Asks for the producers of transactions that stay open; rolls back those that were asked about often enough.

@@ -34,6 +34,7 @@ struct Shard {
     now_ms: u64,
     tickets: u64,
     replies: BTreeMap<Ticket, Reply>,
+    checks: Vec<TransactionCheck>,
 }
 
 fn options() -> LogOptions {
@@ -49,8 +50,15 @@ impl Shard {
     fn new() -> Self {
         let disk = SimulatedDisk::default();
         let (replica, writer) = open(&disk, 1_000);
-        let mut shard =
-            Self { disk, replica, writer, now_ms: 1_000, tickets: 0, replies: BTreeMap::new() };
+        let mut shard = Self {
+            disk,
+            replica,
+            writer,
+            now_ms: 1_000,
+            tickets: 0,
+            replies: BTreeMap::new(),
+            checks: Vec::new(),
+        };
         shard.settle();
         shard
     }
@@ -76,6 +84,7 @@ impl Shard {
         loop {
             let output = self.replica.step(self.now_ms);
             self.replies.extend(output.replies);
+            self.checks.extend(output.checks);
             let Some(write) = output.write else { return };
             match self.writer.write(&write) {
                 Ok(written) => self.replica.written(self.now_ms, written),

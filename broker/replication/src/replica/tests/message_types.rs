@@ -262,6 +262,67 @@ impl History {
     }
 }
 
+#[test]
+fn a_transaction_that_nobody_ends_is_asked_about_and_then_rolled_back() {
+    let mut history = History::new();
+    let known = Known { topic: TRANSACTION, ..Known::default() };
+    history.send(known, Visible::OnCommit { check_after_ms: 6_000 }, Target::AnyQueue);
+    let mut asked = 0;
+    history.shard.now_ms += 5_999;
+    history.shard.settle();
+    assert!(history.shard.checks.is_empty(), "not before its time");
+    history.shard.now_ms += 1;
+    for _ in 0..100 {
+        history.shard.settle();
+        for check in std::mem::take(&mut history.shard.checks) {
+            asked += 1;
+            history.shard.ask(Command::NoteTransactionCheck(check.id)).unwrap();
+            // Being asked outlives a restart, so that the number of questions is bounded.
+            history.shard.restart();
+        }
+        // A start asks at once about what is overdue; those questions are not put here.
+        history.shard.checks.clear();
+        history.shard.now_ms += 30_000;
+    }
+    assert_eq!(asked, broker_model::limits::TRANSACTION_CHECKS_MAX);
+    history.end(0, true);
+    assert!(!history.known[0].commit.1, "it was rolled back");
+}
+
+#[test]
+fn a_lite_topic_that_nobody_uses_is_deleted_with_its_messages() {
+    let mut shard = Shard::new();
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues: 1 }];
+    let mut rooms = Topic::with_defaults(name("rooms"), MessageType::Lite, placement);
+    rooms.lite_expiry_ms = Some(60_000);
+    shard.ask(Command::PutTopic(Box::new(rooms))).unwrap();
+    let send = |room: &str| {
+        let messages = vec![message(room, None)];
+        Command::Send(Send {
+            topic: name("rooms"),
+            messages,
+            target: Target::LiteTopic(room.into()),
+        })
+    };
+    let messages = |shard: &mut Shard| match shard.ask(Command::ReadTopics) {
+        Ok(Outcome::Topics(numbers)) => numbers[0].messages,
+        other => panic!("{other:?}"),
+    };
+    shard.ask(send("red")).unwrap();
+    shard.now_ms += 50_000;
+    shard.ask(send("blue")).unwrap();
+    assert_eq!(messages(&mut shard), 2);
+    shard.now_ms += 20_000;
+    shard.settle();
+    // Nobody waits for the deletion, so it is logged a moment later.
+    shard.now_ms += 100;
+    shard.settle();
+    assert_eq!(messages(&mut shard), 1, "red was not used for 70 s, blue for 20 s");
+    shard.ask(send("red")).unwrap();
+    shard.restart();
+    assert_eq!(messages(&mut shard), 2, "the same after a restart");
+}
+
 /// The log failed meanwhile: stored or not, both are right.
 fn is_unknown(answer: &Reply) -> bool {
     matches!(answer, Err(Refusal::LogFailed(_)))

@@ -36,6 +36,8 @@ use crate::signals::{Scopes, Signals};
 use crate::status_writer::{Kind, StatusWriter};
 use crate::{broker_cluster, consumer_group, topic};
 
+/// Reconciles that are under way may take this long after the stop; the pod is killed 5 s later.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Where a pod finds the namespace of its service account.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -174,6 +176,10 @@ async fn lead(
         // The lease is lost: nothing more may be done, not even what is under way.
         lost = &mut keep => lost.map(|()| None),
         done = &mut work => Ok(Some(done)),
+        () = grace_over(stop) => {
+            warn!("controllers have not stopped within {} s and are left", STOP_GRACE.as_secs());
+            Ok(Some(Ok(())))
+        }
     };
     metrics.set_leader(false);
     match kept {
@@ -185,6 +191,12 @@ async fn lead(
         Ok(None) => Ok(()),
         Err(error) => Err(error).context("lost the lease; another operator goes on"),
     }
+}
+
+/// Ends some time after `stop`.
+async fn grace_over(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_GRACE).await;
 }
 
 /// One namespace or all.

@@ -29,7 +29,7 @@ if len(sys.argv) > 1:
 TOPIC = "payments"
 GROUP = "ledger"
 # The broker asks about a payment some 6 s after it was sent without a decision.
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 20
 QUIET_SECONDS = 3
 
 

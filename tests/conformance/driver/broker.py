@@ -31,20 +31,21 @@ def free_addresses(count):
 
 
 class Broker:
-    """`pinnace serve` on a data directory of its own."""
+    """`pinnace serve` on a data directory of its own, with more arguments if there are any."""
 
-    def __init__(self, binary, log_path):
+    def __init__(self, binary, log_path, *more):
         self.binary = str(binary)
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="pinnace-conformance-data-"))
         self.endpoint, self.http, self.admin = free_addresses(3)
         self._log_path = log_path
+        self._more = more
         self._process = None
 
     def start(self):
         with open(self._log_path, "ab") as log:
             self._process = processes.start(
                 [self.binary, "serve", "--data", str(self.data), "--listen", self.endpoint,
-                 "--http", self.http, "--admin", self.admin],
+                 "--http", self.http, "--admin", self.admin, *self._more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
         ends = time.monotonic() + READY_LIMIT_SECONDS

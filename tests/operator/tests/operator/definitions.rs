@@ -104,7 +104,7 @@ async fn the_examples_are_accepted_as_they_stand() {
     let world = World::new().await;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let mut count = 0;
-    for example in ["orders", "notifications"] {
+    for example in ["orders", "payments", "reminders", "notifications", "logs"] {
         for file in std::fs::read_dir(folder.join(example)).unwrap() {
             let path = file.unwrap().path();
             if path.extension().is_none_or(|extension| extension != "yaml") {
@@ -118,5 +118,5 @@ async fn the_examples_are_accepted_as_they_stand() {
             }
         }
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 16);
 }

@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test test-operator test-charts conformance e2e ci crds bench images fuzz clean
+.PHONY: help build demo check check-generated test test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PINNACE := $(TARGET)/release/pinnace
@@ -14,7 +14,7 @@ PINNACE := $(TARGET)/release/pinnace
 # once spares compiling shared dependencies twice with other features.
 RELEASE := -p broker
 # The step list of `make ci`, in order; `make ci STEPS="check test"` runs fewer.
-STEPS := check test test-operator test-charts conformance demo e2e
+STEPS := check test test-operator test-charts conformance test-examples demo e2e
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-charts: ## the Helm charts: lint, schemas, goldens, and an install on a rea
 
 conformance: $(PINNACE) ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js)
 	tests/conformance/run --binary $(PINNACE)
+
+test-examples: $(PINNACE) ## the programs of examples/ in four languages (needs Go, Java with Maven, Python)
+	tests/examples/run --binary $(PINNACE)
 
 e2e: images ## a real Kubernetes: Helm install, examples, a broker pod lost (needs Go, root, Debian packages)
 	tests/cluster/e2e

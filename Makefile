@@ -59,7 +59,7 @@ test-charts: ## the Helm charts: lint, schemas, goldens, and an install on a rea
 conformance: $(PINNACE) ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js)
 	tests/conformance/run --binary $(PINNACE)
 
-test-examples: $(PINNACE) ## the programs of examples/ in four languages (needs what conformance needs)
+test-examples: $(PINNACE) ## the programs of examples/ in four languages (needs Go, Java with Maven, Python)
 	tests/examples/run --binary $(PINNACE)
 
 e2e: images ## a real Kubernetes: Helm install, examples, a broker pod lost (needs Go, root, Debian packages)

@@ -119,6 +119,8 @@ pub(crate) struct State<R> {
     pub(crate) next_group_number: u32,
     pub(crate) group_topics: Vec<Option<GroupTopic<R>>>,
     pub(crate) group_topic_indexes: HashMap<(u32, u32), usize>,
+    /// Places in `group_topics` to be given to others: consumers of broadcasting groups come and go.
+    free_group_topics: Vec<usize>,
     pub(crate) expiries: BTreeSet<Expiry>,
     pub(crate) poll_ends: BTreeSet<PollEnd>,
     pub(crate) pull_ends: BTreeSet<PullEnd>,
@@ -145,6 +147,7 @@ impl<R> Default for State<R> {
             next_group_number: 1,
             group_topics: Vec::new(),
             group_topic_indexes: HashMap::new(),
+            free_group_topics: Vec::new(),
             expiries: BTreeSet::new(),
             poll_ends: BTreeSet::new(),
             pull_ends: BTreeSet::new(),
@@ -167,8 +170,7 @@ impl<R> State<R> {
             self.grow_group_topic(index);
             return index;
         }
-        let index = self.group_topics.len();
-        self.group_topics.push(Some(GroupTopic {
+        let progress = GroupTopic {
             group,
             topic,
             queues: Vec::new(),
@@ -176,7 +178,17 @@ impl<R> State<R> {
             waiters: VecDeque::new(),
             cursors_pending: 0,
             attempts: VecDeque::new(),
-        }));
+        };
+        let index = match self.free_group_topics.pop() {
+            Some(free) => {
+                self.group_topics[free] = Some(progress);
+                free
+            }
+            None => {
+                self.group_topics.push(Some(progress));
+                self.group_topics.len() - 1
+            }
+        };
         self.group_topic_indexes.insert((group, topic), index);
         if let Some(state) = self.topics.get_mut(&topic) {
             state.group_topics.push(index);
@@ -253,6 +265,7 @@ impl<R> State<R> {
             return VecDeque::new();
         };
         self.group_topic_indexes.remove(&(progress.group, progress.topic));
+        self.free_group_topics.push(index);
         if let Some(topic) = self.topics.get_mut(&progress.topic) {
             topic.group_topics.retain(|other| *other != index);
         }

@@ -116,6 +116,24 @@ fn a_batch_stays_together_and_batches_go_round_the_queues() {
 }
 
 #[test]
+fn consumers_of_a_broadcasting_group_that_come_and_go_leave_nothing_behind() {
+    let mut bench = Bench::new(2);
+    let mut group = ConsumerGroup::with_defaults(group());
+    group.model = broker_model::Model::Broadcasting;
+    bench.ask(Command::PutGroup(Box::new(group.clone())));
+    bench.send(1, 10);
+    for n in 0..100 {
+        let client_id = format!("client-{n}");
+        let (topics, name) = (vec![topic()], group.name.clone());
+        let join = crate::Join { group: name.clone(), topics, client_id: client_id.clone() };
+        assert!(bench.ask(Command::Join(join)).iter().all(Result::is_ok));
+        bench.ask(Command::Leave { group: name, client_id });
+    }
+    assert!(bench.engine.state.group_topics.len() <= 2, "their places are used again");
+    assert!(bench.engine.state.members.is_empty() && bench.engine.state.expiries.is_empty());
+}
+
+#[test]
 fn no_queue_starves_behind_a_full_one() {
     let mut bench = Bench::new(2);
     bench.send(200, 10);

@@ -3,7 +3,7 @@
 //! A failed write or sync is only reported here; what follows from it is the log's business.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,6 +77,19 @@ impl Disk for RealDisk {
     fn create_zeroed(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
         if let Err(error) = fill_with_zeros(path, length_bytes, self.mode) {
             // The space is wanted back, above all when there was too little of it.
+            let _ = fs::remove_file(path);
+            return Err(failure("create", path, &error));
+        }
+        sync_parent(path)
+    }
+
+    fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError> {
+        let written = File::create(path).and_then(|mut file| {
+            file.write_all(contents)?;
+            file.sync_all()
+        });
+        if let Err(error) = written {
+            // As above: the space is wanted back.
             let _ = fs::remove_file(path);
             return Err(failure("create", path, &error));
         }

@@ -52,6 +52,12 @@ pub trait Disk: Send + Sync + Debug {
     /// [`DiskError`], with `is_full` when there is no room.
     fn create_zeroed(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError>;
 
+    /// Creates a file with these bytes, durably; replaces one of the same name. Interrupted, it leaves any part of them.
+    ///
+    /// # Errors
+    /// [`DiskError`], with `is_full` when there is no room.
+    fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError>;
+
     /// Opens a file for reading and writing.
     ///
     /// # Errors

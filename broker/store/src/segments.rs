@@ -154,6 +154,10 @@ mod tests {
             Ok(())
         }
 
+        fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError> {
+            self.inner.create_filled(path, contents)
+        }
+
         fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
             self.inner.open(path)
         }

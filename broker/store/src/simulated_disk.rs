@@ -112,6 +112,27 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.state();
+        if state.is_dead {
+            return Err(error("create", path, "the machine is off"));
+        }
+        state.writes += 1;
+        let tears = state.writes_until_tear == Some(0);
+        state.writes_until_tear = state.writes_until_tear.and_then(|n| n.checked_sub(1));
+        let mut written = contents.to_vec();
+        if tears {
+            for sector in written.chunks_mut(SECTOR_BYTES) {
+                if state.random().is_multiple_of(2) {
+                    sector.fill(0);
+                }
+            }
+            state.is_dead = true;
+        }
+        state.files.insert(path.to_owned(), written);
+        if tears { Err(error("create", path, "torn")) } else { Ok(()) }
+    }
+
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
         let length_bytes = match self.state().files.get(path) {
             Some(bytes) => bytes.len() as u64,

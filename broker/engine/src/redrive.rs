@@ -69,6 +69,10 @@ impl<R: ReplyTo> Engine<R> {
         let Some(topic) = self.state.topics.get_mut(&number) else { return };
         topic.redriving.remove(&offset);
         let is_first = topic.redriven.insert(offset, offset + 1) > 0;
+        #[cfg(feature = "simulation")]
+        if broker_store::switches::has_bug(broker_store::switches::Bug::ForgottenRedrive) {
+            topic.redriven = broker_delivery::RangeSet::default();
+        }
         let origin = topic.queues.first().and_then(|queue| queue.origin(offset));
         // Whoever reads the dead letters does not get it any more.
         for index in topic.group_topics.clone() {

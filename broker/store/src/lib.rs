@@ -12,6 +12,8 @@ mod segment_scan;
 pub mod segments;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated_disk;
+#[cfg(any(test, feature = "simulation"))]
+pub mod switches;
 pub mod writer;
 
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};

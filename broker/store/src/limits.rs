@@ -18,3 +18,12 @@ pub const SPARE_SEGMENTS: usize = 1;
 pub const CLOCK_STEP_MS_MAX: u64 = 60_000;
 /// Bytes of the newest frames kept in memory for consumers that read at the tail.
 pub const TAIL_CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// [`TAIL_CACHE_BYTES`], unless a simulation asks for less.
+pub(crate) fn tail_cache_bytes() -> usize {
+    #[cfg(any(test, feature = "simulation"))]
+    if let Some(bytes) = crate::switches::tail_cache_bytes() {
+        return bytes;
+    }
+    TAIL_CACHE_BYTES
+}

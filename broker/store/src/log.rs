@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crc32c::crc32c;
 
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
-use crate::limits::TAIL_CACHE_BYTES;
+use crate::limits::tail_cache_bytes;
 use crate::reader::LogReader;
 use crate::segments::Segment;
 use crate::writer::{EncodedFrame, Write, Written};
@@ -250,7 +250,7 @@ impl Log {
     pub(crate) fn remember(&mut self, position: u64, payload: Bytes) {
         self.tail_bytes += payload.len();
         self.tail.push_back((position, payload));
-        while self.tail_bytes > TAIL_CACHE_BYTES && self.tail.len() > 1 {
+        while self.tail_bytes > tail_cache_bytes() && self.tail.len() > 1 {
             if let Some((_, old)) = self.tail.pop_front() {
                 self.tail_bytes -= old.len();
             }

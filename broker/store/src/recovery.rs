@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
-use crate::limits::{BLOCK_BYTES, TAIL_CACHE_BYTES};
+use crate::limits::{BLOCK_BYTES, tail_cache_bytes};
 use crate::log::{Log, LogEnd, LogOptions};
 use crate::record::RecordError;
 use crate::segment_scan::SegmentScan;
@@ -177,6 +177,8 @@ impl Recovery {
         let is_entry = header.kind == FrameKind::Entry;
         let follows = header.previous_checksum == self.end.checksum
             && header.index == self.end.index + u64::from(is_entry);
+        #[cfg(any(test, feature = "simulation"))]
+        let follows = follows || crate::switches::has_bug(crate::switches::Bug::UnchainedFrames);
         // The very first frame of a log whose older segments are gone has nothing to follow.
         let is_first = self.end == LogEnd { position: self.end.position, ..LogEnd::default() };
         if !follows && !is_first {
@@ -200,7 +202,7 @@ impl Recovery {
     fn remember(&mut self, position: u64, payload: Bytes) {
         self.recent_bytes += payload.len();
         self.recent.push_back((position, payload));
-        while self.recent_bytes > TAIL_CACHE_BYTES && self.recent.len() > 1 {
+        while self.recent_bytes > tail_cache_bytes() && self.recent.len() > 1 {
             let forgotten = self.recent.pop_front();
             self.recent_bytes -= forgotten.map_or(0, |(_, payload)| payload.len());
         }
@@ -212,6 +214,10 @@ impl Recovery {
         for segment in later {
             let scan = SegmentScan::new(self.shard, segment);
             durable_index = durable_index.max(scan.highest_durable_index_from(segment.base)?);
+        }
+        #[cfg(any(test, feature = "simulation"))]
+        if crate::switches::has_bug(crate::switches::Bug::CutCorruption) {
+            return Ok(());
         }
         if durable_index > self.end.index {
             return Err(OpenError::Corrupt {

@@ -5,7 +5,7 @@
 use crate::{File, Repository};
 
 /// Package and the packages of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("broker-model", &[]),
     ("broker-store", &["broker-model"]),
     ("broker-delivery", &["broker-model", "broker-store"]),
@@ -41,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("tests-broker", &["broker-proto"]),
     ("tests-fuzz", &["broker-model", "broker-proto"]),
     ("tests-operator", &["operator-api", "operator", "broker-proto"]),
+    ("tests-simulation", &["broker-model", "broker-store", "broker-engine", "broker-replication"]),
     ("tidy", &[]),
 ];
 

@@ -1,0 +1,42 @@
+//! Switches for simulations, off unless somebody turns them: known bugs that a checker must catch, and smaller limits.
+//! Compiled only into tests; each thread has its own.
+
+use std::cell::Cell;
+
+/// A bug that was left out on purpose. The names say what goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Damage below a durable mark is cut like a torn tail.
+    CutCorruption,
+    /// A frame is valid wherever its own checksums hold: the chain to the one before is not looked at.
+    UnchainedFrames,
+    /// A dead letter that was put back can be put back again.
+    ForgottenRedrive,
+}
+
+thread_local! {
+    static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
+    static TAIL_CACHE_BYTES: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Turns one bug on, or all off.
+pub fn set_bug(bug: Option<Bug>) {
+    BUG.set(bug);
+}
+
+/// Whether this bug is on.
+#[must_use]
+pub fn has_bug(bug: Bug) -> bool {
+    BUG.get() == Some(bug)
+}
+
+/// How much of the newest frames is kept in memory; none = as much as ever.
+pub fn set_tail_cache_bytes(bytes: Option<usize>) {
+    TAIL_CACHE_BYTES.set(bytes);
+}
+
+/// See [`set_tail_cache_bytes`].
+#[must_use]
+pub fn tail_cache_bytes() -> Option<usize> {
+    TAIL_CACHE_BYTES.get()
+}

@@ -1,0 +1,131 @@
+//! The end of a history: faults off, a last restart, and everything is drained and acknowledged; then nothing may be owed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use broker_engine::{Acknowledge, Command, Outcome, Receive, Refusal};
+use broker_model::Model;
+
+use crate::plan::{LITE_TOPICS, topic_name};
+use crate::world::World;
+
+/// Time between two rounds: longer than any invisible duration and delay.
+const ROUND_MS: u64 = 1_200_000;
+const INVISIBLE_MS: u64 = 60_000;
+const ROUNDS_MAX: u32 = 40;
+
+/// Drains everything and asks for the verdict.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn audit(world: &mut World) -> Result<(), String> {
+    world.has_faults = false;
+    world.pump()?;
+    if world.random.happens(500) {
+        world.kill()?;
+    }
+    world.repair();
+    if world.process.is_some() {
+        // What fails below is not the weather any more.
+        world.finish_write()?;
+    }
+    if world.process.is_none() {
+        world.start()?;
+    }
+    if let Some(process) = &mut world.process {
+        process.replica.set_disk_full(false);
+    }
+    world.clients.restart();
+    check_names(world)?;
+    resume(world)?;
+    let mut quiet = 0;
+    for _ in 0..ROUNDS_MAX {
+        world.true_ms += ROUND_MS;
+        let count = drain(world)?;
+        quiet = if count == 0 { quiet + 1 } else { 0 };
+        if quiet == 2 {
+            return world.checker.verdict();
+        }
+    }
+    Err("messages do not stop coming although all are acknowledged".to_owned())
+}
+
+/// What was created and never deleted exists.
+fn check_names(world: &World) -> Result<(), String> {
+    let (topics, groups) = world.names();
+    for topic in &world.plan.topics {
+        let is_volatile = world.plan.volatile_topics.iter().any(|v| *v == topic.name.to_string());
+        if !is_volatile && !topics.contains(&topic.name) {
+            return Err(format!("topic {} is lost", topic.name));
+        }
+    }
+    for group in &world.plan.groups {
+        if !group.is_volatile && !groups.contains(&group.settings.name) {
+            return Err(format!("group {} is lost", group.settings.name));
+        }
+    }
+    Ok(())
+}
+
+/// Groups that were told to pause go on.
+fn resume(world: &mut World) -> Result<(), String> {
+    let (_, existing) = world.names();
+    for group in world.plan.groups.clone() {
+        if existing.contains(&group.settings.name) {
+            world.ask(Command::PutGroup(Box::new(group.settings)))?.map_err(|e| e.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// One round over all groups and topics; how many messages came.
+fn drain(world: &mut World) -> Result<usize, String> {
+    let mut count = 0;
+    for group in world.plan.groups.clone() {
+        let is_broadcasting = group.settings.model == Model::Broadcasting;
+        let clients = if is_broadcasting { group.clients.len() } else { 1 };
+        for topic in &group.topics {
+            for client in &group.clients[..clients] {
+                let lite =
+                    LITE_TOPICS.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+                let receive = Receive {
+                    group: group.settings.name.clone(),
+                    topic: topic_name(topic),
+                    filter: group.filter.clone(),
+                    messages_max: 32,
+                    invisible_ms: INVISIBLE_MS,
+                    poll_until_ms: 0,
+                    client_id: client.as_str().into(),
+                    attempt_id: String::new(),
+                    lite_topics: (topic == "lite").then(|| Arc::new(lite)),
+                };
+                count += drain_one(world, &receive)?;
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn drain_one(world: &mut World, receive: &Receive) -> Result<usize, String> {
+    let mut count = 0;
+    loop {
+        let deliveries = match world.ask(Command::Receive(receive.clone()))? {
+            Ok(Outcome::Received(deliveries)) => deliveries,
+            Err(Refusal::TopicNotFound(_) | Refusal::GroupNotFound(_)) => return Ok(count),
+            other => return Err(format!("a receive was answered with {other:?}")),
+        };
+        if deliveries.is_empty() {
+            return Ok(count);
+        }
+        count += deliveries.len();
+        let request = Acknowledge {
+            group: receive.group.clone(),
+            topic: receive.topic.clone(),
+            handles: deliveries.iter().map(|delivery| delivery.handle).collect(),
+        };
+        match world.ask(Command::Acknowledge(request))? {
+            Ok(Outcome::Acknowledged(results)) if results.iter().all(Result::is_ok) => {}
+            other => return Err(format!("an acknowledgement was answered with {other:?}")),
+        }
+    }
+}

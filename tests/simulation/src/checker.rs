@@ -1,0 +1,268 @@
+//! The checker: knows what clients asked, what they were answered, and the clock of the broker; never the engine's state.
+//! Each event is checked when it comes; [`Checker::verdict`] says at the end whether anything is owed.
+//!
+//! What was asked and not answered may or may not have happened, and nothing is concluded from it.
+
+mod answers;
+mod delivered;
+mod progress;
+mod requests;
+mod resets;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker_engine::{Command, TransactionCheck, Visible};
+use broker_model::Order;
+use bytes::Bytes;
+
+use crate::plan::{Plan, PlannedGroup};
+use progress::Progress;
+use resets::Reset;
+
+/// Topic number, queue, offset.
+type Place = (u32, u32, u64);
+
+/// A message that a producer made.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where it is sent to.
+    pub topic: String,
+    /// Its tag.
+    pub tag: &'static str,
+    /// Of its message group; 0 = none.
+    pub message_group_hash: u64,
+    /// When it may be seen.
+    pub visible: Visible,
+    /// Bytes behind the number in its body.
+    pub length: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    seq: u64,
+    now_ms: u64,
+    command: Command,
+}
+
+/// A message where consumers find it.
+#[derive(Debug, Clone)]
+struct Stored {
+    id: u64,
+    /// When its send was asked and answered; none when it was only seen so far.
+    sent: Option<(u64, u64)>,
+    first_seen: u64,
+}
+
+/// What happened to all messages that were made of one send.
+#[derive(Debug, Clone, Default)]
+struct Copies {
+    /// Sends that reached the shard.
+    asked: u64,
+    /// Of those: answered.
+    stored: u64,
+    /// Numbers given while hidden.
+    hidden: BTreeSet<u64>,
+    places: BTreeSet<Place>,
+}
+
+/// What was asked about one hidden message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    shown_asked: bool,
+    shown: bool,
+    gone_asked: bool,
+    gone: bool,
+}
+
+/// A number that stands for a topic, a group or a member, and what it stands for.
+#[derive(Debug, Clone)]
+struct Named {
+    name: String,
+    client: String,
+    /// It may be deleted.
+    may_be_gone: bool,
+    /// It is.
+    is_gone: bool,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Checker {
+    messages: Vec<Message>,
+    groups: BTreeMap<String, PlannedGroup>,
+    seq: u64,
+    asked: BTreeMap<u64, Asked>,
+    copies: BTreeMap<u64, Copies>,
+    ends: BTreeMap<u64, Ends>,
+    /// Due, as the broker's clock said before it was set back.
+    was_due: BTreeSet<u64>,
+    places: BTreeMap<Place, Stored>,
+    topics: BTreeMap<u32, Named>,
+    readers: BTreeMap<u32, Named>,
+    /// Topics and groups whose deletion was asked and not answered: what is new under the name may be old.
+    unsure_names: BTreeSet<String>,
+    progress: BTreeMap<(u32, Place), Progress>,
+    resets: Vec<Reset>,
+    /// The id of the last reset of a group that was answered.
+    reset_ids: BTreeMap<String, String>,
+    /// Receives that had no answer when the process died, by group and topic.
+    lost_receives: BTreeMap<(String, String), u64>,
+    attempt_ids: BTreeSet<(String, String, String)>,
+    /// Everything decided before this is durable.
+    durable: u64,
+    /// Highest offset answered per queue, and when.
+    sent_offsets: BTreeMap<(u32, u32), Vec<(u64, u64)>>,
+    cursors: BTreeMap<(String, String, u32), u64>,
+    /// When readers that begin late have begun: group, client, topic.
+    begun: BTreeMap<(String, String, String), u64>,
+    redriven: BTreeMap<String, u64>,
+    dead_places: BTreeMap<(String, u64), BTreeSet<Place>>,
+    disturbed_groups: BTreeSet<String>,
+    /// Deliveries checked.
+    pub deliveries: u64,
+}
+
+impl Checker {
+    /// A checker for a plan.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let groups = plan.groups.iter().map(|g| (g.settings.name.to_string(), g.clone())).collect();
+        Self {
+            messages: Vec::new(),
+            groups,
+            seq: 0,
+            asked: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            was_due: BTreeSet::new(),
+            places: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            unsure_names: BTreeSet::new(),
+            progress: BTreeMap::new(),
+            resets: Vec::new(),
+            reset_ids: BTreeMap::new(),
+            lost_receives: BTreeMap::new(),
+            attempt_ids: BTreeSet::new(),
+            durable: 0,
+            sent_offsets: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            redriven: BTreeMap::new(),
+            dead_places: BTreeMap::new(),
+            disturbed_groups: BTreeSet::new(),
+            deliveries: 0,
+        }
+    }
+
+    /// A producer makes a message; its number.
+    pub fn new_message(&mut self, message: Message) -> u64 {
+        self.messages.push(message);
+        self.messages.len() as u64 - 1
+    }
+
+    /// Head and body of a message.
+    #[must_use]
+    pub fn bytes(&self, id: u64) -> (Bytes, Bytes) {
+        let message = usize::try_from(id).ok().and_then(|at| self.messages.get(at));
+        let length = message.map_or(0, |message| message.length);
+        let mut body = format!("m{id}.").into_bytes();
+        body.extend((0..length).map(|n| ((id * 31 + n * 7) % 251) as u8));
+        (Bytes::from(format!("head of {id}")), Bytes::from(body))
+    }
+
+    /// The number of a message by its body.
+    #[must_use]
+    pub fn id_of(body: &[u8]) -> Option<u64> {
+        let digits = body.strip_prefix(b"m")?;
+        let end = digits.iter().position(|byte| *byte == b'.')?;
+        std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+    }
+
+    /// How many messages were made.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The process died, and with it what was not durable.
+    pub fn killed(&mut self) {
+        self.seq += 1;
+        for asked in std::mem::take(&mut self.asked).into_values() {
+            if let Command::Receive(receive) = asked.command {
+                let key = (receive.group.to_string(), receive.topic.to_string());
+                *self.lost_receives.entry(key).or_default() += 1;
+            }
+        }
+        let durable = self.durable;
+        self.progress.values_mut().for_each(|progress| progress.killed(durable));
+        self.begun.retain(|_, begun| *begun < durable);
+        // A named receive is remembered in memory only.
+        self.attempt_ids.clear();
+    }
+
+    /// The broker's clock is about to be set back from here: what was due or over by now stays so.
+    pub fn clock_goes_back(&mut self, from_ms: u64) {
+        for progress in self.progress.values_mut() {
+            progress.expire(from_ms);
+        }
+        for (id, message) in (0u64..).zip(&self.messages) {
+            if matches!(message.visible, Visible::At { due_ms } if due_ms <= from_ms) {
+                self.was_due.insert(id);
+            }
+        }
+    }
+
+    /// The shard asks how a transaction ended.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check_asked(&mut self, check: &TransactionCheck, body: &[u8]) -> Result<(), String> {
+        let id = Self::id_of(body).ok_or("a check with a body that nobody sent")?;
+        if self.bytes(id).1 != body {
+            return Err(format!("a check of message {id} with other bytes"));
+        }
+        let ends = self.ends.get(&check.id.number).copied().unwrap_or_default();
+        if ends.shown || ends.gone {
+            return Err(format!("a check of message {id}, whose transaction has ended"));
+        }
+        self.copies.entry(id).or_default().hidden.insert(check.id.number);
+        Ok(())
+    }
+
+    fn message(&self, id: u64) -> Result<&Message, String> {
+        let message = usize::try_from(id).ok().and_then(|at| self.messages.get(at));
+        message.ok_or_else(|| format!("message {id} was never sent"))
+    }
+
+    fn group(&self, name: &str) -> Option<&PlannedGroup> {
+        self.groups.get(name)
+    }
+
+    fn attempts_max(&self, group: &str) -> u32 {
+        self.group(group).map_or(u32::MAX, |group| group.settings.retry.max_attempts)
+    }
+
+    fn is_in_order(&self, group: &str, topic: &str) -> bool {
+        topic == "lite" || self.group(group).is_some_and(|g| g.settings.order == Order::Fifo)
+    }
+
+    fn is_wanted(&self, group: &str, id: u64) -> bool {
+        let tag = self.group(group).and_then(|group| group.tag);
+        tag.is_none_or(|tag| self.message(id).is_ok_and(|message| message.tag == tag))
+    }
+
+    fn lost_receives_of(&self, group: &str, topic: &str) -> u64 {
+        let key = (group.to_owned(), topic.to_owned());
+        self.lost_receives.get(&key).copied().unwrap_or(0)
+    }
+
+    fn group_of_reader(&self, reader: u32) -> String {
+        self.readers.get(&reader).map(|named| named.name.clone()).unwrap_or_default()
+    }
+
+    fn topic_of_number(&self, topic: u32) -> String {
+        self.topics.get(&topic).map(|named| named.name.clone()).unwrap_or_default()
+    }
+}

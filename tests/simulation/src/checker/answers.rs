@@ -1,0 +1,269 @@
+//! Taking note of what was answered: from here on it has happened, and stays so.
+
+use broker_engine::{
+    Acknowledge, Command, EndTransaction, Hidden, Outcome, Refusal, Reply, Send, SentMessage,
+    Target,
+};
+
+use super::requests::place_of;
+use super::{Asked, Checker, Named, Stored};
+
+impl Checker {
+    /// An answer left the shard.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn answered(&mut self, ticket: u64, reply: &Reply, now_ms: u64) -> Result<(), String> {
+        self.seq += 1;
+        let seq = self.seq;
+        let asked = self.asked.remove(&ticket).ok_or("an answer to nothing")?;
+        if matches!(reply, Err(Refusal::LogFailed(_))) {
+            // May or may not have happened: as if there were no answer.
+            self.lose(asked);
+            return Ok(());
+        }
+        self.note_durable(&asked, reply);
+        match (&asked.command, reply) {
+            (Command::Send(send), Ok(Outcome::Sent(sent))) => self.sent(&asked, send, sent),
+            (Command::Receive(receive), Ok(Outcome::Received(deliveries))) => {
+                let client = receive.client_id.to_string();
+                self.note_begun(
+                    &asked,
+                    &receive.group.to_string(),
+                    &client,
+                    &[receive.topic.to_string()],
+                );
+                for delivery in deliveries {
+                    self.delivered(receive, delivery, true, now_ms)?;
+                }
+                self.note_attempt_id(receive);
+                Ok(())
+            }
+            (Command::Acknowledge(request), reply) => {
+                self.acknowledged(&asked, request, reply);
+                Ok(())
+            }
+            (Command::ChangeInvisible(change), Ok(Outcome::InvisibleChanged(handle))) => {
+                let until_ms = asked.now_ms + change.invisible_ms;
+                let progress = self.progress_mut(handle.group, place_of(handle));
+                if progress.is_renaming || progress.nonce == change.handle.nonce {
+                    progress.renamed(handle.nonce, until_ms, asked.seq);
+                }
+                Ok(())
+            }
+            (Command::ForwardToDeadLetter(forward), Ok(_)) => {
+                let handle = forward.handle;
+                let progress = self.progress_mut(handle.group, place_of(&handle));
+                // One that was not valid any more is answered in the same way.
+                let is_certain = progress.nonce == handle.nonce && !progress.is_renaming;
+                progress.is_dead |= is_certain && progress.is_open_to_death();
+                Ok(())
+            }
+            (Command::SetOffset(_) | Command::ResetOffsets(_), reply) => {
+                self.reset_answered(ticket, seq, reply.is_ok());
+                if let (Command::ResetOffsets(request), Ok(_)) = (&asked.command, reply) {
+                    self.reset_ids.insert(request.group.to_string(), request.id.clone());
+                }
+                Ok(())
+            }
+            (Command::Join(join), Ok(_)) => {
+                let topics: Vec<String> = join.topics.iter().map(ToString::to_string).collect();
+                self.note_begun(&asked, &join.group.to_string(), &join.client_id, &topics);
+                Ok(())
+            }
+            (Command::EndTransaction(end), reply) => self.ended(end, reply),
+            (Command::Recall(recall), Ok(_)) => {
+                self.ends.entry(u64::MAX - recall.handle.number).or_default().gone = true;
+                Ok(())
+            }
+            (Command::Redrive(redrive), Ok(Outcome::Redriven(redriven))) => {
+                if !redrive.is_dry_run {
+                    *self.redriven.entry(redrive.group.to_string()).or_default() +=
+                        redriven.messages;
+                }
+                Ok(())
+            }
+            (Command::DeleteTopic(name), reply) => {
+                self.topic_deleted(&name.to_string(), reply.is_ok());
+                Ok(())
+            }
+            (Command::DeleteGroup(name), reply) => {
+                self.readers_deleted(&name.to_string(), None, reply.is_ok());
+                Ok(())
+            }
+            (Command::Leave { group, client_id }, reply) => {
+                self.readers_deleted(&group.to_string(), Some(client_id), reply.is_ok());
+                Ok(())
+            }
+            (Command::ReadOffset { group, topic, queue }, Ok(Outcome::Offset(Some(cursor)))) => {
+                self.cursor_read(&group.to_string(), &topic.to_string(), *queue, *cursor)
+            }
+            (_, Ok(Outcome::Sent(_) | Outcome::Received(_))) => {
+                Err(format!("{:?} was answered with {reply:?}", asked.command))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nobody will ever know.
+    fn lose(&mut self, asked: Asked) {
+        if let Command::Receive(receive) = asked.command {
+            let key = (receive.group.to_string(), receive.topic.to_string());
+            *self.lost_receives.entry(key).or_default() += 1;
+        }
+    }
+
+    /// What is answered only once it is stored vouches for everything that was decided before it was asked.
+    fn note_durable(&mut self, asked: &Asked, reply: &Reply) {
+        let vouches = matches!(reply, Ok(Outcome::Sent(_) | Outcome::InvisibleChanged(_)))
+            || (reply.is_ok()
+                && matches!(asked.command, Command::PutTopic(_) | Command::PutGroup(_)));
+        if vouches {
+            self.durable = self.durable.max(asked.seq);
+        }
+    }
+
+    fn sent(&mut self, asked: &Asked, send: &Send, sent: &[SentMessage]) -> Result<(), String> {
+        if sent.len() != send.messages.len() {
+            return Err("a send was answered with another number of places".to_owned());
+        }
+        for (message, place) in send.messages.iter().zip(sent) {
+            let id = Self::id_of(&message.body).ok_or("a send without a number")?;
+            self.name_topic(place.topic, &send.topic.to_string())?;
+            if matches!(send.target, Target::Queue(queue) if queue != place.queue) {
+                return Err(format!("message {id} went to queue {}", place.queue));
+            }
+            let copies = self.copies.entry(id).or_default();
+            copies.stored += 1;
+            match place.hidden {
+                Some(Hidden::Half { number }) => {
+                    copies.hidden.insert(number);
+                }
+                Some(Hidden::Timed { number, .. }) => {
+                    copies.hidden.insert(u64::MAX - number);
+                }
+                None => self.stored_at(asked, id, place)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn stored_at(&mut self, asked: &Asked, id: u64, at: &SentMessage) -> Result<(), String> {
+        let (place, seq) = ((at.topic, at.queue, at.offset), self.seq);
+        let offsets = self.sent_offsets.entry((at.topic, at.queue)).or_default();
+        let is_behind =
+            |(answered, offset): &(u64, u64)| *answered < asked.seq && *offset >= at.offset;
+        if offsets.iter().any(is_behind) {
+            return Err(format!("message {id} stands before one that was answered earlier"));
+        }
+        offsets.push((seq, at.offset));
+        self.copies.entry(id).or_default().places.insert(place);
+        let stored = self.places.entry(place).or_insert(Stored { id, sent: None, first_seen: seq });
+        if stored.id != id {
+            return Err(format!("messages {id} and {} stand at the same place", stored.id));
+        }
+        stored.sent = Some((asked.seq, seq));
+        Ok(())
+    }
+
+    /// A topic bears one number until it is deleted, and no number stands for two.
+    pub(super) fn name_topic(&mut self, number: u32, name: &str) -> Result<(), String> {
+        if let Some(known) = self.topics.get(&number) {
+            if known.name != name {
+                return Err(format!("topics {name} and {} have the same number", known.name));
+            }
+            return Ok(());
+        }
+        if self.topics.values().any(|t| t.name == name && !t.may_be_gone) {
+            return Err(format!("topic {name} has two numbers"));
+        }
+        let may_be_gone = self.unsure_names.contains(name);
+        let named =
+            Named { name: name.to_owned(), client: String::new(), may_be_gone, is_gone: false };
+        self.topics.insert(number, named);
+        Ok(())
+    }
+
+    fn topic_deleted(&mut self, name: &str, is_done: bool) {
+        // Sends that were asked before the deletion was answered may have met the old topic.
+        let is_under_way = self.asked.values().any(
+            |other| matches!(&other.command, Command::Send(send) if send.topic.as_str() == name),
+        );
+        if !is_under_way {
+            self.unsure_names.remove(name);
+        }
+        if is_done {
+            self.topics.values_mut().filter(|t| t.name == name).for_each(|topic| {
+                topic.may_be_gone = true;
+                topic.is_gone = true;
+            });
+        }
+    }
+
+    fn readers_deleted(&mut self, group: &str, client: Option<&str>, is_done: bool) {
+        self.unsure_names.remove(&format!("{group} {}", client.unwrap_or_default()));
+        let is_them = |named: &&mut Named| {
+            named.name == group && client.is_none_or(|client| client == named.client)
+        };
+        if is_done {
+            self.readers.values_mut().filter(is_them).for_each(|reader| reader.is_gone = true);
+        }
+    }
+
+    fn acknowledged(&mut self, asked: &Asked, request: &Acknowledge, reply: &Reply) {
+        for (at, handle) in request.handles.iter().enumerate() {
+            let result = match reply {
+                Ok(Outcome::Acknowledged(results)) => results.get(at).is_some_and(Result::is_ok),
+                _ => false,
+            };
+            let progress = self.progress_mut(handle.group, place_of(handle));
+            progress.unknown = progress.unknown.saturating_sub(1);
+            if result {
+                progress.is_done = true;
+                progress.done_asked = progress.done_asked.max(asked.seq);
+            }
+        }
+    }
+
+    fn ended(&mut self, end: &EndTransaction, reply: &Reply) -> Result<(), String> {
+        let ends = self.ends.entry(end.id.number).or_default();
+        match reply {
+            Ok(_) if end.is_commit => ends.shown = true,
+            Ok(_) => ends.gone = true,
+            Err(Refusal::TransactionEnded { is_commit }) if *is_commit == end.is_commit => {
+                return Err("a transaction was refused its own end".to_owned());
+            }
+            Err(_) => {}
+        }
+        if ends.shown && ends.gone {
+            return Err(format!("transaction {} ended both ways", end.id.number));
+        }
+        Ok(())
+    }
+
+    fn note_begun(&mut self, asked: &Asked, group: &str, client: &str, topics: &[String]) {
+        for topic in topics {
+            let key = (group.to_owned(), self.reader_name(group, client), topic.clone());
+            self.begun.entry(key).or_insert(asked.seq);
+        }
+    }
+
+    fn cursor_read(
+        &mut self,
+        group: &str,
+        topic: &str,
+        queue: u32,
+        cursor: u64,
+    ) -> Result<(), String> {
+        let is_plain = self.group(group).is_some_and(|g| g.tag.is_none() && !g.is_volatile);
+        if !is_plain || topic == "volatile" {
+            return Ok(());
+        }
+        let key = (group.to_owned(), topic.to_owned(), queue);
+        let before = self.cursors.insert(key, cursor).unwrap_or(0);
+        if cursor < before {
+            return Err(format!("progress of {group} on {topic} went back: {before} to {cursor}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! What is known of one message for one reader: a group, or a consumer of a broadcasting one.
+
+/// See the head of this file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// The last delivery seen, from 1.
+    pub(super) attempt: u32,
+    /// Deliveries that no crash can take back.
+    floor: u32,
+    /// A crash may have taken the last delivery back.
+    lost: bool,
+    /// Lost receives of the group when it was last looked at.
+    pub(super) lost_receives: u64,
+    pub(super) nonce: u32,
+    until_ms: u64,
+    decided: u64,
+    /// Somebody has it, as far as anybody knows.
+    is_held: bool,
+    /// A new name was asked for and not answered.
+    pub(super) is_renaming: bool,
+    /// An answered acknowledgement, or what comes to the same.
+    pub(super) is_done: bool,
+    /// When the last acknowledgement was asked.
+    pub(super) done_asked: u64,
+    /// Asked and not answered in this life, and in earlier ones.
+    pub(super) unknown: u32,
+    pub(super) ghosts: u32,
+    /// It may be done, or new, for another reason.
+    pub(super) is_unsure: bool,
+    /// A reset that was answered made it new.
+    pub(super) is_owed: bool,
+    pub(super) is_dead: bool,
+    pub(super) may_be_dead: bool,
+    /// A redrive was asked since it may be dead.
+    pub(super) may_revive: bool,
+    pub(super) revivals: u64,
+    /// Most times that it may have become a dead letter.
+    pub(super) deaths_max: u64,
+}
+
+impl Progress {
+    /// The process died; what was decided before `durable` is kept.
+    pub(super) fn killed(&mut self, durable: u64) {
+        self.ghosts += std::mem::take(&mut self.unknown);
+        if self.attempt > 0 && self.decided < durable && !self.is_renaming {
+            self.floor = self.attempt;
+            self.lost = false;
+        } else if self.attempt > 0 {
+            self.lost = true;
+            self.is_held = false;
+        }
+    }
+
+    /// The broker's clock was there once.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        if self.until_ms <= now_ms {
+            self.is_held = false;
+        }
+    }
+
+    pub(super) fn is_held(&self, now_ms: u64) -> bool {
+        self.is_held && now_ms < self.until_ms
+    }
+
+    pub(super) fn let_go(&mut self, nonce: u32) {
+        if self.nonce == nonce || self.is_renaming {
+            self.is_held = false;
+        }
+    }
+
+    /// Attempt numbers that the next delivery may have, `extra` deliveries having perhaps not been seen.
+    pub(super) fn next_attempts(&self, extra: u64) -> (u32, u32) {
+        let high = self.attempt.saturating_add(1).saturating_add(extra.try_into().unwrap_or(9_999));
+        if self.is_unsure {
+            return (1, u32::MAX);
+        }
+        (if self.lost { self.floor + 1 } else { self.attempt + 1 }, high)
+    }
+
+    /// Whether it may have used up its deliveries.
+    pub(super) fn may_be_exhausted(&self, extra: u64, attempts_max: u32) -> bool {
+        u64::from(self.attempt) + extra >= u64::from(attempts_max)
+    }
+
+    /// Nobody has it and nothing says that it is done.
+    pub(super) fn is_open(&self) -> bool {
+        let is_over = self.is_done || self.is_dead || self.may_be_dead;
+        !is_over && self.ghosts == 0 && !self.is_unsure && !self.may_revive && self.revivals == 0
+    }
+
+    /// Whether giving up on it makes it a dead letter for certain.
+    pub(super) fn is_open_to_death(&self) -> bool {
+        !self.is_done && self.unknown + self.ghosts == 0 && !self.is_unsure && !self.lost
+    }
+
+    /// As if it had never been delivered.
+    pub(super) fn renew(&mut self) {
+        *self = Self {
+            lost_receives: self.lost_receives,
+            deaths_max: self.deaths_max,
+            revivals: self.revivals,
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn deliver(&mut self, attempt: u32, nonce: u32, until_ms: u64, decided: u64) {
+        self.attempt = attempt;
+        self.nonce = nonce;
+        self.until_ms = until_ms;
+        self.decided = decided;
+        self.is_held = true;
+        self.lost = false;
+        self.is_renaming = false;
+        self.ghosts = 0;
+        self.is_unsure = false;
+    }
+
+    pub(super) fn renamed(&mut self, nonce: u32, until_ms: u64, decided: u64) {
+        self.nonce = nonce;
+        self.until_ms = until_ms;
+        self.decided = decided;
+        self.is_held = true;
+        self.lost = false;
+        self.is_renaming = false;
+    }
+}

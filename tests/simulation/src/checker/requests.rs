@@ -1,0 +1,151 @@
+//! Taking note of what is asked: from here on it may have happened.
+
+use broker_engine::{Command, ResetOffsets, SetOffset};
+use broker_model::ReceiptHandle;
+
+use super::resets::{Reset, To};
+use super::{Asked, Checker, Place};
+
+pub(super) fn place_of(handle: &ReceiptHandle) -> Place {
+    (handle.topic, handle.queue, handle.offset)
+}
+
+impl Checker {
+    /// A command reached the shard.
+    pub fn submitted(&mut self, ticket: u64, command: &Command, now_ms: u64) {
+        self.seq += 1;
+        let seq = self.seq;
+        match command {
+            Command::Send(send) => {
+                for message in &send.messages {
+                    if let Some(id) = Self::id_of(&message.body) {
+                        self.copies.entry(id).or_default().asked += 1;
+                    }
+                }
+            }
+            Command::Acknowledge(request) => {
+                for handle in &request.handles {
+                    let progress = self.progress_mut(handle.group, place_of(handle));
+                    progress.let_go(handle.nonce);
+                    progress.unknown += 1;
+                    progress.done_asked = seq;
+                }
+            }
+            Command::ChangeInvisible(change) => {
+                let progress = self.progress_mut(change.handle.group, place_of(&change.handle));
+                progress.let_go(change.handle.nonce);
+                progress.is_renaming |= progress.nonce == change.handle.nonce;
+            }
+            Command::ForwardToDeadLetter(forward) => {
+                let progress = self.progress_mut(forward.handle.group, place_of(&forward.handle));
+                progress.let_go(forward.handle.nonce);
+                progress.may_be_dead = true;
+                progress.deaths_max += 1;
+            }
+            Command::Release(handles) => {
+                for handle in handles {
+                    self.progress_mut(handle.group, place_of(handle)).let_go(handle.nonce);
+                }
+            }
+            Command::Recall(recall) => {
+                self.ends.entry(u64::MAX - recall.handle.number).or_default().gone_asked = true;
+            }
+            Command::EndTransaction(end) => {
+                let ends = self.ends.entry(end.id.number).or_default();
+                ends.shown_asked |= end.is_commit;
+                ends.gone_asked |= !end.is_commit;
+            }
+            Command::SetOffset(request) => self.note_set_offset(seq, ticket, request),
+            Command::ResetOffsets(request) => self.note_reset(seq, ticket, request),
+            Command::Redrive(redrive) if !redrive.is_dry_run => {
+                self.note_redrive(&redrive.group.to_string());
+            }
+            Command::DeleteTopic(name) => {
+                let name = name.to_string();
+                self.topics
+                    .values_mut()
+                    .filter(|t| t.name == name)
+                    .for_each(|t| t.may_be_gone = true);
+                self.begun.retain(|(_, _, topic), _| *topic != name);
+                self.cursors.retain(|(_, topic, _), _| *topic != name);
+                self.unsure_names.insert(name);
+            }
+            Command::DeleteGroup(name) => self.note_reader_leaves(&name.to_string(), None),
+            Command::Leave { group, client_id } => {
+                self.note_reader_leaves(&group.to_string(), Some(client_id));
+            }
+            _ => {}
+        }
+        self.asked.insert(ticket, Asked { seq, now_ms, command: command.clone() });
+    }
+
+    fn note_reader_leaves(&mut self, group: &str, client: Option<&str>) {
+        let is_them = |name: &str, its: &str| name == group && client.is_none_or(|c| c == its);
+        let leaving = self.readers.values_mut().filter(|r| is_them(&r.name, &r.client));
+        leaving.for_each(|reader| reader.may_be_gone = true);
+        self.begun.retain(|(name, its, _), _| !is_them(name, its));
+        self.cursors.retain(|(name, _, _), _| name != group);
+        self.reset_ids.remove(group);
+        self.disturbed_groups.insert(group.to_owned());
+        self.unsure_names.insert(format!("{group} {}", client.unwrap_or_default()));
+    }
+
+    fn note_set_offset(&mut self, seq: u64, ticket: u64, request: &SetOffset) {
+        self.begin_reset(Reset {
+            ticket,
+            asked: seq,
+            answered: None,
+            group: request.group.to_string(),
+            topics: vec![request.topic.to_string()],
+            queue: Some(request.queue),
+            to: To::Offset(request.offset),
+        });
+    }
+
+    fn note_reset(&mut self, seq: u64, ticket: u64, request: &ResetOffsets) {
+        let group = request.group.to_string();
+        if !request.id.is_empty() && self.reset_ids.get(&group) == Some(&request.id) {
+            // It was carried out; once more means nothing.
+            return;
+        }
+        let to = match request.to {
+            broker_engine::OffsetAt::Earliest => To::Offset(0),
+            broker_engine::OffsetAt::Latest => To::Latest,
+            _ => To::Unknown,
+        };
+        self.begin_reset(Reset {
+            ticket,
+            asked: seq,
+            answered: None,
+            group,
+            topics: request.topics.iter().map(ToString::to_string).collect(),
+            queue: None,
+            to,
+        });
+    }
+
+    fn note_redrive(&mut self, group: &str) {
+        let attempts_max = self.attempts_max(group);
+        let keys: Vec<_> = self.progress.keys().copied().collect();
+        for (reader, place) in keys {
+            if self.group_of_reader(reader) != group {
+                continue;
+            }
+            let extra = self.extra_attempts(reader, place);
+            let progress = self.progress_mut(reader, place);
+            if progress.is_dead
+                || progress.may_be_dead
+                || progress.may_be_exhausted(extra, attempts_max)
+            {
+                progress.may_revive = true;
+            }
+        }
+    }
+
+    /// Deliveries that may have happened without anybody seeing them.
+    pub(super) fn extra_attempts(&mut self, reader: u32, place: Place) -> u64 {
+        let group = self.group_of_reader(reader);
+        let lost = self.lost_receives_of(&group, &self.topic_of_number(place.0));
+        lost - self.progress_mut(reader, place).lost_receives.min(lost)
+    }
+}

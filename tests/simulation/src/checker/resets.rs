@@ -1,0 +1,132 @@
+//! Resets of offsets: which messages they make new and which done, as far as clients can know.
+
+use broker_model::Model;
+
+use super::progress::Progress;
+use super::{Checker, Place, Stored};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    Offset(u64),
+    Latest,
+    Unknown,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Reset {
+    pub(super) ticket: u64,
+    pub(super) asked: u64,
+    /// None: it may or may not have happened.
+    pub(super) answered: Option<u64>,
+    pub(super) group: String,
+    pub(super) topics: Vec<String>,
+    pub(super) queue: Option<u32>,
+    pub(super) to: To,
+}
+
+/// What a reset makes of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    New,
+    Done,
+    Either,
+}
+
+impl Reset {
+    fn concerns(&self, group: &str, topic: &str, queue: u32) -> bool {
+        let is_topic = self.topics.is_empty() || self.topics.iter().any(|name| name == topic);
+        self.group == group && is_topic && self.queue.is_none_or(|own| own == queue)
+    }
+
+    fn effect(&self, place: Place, stored: &Stored) -> Effect {
+        let Some(answered) = self.answered else { return Effect::Either };
+        match self.to {
+            To::Offset(offset) if place.2 < offset => Effect::Done,
+            To::Offset(_) => Effect::New,
+            To::Latest => match stored.sent {
+                Some((asked, _)) if asked > answered => Effect::New,
+                _ if stored.first_seen < self.asked => Effect::Done,
+                _ => Effect::Either,
+            },
+            To::Unknown => Effect::Either,
+        }
+    }
+}
+
+impl Checker {
+    /// Progress of a reader on a message; made with what earlier resets mean for it.
+    pub(super) fn progress_mut(&mut self, reader: u32, place: Place) -> &mut Progress {
+        let key = (reader, place);
+        if !self.progress.contains_key(&key) {
+            let (group, topic) = (self.group_of_reader(reader), self.topic_of_number(place.0));
+            let mut progress = Progress::default();
+            if let Some(stored) = self.places.get(&place) {
+                for reset in self.resets.iter().filter(|r| r.concerns(&group, &topic, place.1)) {
+                    apply(&mut progress, reset.effect(place, stored), reset);
+                }
+            }
+            self.progress.insert(key, progress);
+        }
+        self.progress.entry(key).or_default()
+    }
+
+    pub(super) fn begin_reset(&mut self, mut reset: Reset) {
+        let group = self.group(&reset.group);
+        let is_steady = |topic: &String| topic != "volatile";
+        let may_be_another = group
+            .is_none_or(|g| g.is_volatile || g.settings.model == Model::Broadcasting)
+            || !reset.topics.iter().all(is_steady);
+        if may_be_another {
+            // Whose progress it meant may be gone by the time it matters.
+            reset.to = To::Unknown;
+        }
+        self.for_concerned(&reset, |progress, _| progress.is_unsure = true);
+        let Reset { group, .. } = &reset;
+        self.cursors.retain(|(name, _, _), _| name != group);
+        self.disturbed_groups.insert(group.clone());
+        self.resets.push(reset);
+    }
+
+    pub(super) fn reset_answered(&mut self, ticket: u64, seq: u64, is_done: bool) {
+        let Some(at) = self.resets.iter().position(|reset| reset.ticket == ticket) else { return };
+        if !is_done {
+            // Refused: it never happened. What was unsure stays so.
+            self.resets.remove(at);
+            return;
+        }
+        self.resets[at].answered = Some(seq);
+        let reset = self.resets[at].clone();
+        self.for_concerned(&reset, |progress, effect| apply(progress, effect, &reset));
+    }
+
+    fn for_concerned(&mut self, reset: &Reset, mut change: impl FnMut(&mut Progress, Effect)) {
+        let readers: Vec<u32> = self.readers.keys().copied().collect();
+        let places: Vec<Place> = self.places.keys().copied().collect();
+        for reader in readers {
+            for place in &places {
+                let (group, topic) = (self.group_of_reader(reader), self.topic_of_number(place.0));
+                if !reset.concerns(&group, &topic, place.1) {
+                    continue;
+                }
+                let Some(stored) = self.places.get(place) else { continue };
+                let effect = reset.effect(*place, stored);
+                change(self.progress_mut(reader, *place), effect);
+            }
+        }
+    }
+}
+
+fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
+    match effect {
+        Effect::Either => progress.is_unsure = true,
+        Effect::New if progress.done_asked > reset.asked => progress.is_unsure = true,
+        Effect::New => {
+            progress.renew();
+            progress.is_owed = true;
+        }
+        Effect::Done => {
+            progress.renew();
+            progress.is_done = true;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Plays histories: the regression seeds first, then fresh ones until the time is over or their number is reached, on
+//! every core. Says of each failing seed how to repeat it, and closes with one line of figures.
+//!
+//! `simulation [--seconds N] [--histories N] [--from SEED] [--seed SEED]`; with a seed that one alone, event by event.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tests_simulation::{Failure, Plan, Summary, regressions, run, run_plan};
+
+/// Failures shown; the count goes on.
+const SHOWN_MAX: usize = 20;
+
+#[derive(Debug)]
+struct Options {
+    seconds: u64,
+    histories: u64,
+    from: u64,
+    seed: Option<u64>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let chance = RandomState::new().build_hasher().finish() >> 20;
+        let mut options = Self { seconds: 60, histories: u64::MAX, from: chance, seed: None };
+        for pair in arguments.chunks(2) {
+            let [name, value] = pair else { return Err(format!("{pair:?} has no value")) };
+            let number = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
+            match name.as_str() {
+                "--seconds" => options.seconds = number,
+                "--histories" => options.histories = number,
+                "--from" => options.from = number,
+                "--seed" => options.seed = Some(number),
+                _ => return Err(format!("{name} is not known")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What all threads found.
+#[derive(Debug, Default)]
+struct Findings {
+    passed: AtomicU64,
+    events: AtomicU64,
+    deliveries: AtomicU64,
+    starts: AtomicU64,
+    refusals: AtomicU64,
+    failures: Mutex<Vec<Failure>>,
+}
+
+impl Findings {
+    fn note(&self, played: Result<Summary, Failure>) {
+        match played {
+            Ok(summary) => {
+                self.passed.fetch_add(1, Ordering::Relaxed);
+                self.events.fetch_add(summary.events, Ordering::Relaxed);
+                self.deliveries.fetch_add(summary.deliveries, Ordering::Relaxed);
+                self.starts.fetch_add(summary.starts, Ordering::Relaxed);
+                self.refusals.fetch_add(summary.refusals, Ordering::Relaxed);
+            }
+            Err(failure) => {
+                let mut failures = self.failures.lock().expect("no thread panics with it");
+                if failures.len() < SHOWN_MAX {
+                    let Failure { seed, what } = &failure;
+                    println!("seed {seed} failed: {what}\n  repeat it with: make sim SEED={seed}");
+                }
+                failures.push(failure);
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match Options::parse(&arguments).and_then(|options| play(&options)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn play(options: &Options) -> Result<ExitCode, String> {
+    if let Some(seed) = options.seed {
+        return Ok(play_one(seed));
+    }
+    // A panic is a finding like others; it is shown with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begun = Instant::now();
+    let findings = Findings::default();
+    for (seed, _) in regressions::seeds()? {
+        findings.note(run(seed, None));
+    }
+    let (next, until) = (AtomicU64::new(0), begun + Duration::from_secs(options.seconds));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= options.histories {
+                        return;
+                    }
+                    findings.note(run(options.from.wrapping_add(number), None));
+                }
+            });
+        }
+    });
+    let failed = findings.failures.lock().map_or(0, |failures| failures.len());
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    println!(
+        "{} events, {} deliveries, {} starts, {} refused starts, seeds from {}, {:.1} s",
+        get(&findings.events),
+        get(&findings.deliveries),
+        get(&findings.starts),
+        get(&findings.refusals),
+        options.from,
+        begun.elapsed().as_secs_f64()
+    );
+    println!("{} passed, {failed} failed", get(&findings.passed));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn play_one(seed: u64) -> ExitCode {
+    let plan = Plan::of(seed);
+    println!("{plan:#?}");
+    match run_plan(&plan, None, true) {
+        Ok(summary) => {
+            println!("{summary:?}\n1 passed, 0 failed");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{}\n0 passed, 1 failed", failure.what);
+            ExitCode::FAILURE
+        }
+    }
+}

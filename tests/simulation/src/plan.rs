@@ -1,0 +1,231 @@
+//! What a seed decides before a history begins: how long it is, which topics, groups and faults it has, and how often.
+//! Each history has another mixture, so that no fault hides behind another.
+
+use broker_model::{
+    ConsumerGroup, Filter, GroupName, MessageType, Model, Order, QueuePlacement, ShardId,
+    StartFrom, Subscription, Topic, TopicName,
+};
+
+use crate::random::Random;
+
+/// How often faults happen in the steps of a history, each out of 1,000.
+#[derive(Debug, Clone, Default)]
+pub struct FaultRates {
+    /// The machine loses its power.
+    pub kill: u64,
+    /// The process does nothing for a while.
+    pub pause: u64,
+    /// The broker's clock jumps.
+    pub clock_jump: u64,
+    /// The newest snapshot is gone before a start.
+    pub lose_snapshot: u64,
+    /// A packet is lost.
+    pub drop: u64,
+    /// A packet arrives twice.
+    pub duplicate: u64,
+    /// Bits flip at rest.
+    pub bit_flip: u64,
+    /// A range of a file cannot be read any more.
+    pub broken_range: u64,
+    /// The volume is small for a while.
+    pub disk_full: u64,
+    /// As in `DiskFaults`.
+    pub failed_writes: u64,
+    /// As in `DiskFaults`.
+    pub failed_syncs: u64,
+    /// As in `DiskFaults`.
+    pub failed_reads: u64,
+    /// As in `DiskFaults`.
+    pub stale_reads: u64,
+    /// As in `DiskFaults`.
+    pub misdirected_reads: u64,
+    /// As in `DiskFaults`.
+    pub slow_operations: u64,
+}
+
+/// A group, and what it reads.
+#[derive(Debug, Clone)]
+pub struct PlannedGroup {
+    /// Its settings.
+    pub settings: ConsumerGroup,
+    /// Its topics.
+    pub topics: Vec<String>,
+    /// What it wants of them.
+    pub filter: Filter,
+    /// It wants only messages of this tag.
+    pub tag: Option<&'static str>,
+    /// Its clients.
+    pub clients: Vec<String>,
+    /// May be deleted and made again.
+    pub is_volatile: bool,
+}
+
+/// A history before it begins.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where chance begins.
+    pub seed: u64,
+    /// Steps of the driver.
+    pub steps: u64,
+    /// Size of segments.
+    pub segment_bytes: u64,
+    /// Of the newest frames, how much is in memory.
+    pub tail_cache_bytes: usize,
+    /// Largest body.
+    pub body_bytes_max: u64,
+    /// Longest way of a packet.
+    pub delay_ms_max: u64,
+    /// What there is to send to.
+    pub topics: Vec<Topic>,
+    /// Of those: may be deleted and made again.
+    pub volatile_topics: Vec<String>,
+    /// Who receives.
+    pub groups: Vec<PlannedGroup>,
+    /// Resets of offsets, out of 1,000 client calls.
+    pub resets: u64,
+    /// Longest invisible duration.
+    pub invisible_ms_max: u64,
+    /// Longest wait of a step.
+    pub wait_ms_max: u64,
+    /// What goes wrong.
+    pub faults: FaultRates,
+}
+
+/// Every message type by the topic that carries it.
+pub const TOPICS: [(&str, MessageType, u32); 6] = [
+    ("normal", MessageType::Normal, 3),
+    ("fifo", MessageType::Fifo, 2),
+    ("delay", MessageType::Delay, 2),
+    ("transaction", MessageType::Transaction, 2),
+    ("priority", MessageType::Priority, 3),
+    ("lite", MessageType::Lite, 1),
+];
+
+/// Lite topics of the LITE topic.
+pub const LITE_TOPICS: [&str; 3] = ["one", "two", "three"];
+
+/// A topic name that is known to be legal.
+#[must_use]
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName::parse(name).expect("names of the simulation are legal")
+}
+
+/// A group name that is known to be legal.
+#[must_use]
+pub fn group_name(name: &str) -> GroupName {
+    GroupName::parse(name).expect("names of the simulation are legal")
+}
+
+fn group(random: &mut Random, name: &str, topics: &[&str]) -> PlannedGroup {
+    let mut settings = ConsumerGroup::with_defaults(group_name(name));
+    settings.retry.max_attempts = u32::try_from(random.between(1, 4)).unwrap_or(1);
+    let clients = (0..random.between(1, 3)).map(|n| format!("{name}-{n}")).collect();
+    PlannedGroup {
+        settings,
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        filter: Filter::All,
+        tag: None,
+        clients,
+        is_volatile: false,
+    }
+}
+
+fn groups(random: &mut Random) -> Vec<PlannedGroup> {
+    let mut groups = vec![
+        group(random, "billing", &["normal", "delay", "transaction", "priority"]),
+        PlannedGroup {
+            tag: Some("a"),
+            filter: Filter::parse_tags("a").expect("a legal filter"),
+            ..group(random, "tagged", &["normal", "fifo"])
+        },
+    ];
+    let mut ledger = group(random, "ledger", &["fifo", "delay", "lite"]);
+    ledger.settings.order = Order::Fifo;
+    let mut screens = group(random, "screens", &["normal", "transaction"]);
+    screens.settings.model = Model::Broadcasting;
+    let mut late = group(random, "late", &["normal", "priority"]);
+    late.settings.subscriptions = ["normal", "priority"]
+        .map(|topic| Subscription {
+            topic: topic_name(topic),
+            is_sql: false,
+            expression: "*".to_owned(),
+            start_from: StartFrom::Latest,
+        })
+        .to_vec();
+    let mut passing = group(random, "passing", &["normal", "volatile"]);
+    passing.is_volatile = true;
+    for optional in [ledger, screens, late, passing] {
+        if random.happens(650) {
+            groups.push(optional);
+        }
+    }
+    let dead: Vec<String> =
+        groups.iter().map(|g| TopicName::dead_letter_of(&g.settings.name).to_string()).collect();
+    let mut undertaker = group(random, "undertaker", &[]);
+    undertaker.topics = dead;
+    undertaker.settings.retry.max_attempts = 1_000;
+    groups.push(undertaker);
+    groups
+}
+
+fn rate(random: &mut Random, max: u64) -> u64 {
+    if random.happens(400) { random.between(1, max) } else { 0 }
+}
+
+fn faults(random: &mut Random) -> FaultRates {
+    if random.happens(100) {
+        return FaultRates::default();
+    }
+    let kill = if random.happens(700) { random.between(2, 40) } else { 0 };
+    FaultRates {
+        kill,
+        pause: rate(random, 20),
+        clock_jump: rate(random, 15),
+        lose_snapshot: rate(random, 500),
+        drop: rate(random, 150),
+        duplicate: rate(random, 150),
+        bit_flip: rate(random, 8),
+        broken_range: rate(random, 5),
+        disk_full: rate(random, 15),
+        failed_writes: rate(random, 15),
+        failed_syncs: rate(random, 15),
+        failed_reads: rate(random, 60),
+        stale_reads: rate(random, 60),
+        misdirected_reads: rate(random, 60),
+        slow_operations: rate(random, 100),
+    }
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed_0f51_0b5e_55ed);
+        let faults = faults(&mut random);
+        let mut topics: Vec<Topic> = TOPICS
+            .iter()
+            .map(|(name, message_type, queues)| topic(name, *message_type, *queues))
+            .collect();
+        topics.push(topic("volatile", MessageType::Normal, 2));
+        Self {
+            seed,
+            steps: random.between(200, 420),
+            segment_bytes: *random.pick(&[65_536, 131_072, 262_144]).unwrap_or(&65_536),
+            tail_cache_bytes: *random.pick(&[0, 4_096, 1_048_576]).unwrap_or(&0),
+            body_bytes_max: *random.pick(&[40, 400, 3_000, 12_000]).unwrap_or(&40),
+            delay_ms_max: *random.pick(&[0, 5, 100, 3_000]).unwrap_or(&0),
+            topics,
+            volatile_topics: vec!["volatile".to_owned()],
+            groups: groups(&mut random),
+            resets: if random.happens(500) { random.between(1, 20) } else { 0 },
+            invisible_ms_max: *random.pick(&[2_000, 30_000]).unwrap_or(&2_000),
+            wait_ms_max: *random.pick(&[300, 5_000, 40_000]).unwrap_or(&300),
+            faults,
+        }
+    }
+}
+
+fn topic(name: &str, message_type: MessageType, queues: u32) -> Topic {
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues }];
+    Topic::with_defaults(topic_name(name), message_type, placement)
+}

@@ -1,0 +1,255 @@
+//! The world of one history: clock, disk, network, process, clients and checker, and the driver that picks what happens
+//! next. The door between replica and network is here; everything that passes it is told to the checker.
+
+mod door;
+mod faults;
+
+use std::sync::Arc;
+
+use broker_engine::Command;
+use broker_model::{GroupName, TopicName};
+use broker_store::Disk;
+use broker_store::log::LogOptions;
+use broker_store::simulated_disk::SimulatedDisk;
+
+use crate::audit;
+use crate::bugs::{EagerDisk, PlantedBug};
+use crate::checker::Checker;
+use crate::clients::{Clients, NewCall};
+use crate::network::{Network, Packet};
+use crate::plan::Plan;
+use crate::process::{Job, Process, log_options};
+use crate::random::Random;
+use crate::trace::Trace;
+
+/// What a history was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Hash of everything that happened.
+    pub trace: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// Deliveries that were checked.
+    pub deliveries: u64,
+    /// Starts of the process.
+    pub starts: u64,
+    /// Starts that were refused, and accepted as such.
+    pub refusals: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) plan: Plan,
+    pub(crate) bug: Option<PlantedBug>,
+    pub(crate) random: Random,
+    /// Time as it passes; the broker's clock differs from it by `skew_ms`.
+    pub(crate) true_ms: u64,
+    skew_ms: i64,
+    pub(crate) disk: SimulatedDisk,
+    eager: Option<EagerDisk>,
+    options: LogOptions,
+    pub(crate) process: Option<Process>,
+    network: Network,
+    pub(crate) clients: Clients,
+    pub(crate) checker: Checker,
+    pub(crate) trace: Trace,
+    next_ticket: u64,
+    /// Ticket to call, for those whose client waits for the answer over the network.
+    calls: std::collections::BTreeMap<u64, u64>,
+    /// Answers that the audit waits for.
+    pub(crate) direct: std::collections::BTreeMap<u64, broker_engine::Reply>,
+    /// Bits flipped: file, byte, bit; to be turned back.
+    flipped: Vec<(std::path::PathBuf, usize, u8)>,
+    pub(crate) has_faults: bool,
+    starts: u64,
+    refusals: u64,
+}
+
+impl World {
+    /// A world before its first step.
+    #[must_use]
+    pub fn new(plan: &Plan, bug: Option<PlantedBug>, prints: bool) -> Self {
+        Self {
+            plan: plan.clone(),
+            bug,
+            random: Random::new(plan.seed),
+            true_ms: 1_900_000_000_000,
+            skew_ms: 0,
+            disk: SimulatedDisk::default(),
+            eager: None,
+            options: log_options(plan.segment_bytes),
+            process: None,
+            network: Network::default(),
+            clients: Clients::default(),
+            checker: Checker::new(plan),
+            trace: Trace::new(prints),
+            next_ticket: 0,
+            calls: std::collections::BTreeMap::new(),
+            direct: std::collections::BTreeMap::new(),
+            flipped: Vec::new(),
+            has_faults: false,
+            starts: 0,
+            refusals: 0,
+        }
+    }
+
+    /// Plays the history.
+    ///
+    /// # Errors
+    /// The first promise that was broken.
+    pub fn play(mut self) -> Result<Summary, String> {
+        let inner: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        if self.bug == Some(PlantedBug::AnsweredBeforeSync) {
+            self.eager = Some(EagerDisk::new(inner));
+        }
+        self.start()?;
+        let topics = self.plan.topics.clone();
+        for topic in topics {
+            self.ask(Command::PutTopic(Box::new(topic)))?.map_err(|e| e.to_string())?;
+        }
+        for group in self.plan.groups.clone() {
+            self.ask(Command::PutGroup(Box::new(group.settings)))?.map_err(|e| e.to_string())?;
+        }
+        self.has_faults = true;
+        self.set_disk_faults(true);
+        for _ in 0..self.plan.steps {
+            self.step()?;
+        }
+        audit::audit(&mut self)?;
+        Ok(Summary {
+            trace: self.trace.hash(),
+            events: self.trace.events,
+            deliveries: self.checker.deliveries,
+            starts: self.starts,
+            refusals: self.refusals,
+        })
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.true_ms.saturating_add_signed(self.skew_ms)
+    }
+
+    pub(crate) fn shared_disk(&self) -> Arc<dyn Disk> {
+        match &self.eager {
+            Some(eager) => Arc::new(eager.clone()),
+            None => Arc::new(self.disk.clone()),
+        }
+    }
+
+    /// One step of the driver.
+    fn step(&mut self) -> Result<(), String> {
+        if self.process.is_none() {
+            self.true_ms += self.random.below(3_000);
+            return self.start();
+        }
+        self.maybe_fault()?;
+        match self.random.below(100) {
+            0..50 => self.act(),
+            50..72 => self.pump(),
+            72..86 => self.finish_write(),
+            86..96 => self.wait(),
+            _ => self.advance_job(),
+        }
+    }
+
+    fn act(&mut self) -> Result<(), String> {
+        if self.random.happens(4) {
+            self.trace.note(self.true_ms, format_args!("clients restart"));
+            self.clients.restart();
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        let call = self.clients.act(&self.plan, &mut self.random, now_ms, &mut self.checker);
+        if let Some(call) = call {
+            self.send(call);
+        }
+        self.pump()
+    }
+
+    pub(crate) fn send(&mut self, NewCall { call, command }: NewCall) {
+        let copies = 1 + u64::from(self.random.happens(self.plan.faults.duplicate));
+        for _ in 0..copies {
+            if self.random.happens(self.plan.faults.drop) {
+                continue;
+            }
+            let at_ms = self.true_ms + self.random.below(self.plan.delay_ms_max + 1);
+            self.network.send(at_ms, Packet::Command { call, command: command.clone() });
+        }
+    }
+
+    /// Lets everything arrive that has arrived by now, and the replica work.
+    pub(crate) fn pump(&mut self) -> Result<(), String> {
+        while let Some(packet) = self.network.receive(self.true_ms) {
+            match packet {
+                Packet::Command { call, command } => {
+                    if self.process.is_some() {
+                        self.submit_call(call, command)?;
+                    }
+                }
+                Packet::Reply { call, reply } => self.clients.answered(call, &reply),
+            }
+            if self.random.happens(300) {
+                self.step_replica()?;
+            }
+        }
+        self.step_replica()
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        let next = self.process.as_ref().and_then(|process| process.replica.next_step_ms());
+        let now_ms = self.now_ms();
+        let due_ms = next.map_or(0, |at_ms| at_ms.saturating_sub(now_ms));
+        let wait_ms = match self.random.below(3) {
+            0 if due_ms < 60_000 => due_ms,
+            1 => self.network.next_ms().map_or(1, |at_ms| at_ms.saturating_sub(self.true_ms)),
+            _ => self.random.below(self.plan.wait_ms_max),
+        };
+        self.true_ms += wait_ms;
+        self.pump()
+    }
+
+    /// One step of the background work, or the beginning of some.
+    fn advance_job(&mut self) -> Result<(), String> {
+        let disk = self.shared_disk();
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let job = process.job.take().unwrap_or(Job::Space);
+        process.job = match job {
+            Job::Space => match disk.space(&self.options.directory) {
+                Ok(space) => {
+                    let is_full = space.free_bytes < 2 * self.options.segment_bytes;
+                    process.replica.set_disk_full(is_full);
+                    (process.replica.log().wants_spare() && !is_full).then_some(Job::Spare)
+                }
+                Err(_) => None,
+            },
+            Job::Spare => {
+                // Without a spare the writer makes its segment itself.
+                let _convenience = broker_store::segments::prepare_spare(
+                    &*disk,
+                    &self.options.directory,
+                    self.options.segment_bytes,
+                );
+                None
+            }
+        };
+        self.trace.note(self.true_ms, format_args!("job {job:?}"));
+        self.pass_delays();
+        Ok(())
+    }
+
+    pub(crate) fn pass_delays(&mut self) {
+        self.true_ms += self.disk.take_delay_ms();
+    }
+
+    /// What the broker says exists.
+    pub(crate) fn names(&self) -> (Vec<TopicName>, Vec<GroupName>) {
+        let Some(process) = &self.process else { return (Vec::new(), Vec::new()) };
+        let engine = process.replica.engine();
+        let mut topics: Vec<TopicName> = engine.topics().map(|topic| topic.name.clone()).collect();
+        let mut groups: Vec<GroupName> = engine.groups().map(|group| group.name.clone()).collect();
+        topics.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        groups.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        (topics, groups)
+    }
+}

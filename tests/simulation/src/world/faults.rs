@@ -1,0 +1,246 @@
+//! What goes wrong: the process dies at any point and comes back, the clock jumps, bits flip, the volume fills up.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use broker_replication::replica::StartError;
+use broker_store::simulated_disk::{DiskFaults, LieBounds};
+use broker_store::{FRAME_HEADER_BYTES, FrameHeader, OpenError};
+
+use super::World;
+use crate::process::Process;
+
+impl World {
+    pub(super) fn maybe_fault(&mut self) -> Result<(), String> {
+        let faults = self.plan.faults.clone();
+        if self.random.happens(faults.kill) {
+            self.kill()?;
+        }
+        if self.random.happens(faults.pause) {
+            self.true_ms += self.random.below(60_000);
+        }
+        if self.random.happens(faults.clock_jump) {
+            self.jump();
+        }
+        if self.random.happens(faults.bit_flip) {
+            self.flip();
+        }
+        if self.random.happens(faults.broken_range) {
+            self.break_range();
+        }
+        if self.random.happens(faults.disk_full) {
+            let used_bytes = self.disk.used_bytes();
+            let room = self.random.below(4) * self.plan.segment_bytes;
+            self.disk.set_capacity(Some(used_bytes + room));
+        }
+        if self.random.happens(faults.disk_full * 3) {
+            self.disk.set_capacity(None);
+        }
+        Ok(())
+    }
+
+    fn jump(&mut self) {
+        let by_ms = i64::try_from(self.random.below(600_000)).unwrap_or(0) - 300_000;
+        self.trace.note(self.true_ms, format_args!("the clock jumps by {by_ms} ms"));
+        if by_ms < 0 {
+            self.checker.clock_goes_back(self.now_ms());
+        }
+        self.skew_ms += by_ms;
+    }
+
+    /// The power goes; a write that was handed off happened, happened in part, or did not.
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let chance = self.random.below(4);
+        self.trace.note(self.true_ms, format_args!("killed ({chance})"));
+        if chance == 0 && process.job.is_some() {
+            // In the middle of background work.
+            self.disk.tear_after(0, self.random.draw());
+            let directory = self.options.directory.clone();
+            let length = self.options.segment_bytes;
+            let disk = self.shared_disk();
+            let _torn = broker_store::segments::prepare_spare(&*disk, &directory, length);
+        } else if let Some(write) = process.write.take() {
+            if chance > 1 {
+                self.disk.tear_after(0, self.random.draw());
+            }
+            if chance > 0 {
+                let _nobody_hears = process.writer.write(&write);
+            }
+        }
+        self.end_process();
+        Ok(())
+    }
+
+    pub(super) fn end_process(&mut self) {
+        self.process = None;
+        self.calls.clear();
+        if let Some(eager) = &self.eager {
+            eager.forget();
+        }
+        self.checker.killed();
+        if self.random.happens(500) {
+            self.disk.heal();
+        }
+        self.disk.restart();
+    }
+
+    /// Starts the process; a refusal is accepted only when the disk gave a reason.
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        self.prepare_start();
+        for attempt in 0..3 {
+            let before = self.log_contents();
+            let now_ms = self.now_ms();
+            let (disk, seed) = (self.shared_disk(), self.random.draw());
+            match Process::start(&disk, &self.options, seed, now_ms) {
+                Ok(process) => {
+                    self.starts += 1;
+                    self.trace.note(now_ms, format_args!("started"));
+                    self.process = Some(process);
+                    self.set_disk_faults(self.has_faults);
+                    return self.step_replica();
+                }
+                Err(error) => {
+                    self.trace.note(now_ms, format_args!("refused to start: {error}"));
+                    self.refusals += 1;
+                    self.judge_refusal(&error, attempt, &before)?;
+                }
+            }
+        }
+        Err("the broker refuses to start on a healthy disk".to_owned())
+    }
+
+    fn prepare_start(&mut self) {
+        if self.has_faults && self.random.happens(self.plan.faults.lose_snapshot) {
+            let newest = self.disk.files_ending(".snap").pop();
+            if let Some(path) = newest {
+                let disk = self.shared_disk();
+                let _gone = disk.remove(&path);
+            }
+        }
+        self.set_disk_faults(self.has_faults);
+    }
+
+    /// After a refusal nothing has changed, and once the cause is gone the broker starts.
+    fn judge_refusal(
+        &mut self,
+        error: &StartError,
+        attempt: u32,
+        before: &BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<(), String> {
+        let has_reason = !self.disk.take_injected().is_empty() || !self.flipped.is_empty();
+        if !has_reason || attempt > 0 {
+            return Err(format!("the broker does not start: {error}"));
+        }
+        let is_damage = matches!(
+            error,
+            StartError::Open(OpenError::Corrupt { .. } | OpenError::Unreadable { .. })
+        );
+        if is_damage && self.log_contents() != *before {
+            return Err(format!("the broker refused to start and changed the log: {error}"));
+        }
+        // The operator restores the files from a copy, replaces the disk, makes room.
+        self.repair();
+        Ok(())
+    }
+
+    /// The disk is whole and honest again.
+    pub(crate) fn repair(&mut self) {
+        for (path, byte, bit) in std::mem::take(&mut self.flipped) {
+            self.disk.flip_bit(&path, byte, bit);
+        }
+        self.disk.heal();
+        self.disk.set_capacity(None);
+        self.set_disk_faults(false);
+        let _seen = self.disk.take_injected();
+    }
+
+    fn log_contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        if self.flipped.is_empty() {
+            return BTreeMap::new();
+        }
+        let files = self.disk.files_ending(".seg");
+        files
+            .into_iter()
+            .filter_map(|path| Some((path.clone(), self.disk.contents(&path)?)))
+            .collect()
+    }
+
+    pub(crate) fn set_disk_faults(&mut self, are_on: bool) {
+        let plan = &self.plan.faults;
+        let faults = if are_on {
+            DiskFaults {
+                failed_writes: plan.failed_writes,
+                failed_syncs: plan.failed_syncs,
+                failed_reads: plan.failed_reads,
+                stale_reads: plan.stale_reads,
+                misdirected_reads: plan.misdirected_reads,
+                slow_operations: plan.slow_operations,
+                slow_ms_max: 2_000,
+                lie_bounds: self.vouched_for(),
+            }
+        } else {
+            DiskFaults::default()
+        };
+        let seed = self.random.draw();
+        self.disk.set_faults(faults, seed);
+    }
+
+    /// How far damage can be noticed: up to the end of the entries that the last mark vouches for, and not the frame with
+    /// the mark itself.
+    fn vouched_for(&self) -> LieBounds {
+        let mut frames = Vec::new();
+        for path in self.disk.files_ending(".seg") {
+            let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let Ok(base) = name.parse::<u64>() else { continue };
+            let bytes = self.disk.contents(&path).unwrap_or_default();
+            let mut at = 0;
+            while let Some(bytes) = bytes.get(at..at + FRAME_HEADER_BYTES) {
+                let header = FrameHeader::decode(bytes).map(|(header, _)| header);
+                match header.filter(|header| header.position == base + at as u64) {
+                    Some(header) => {
+                        at += usize::try_from(header.frame_bytes()).unwrap_or(64);
+                        frames.push((path.clone(), base, header));
+                    }
+                    None => at += 64,
+                }
+            }
+        }
+        let mark = frames.iter().map(|(_, _, header)| header.durable_index).max().unwrap_or(0);
+        let mut bounds = LieBounds::new();
+        for (path, base, header) in &frames {
+            if header.index > mark || header.durable_index == mark {
+                break;
+            }
+            bounds.insert(path.clone(), header.position + header.frame_bytes() - base);
+        }
+        bounds
+    }
+
+    /// A bit of a durable frame turns.
+    fn flip(&mut self) {
+        let bounds = self.vouched_for();
+        let paths: Vec<(&PathBuf, &u64)> = bounds.iter().collect();
+        let Some((path, bound)) = self.random.pick(&paths).copied() else { return };
+        let byte = usize::try_from(self.random.below(*bound)).unwrap_or(0);
+        let bit = u8::try_from(self.random.below(8)).unwrap_or(0);
+        self.trace.note(
+            self.true_ms,
+            format_args!("bit {bit} of byte {byte} of {} turns", path.display()),
+        );
+        self.disk.flip_bit(path, byte, bit);
+        self.flipped.push((path.clone(), byte, bit));
+    }
+
+    fn break_range(&mut self) {
+        let files = self.disk.files_ending(".seg");
+        let Some(path) = self.random.pick(&files).cloned() else { return };
+        let from = self.random.below(self.plan.segment_bytes);
+        self.trace.note(self.true_ms, format_args!("{} breaks at {from}", shown(&path)));
+        self.disk.break_range(&path, from, from + 4_096);
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,7 +1,7 @@
 //! One group on one queue. Every offset is in exactly one of these states:
 //!
 //! done (below the cursor, or in `done`) | in flight (in `leases`) | due (in `again`: once more, or for the first time
-//! after others went before it) | exhausted (on its way to the dead-letter topic) | new (at or above `next`)
+//! after others went before it) | leaving (its end is decided and not committed) | new (at or above `next`)
 //!
 //! Decisions (`select_*`) change nothing that counts; the methods named after records change the state, and do so once:
 //! applying what is already applied has no effect, so a leader may apply early what followers apply from the log.
@@ -43,10 +43,21 @@ pub enum HandleState {
     Current,
     /// The message is done for the group.
     Done,
-    /// The delivery is over, and nobody has the message now.
+    /// The delivery is over, it was the last one, and nobody has the message now.
     Expired,
+    /// The end of the message is decided and not committed.
+    Leaving,
     /// The message was delivered again, or never under this handle.
     Stale,
+}
+
+/// A message that waits for its next delivery.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Waiting {
+    /// So far.
+    deliveries: u32,
+    /// Names the last one: its handle counts until the message is delivered again, and no older one does.
+    nonce: u32,
 }
 
 /// Progress of one group on one queue.
@@ -58,9 +69,9 @@ pub struct GroupQueue {
     next: u64,
     done: RangeSet,
     leases: Leases,
-    /// Offset to deliveries so far.
-    again: BTreeMap<u64, u32>,
-    exhausted: BTreeSet<u64>,
+    again: BTreeMap<u64, Waiting>,
+    /// Acknowledged, or on the way to the dead-letter topic, once that is committed. Nobody gets these meanwhile.
+    leaving: BTreeSet<u64>,
     /// Below the cursor or in `done`, and yet not done: put back from the dead-letter topic.
     revived: BTreeSet<u64>,
     /// Who is behind whom; made when messages are first handed out in order.
@@ -94,14 +105,14 @@ impl GroupQueue {
     #[must_use]
     pub fn select_again(&self, limit: u32, passes: impl Fn(u64) -> bool) -> Option<Batch> {
         let mut due = self.again.iter().filter(|(offset, _)| passes(**offset));
-        let (&first, &deliveries) = due.next()?;
+        let (&first, &Waiting { deliveries, .. }) = due.next()?;
         if limit == 0 {
             return None;
         }
         let (mut mask, mut taken) = (1u64, 1);
         for (offset, _) in due
             .take_while(|(offset, _)| **offset < first + BATCH_SPAN)
-            .filter(|(_, count)| **count == deliveries)
+            .filter(|(_, waiting)| waiting.deliveries == deliveries)
         {
             if taken == limit {
                 break;
@@ -129,7 +140,7 @@ impl GroupQueue {
             && self.again.len() < look_ahead_max
         {
             if !self.is_done(self.next) {
-                self.again.insert(self.next, 0);
+                self.again.insert(self.next, Waiting::default());
                 groups.add(self.next, hash_of(self.next));
             }
             self.next += 1;
@@ -149,7 +160,7 @@ impl GroupQueue {
                 skipped.push(offset);
                 continue;
             }
-            let attempt = self.again.get(&offset).copied().unwrap_or(0) + 1;
+            let attempt = self.again.get(&offset).map_or(0, |waiting| waiting.deliveries) + 1;
             let batch = batch.get_or_insert(Batch { first, span: 0, mask: 0, attempt });
             if batch.attempt == attempt {
                 batch.mask |= 1 << (offset - first);
@@ -174,7 +185,7 @@ impl GroupQueue {
         let mut groups = Box::<MessageGroups>::default();
         self.again.keys().for_each(|offset| groups.add(*offset, hash_of(*offset)));
         let leased = self.leases.iter().flat_map(|(first, lease)| offsets(first, lease.mask));
-        for offset in leased.chain(self.exhausted.iter().copied()) {
+        for offset in leased.chain(self.leaving.iter().copied()) {
             groups.add(offset, hash_of(offset));
             groups.take(offset);
         }
@@ -196,7 +207,7 @@ impl GroupQueue {
             let is_free = if is_new {
                 offset >= self.next
             } else {
-                self.again.get(&offset).is_some_and(|count| *count < batch.attempt)
+                self.again.get(&offset).is_some_and(|waiting| waiting.deliveries < batch.attempt)
                     || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt)
             };
             if is_free {
@@ -230,9 +241,26 @@ impl GroupQueue {
         match self.leases.find(offset) {
             Some((_, lease)) if lease.nonce == nonce => HandleState::Current,
             Some(_) => HandleState::Stale,
-            None if self.again.get(&offset).is_some_and(|count| *count > 0) => HandleState::Expired,
+            None if self.was_last(offset, nonce) => HandleState::Expired,
+            None if self.leaving.contains(&offset) => HandleState::Leaving,
             None => HandleState::Stale,
         }
+    }
+
+    fn was_last(&self, offset: u64, nonce: u32) -> bool {
+        let waiting = self.again.get(&offset);
+        waiting.is_some_and(|waiting| waiting.deliveries > 0 && waiting.nonce == nonce)
+    }
+
+    /// The end of a message that somebody has, or had last, is decided: until it is committed its deadline means nothing
+    /// and nobody else gets it. Returns the batch it left, when that is empty now, for its timer to be dropped.
+    pub fn leave(&mut self, offset: u64) -> Option<(u64, LeaseBatch)> {
+        let left = self.leases.remove(offset);
+        if left.is_some() || self.again.remove(&offset).is_some() {
+            self.in_order(|groups| groups.take(offset));
+            self.leaving.insert(offset);
+        }
+        left.and_then(|(first, batch, is_empty)| is_empty.then_some((first, batch)))
     }
 
     /// Finishes a message. Returns the batch it left, when that is empty now, for its timer to be dropped.
@@ -243,7 +271,7 @@ impl GroupQueue {
         self.look_up_to(offset);
         let left = self.leases.remove(offset);
         self.again.remove(&offset);
-        self.exhausted.remove(&offset);
+        self.leaving.remove(&offset);
         self.in_order(|groups| groups.finish(offset));
         if !self.revived.remove(&offset) {
             self.done_insert(offset);
@@ -275,7 +303,7 @@ impl GroupQueue {
                 self.in_order(|groups| groups.take(offset));
                 Some(None)
             }
-            HandleState::Done | HandleState::Stale => None,
+            HandleState::Done | HandleState::Stale | HandleState::Leaving => None,
         }
     }
 
@@ -286,9 +314,10 @@ impl GroupQueue {
         let is_exhausted = batch.attempt >= attempts_max;
         for offset in offsets(first, batch.mask) {
             if is_exhausted {
-                self.exhausted.insert(offset);
+                self.leaving.insert(offset);
             } else {
-                self.again.insert(offset, batch.attempt);
+                let waiting = Waiting { deliveries: batch.attempt, nonce: batch.nonce };
+                self.again.insert(offset, waiting);
                 self.in_order(|groups| groups.give_back(offset));
             }
         }
@@ -301,7 +330,7 @@ impl GroupQueue {
             return;
         }
         self.revived.insert(offset);
-        self.again.insert(offset, 0);
+        self.again.insert(offset, Waiting::default());
         self.in_order(|groups| groups.add(offset, message_group_hash));
     }
 
@@ -361,7 +390,7 @@ impl GroupQueue {
         }
         let passed = (self.next..=offset).filter(|passed| !self.is_done(*passed));
         let passed: Vec<u64> = passed.collect();
-        self.again.extend(passed.into_iter().map(|offset| (offset, 0)));
+        self.again.extend(passed.into_iter().map(|offset| (offset, Waiting::default())));
         self.next = offset + 1;
         // Lined up anew when it is needed.
         self.message_groups = None;

@@ -237,7 +237,13 @@ impl<R: ReplyTo> Engine<R> {
         });
     }
 
-    fn drop_expiry(&mut self, group_topic: usize, queue: u32, first: u64, batch: &LeaseBatch) {
+    pub(crate) fn drop_expiry(
+        &mut self,
+        group_topic: usize,
+        queue: u32,
+        first: u64,
+        batch: &LeaseBatch,
+    ) {
         let LeaseBatch { deadline_ms, nonce, .. } = *batch;
         self.state.expiries.remove(&Expiry { deadline_ms, group_topic, queue, first, nonce });
     }

@@ -3,8 +3,8 @@
 //! Order of search: messages due again first, up to half of the answer; then new ones, beginning at another queue each
 //! time; then the rest of those due again.
 
+use broker_delivery::Batch;
 use broker_delivery::leases::offsets;
-use broker_delivery::{Batch, LeaseBatch};
 use broker_model::limits::{
     ATTEMPT_IDS_MAX, INFLIGHT_PER_GROUP_QUEUE_MAX, LOOK_AHEAD_MESSAGES_MAX,
     RECEIVE_BATCH_BYTES_MAX, RECEIVE_BATCH_MESSAGES_MAX, WAITERS_PER_GROUP_TOPIC_MAX,
@@ -122,11 +122,6 @@ impl<R: ReplyTo> Engine<R> {
                 continue;
             }
             let new = self.rename_delivery(&handle, deadline_ms, effects);
-            // Known at once, so that the new handle works; committing it again changes nothing.
-            let place = place_of(&handle);
-            let lease =
-                LeaseBatch { mask: 1, attempt: handle.attempt, nonce: new.nonce, deadline_ms };
-            self.apply_change(place, handle.nonce, lease);
             renamed.push(new);
             deliveries.extend(self.delivery(new, deadline_ms, log));
         }

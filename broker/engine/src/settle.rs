@@ -1,9 +1,10 @@
 //! What a consumer does with a delivery: acknowledge it, change its invisible duration, give up on it. Each is checked
 //! against the current state, logged, and answered when committed; repeating one has no effect.
 
-use broker_delivery::HandleState;
+use broker_delivery::{HandleState, LeaseBatch};
 use broker_model::{GroupName, ReceiptHandle, TopicName};
 use broker_store::Record;
+use broker_store::record::Place;
 
 use crate::command::{Acknowledge, ChangeInvisible, ForwardToDeadLetter, Outcome};
 use crate::effects::{Effects, ReplyTo};
@@ -23,8 +24,9 @@ impl<R: ReplyTo> Engine<R> {
         for handle in &request.handles {
             let state = self.handle_state(&request.group, &request.topic, handle);
             results.push(match state {
-                Ok(HandleState::Current | HandleState::Expired) => {
+                Ok(HandleState::Current | HandleState::Expired | HandleState::Leaving) => {
                     effects.append(&Record::Acknowledge(place_of(handle)));
+                    self.begin_leaving(place_of(handle));
                     Ok(())
                 }
                 // Acknowledged before: the same answer again.
@@ -54,7 +56,7 @@ impl<R: ReplyTo> Engine<R> {
                 let handle = self.rename_delivery(&request.handle, deadline_ms, effects);
                 effects.on_commit.push((reply, Ok(Outcome::InvisibleChanged(handle))));
             }
-            Ok(HandleState::Done | HandleState::Stale) => {
+            Ok(HandleState::Done | HandleState::Stale | HandleState::Leaving) => {
                 effects.now.push((reply, Err(Refusal::InvalidHandle)));
             }
             Err(refusal) => effects.now.push((reply, Err(refusal))),
@@ -70,6 +72,12 @@ impl<R: ReplyTo> Engine<R> {
         match self.handle_state(&request.group, &request.topic, &request.handle) {
             Ok(HandleState::Current | HandleState::Expired) => {
                 self.dead_letter(place_of(&request.handle), effects);
+                self.begin_leaving(place_of(&request.handle));
+                effects.on_commit.push((reply, Ok(Outcome::Done)));
+            }
+            // It ends in another way, which changes nothing when it is said twice; the answer waits for it.
+            Ok(HandleState::Leaving) => {
+                effects.append(&Record::Acknowledge(place_of(&request.handle)));
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Clients repeat this call until it is answered with OK; what is gone needs nothing more.
@@ -99,6 +107,20 @@ impl<R: ReplyTo> Engine<R> {
         effects.now.push((reply, Ok(Outcome::Done)));
     }
 
+    /// Between the decision and its commit the message is nobody's.
+    fn begin_leaving(&mut self, place: Place) {
+        let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
+            return;
+        };
+        let progress = self.state.group_topic_mut(index);
+        let queue = progress.and_then(|progress| progress.queues.get_mut(place.queue as usize));
+        if let Some((first, batch)) = queue.and_then(|queue| queue.leave(place.offset)) {
+            self.drop_expiry(index, place.queue, first, &batch);
+        }
+    }
+
+    /// A new name and deadline for a delivery, known at once: the old deadline must not end it before the commit.
+    /// Committing it again changes nothing.
     pub(crate) fn rename_delivery(
         &mut self,
         handle: &ReceiptHandle,
@@ -113,6 +135,8 @@ impl<R: ReplyTo> Engine<R> {
             attempt: handle.attempt,
             deadline_ms,
         });
+        let lease = LeaseBatch { mask: 1, attempt: handle.attempt, nonce: new_nonce, deadline_ms };
+        self.apply_change(place_of(handle), handle.nonce, lease);
         ReceiptHandle { nonce: new_nonce, ..*handle }
     }
 

@@ -300,6 +300,23 @@ fn a_stale_handle_is_told_from_an_expired_one() {
     assert_eq!(again.attempt, 2);
     queue.lease(again, 8, 200);
     assert_eq!(queue.handle_state(0, 7), HandleState::Stale);
+    queue.expire(0, 8, 5);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Stale, "only the last delivery counts");
+    assert_eq!(queue.handle_state(0, 8), HandleState::Expired);
     queue.acknowledge(0);
     assert_eq!(queue.handle_state(0, 7), HandleState::Done);
+}
+
+#[test]
+fn what_leaves_does_not_expire_and_is_nobodys() {
+    let mut queue = GroupQueue::default();
+    let batch = queue.select_new(2, 2, |_| true).unwrap();
+    queue.lease(batch, 7, 100);
+    queue.leave(0);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Leaving);
+    assert!(queue.expire(0, 7, 1).iter().eq(&[1]), "the other one of its batch expires");
+    assert!(queue.select_again(2, |_| true).is_none());
+    queue.acknowledge(0);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Done);
+    assert_eq!((queue.cursor(), queue.inflight()), (1, 0));
 }

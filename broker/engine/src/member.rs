@@ -48,8 +48,9 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     pub(crate) fn members(&self) -> Vec<(GroupName, String)> {
-        let members = self.state.members.values();
-        let named = members.filter_map(|member| {
+        let mut members: Vec<_> = self.state.members.iter().collect();
+        members.sort_unstable_by_key(|(number, _)| **number);
+        let named = members.into_iter().filter_map(|(_, member)| {
             let group = self.state.groups.get(&member.group)?;
             Some((group.name.clone(), member.client_id.to_string()))
         });
@@ -86,7 +87,9 @@ impl<R: ReplyTo> Engine<R> {
             return index;
         }
         let ends: Vec<u64> = state.queues.iter().map(crate::index::Queue::end).collect();
-        for (queue, offset) in (0u32..).zip(ends).filter(|(_, end)| *end > 0) {
+        // The first queue's is logged even when it is empty: that the reader was here must survive, or it would begin
+        // later than it came.
+        for (queue, offset) in (0u32..).zip(ends).filter(|(queue, end)| *queue == 0 || *end > 0) {
             self.append_cursor(Place { group: reader, topic, queue, offset }, effects);
         }
         index

@@ -287,6 +287,77 @@ fn attempts_are_counted_and_the_last_one_ends_in_the_dead_letter_topic() {
 }
 
 #[test]
+fn an_acknowledgement_in_time_counts_even_when_its_write_takes_longer_than_the_deadline() {
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 1);
+    shard.ask(send("orders", &["a"])).unwrap();
+    let (handle, _) = shard.receive("billing", "orders", Filter::All)[0];
+    let (group, topic) = (GroupName::parse("billing").unwrap(), name("orders"));
+    let request = Acknowledge { group, topic, handles: vec![handle] };
+    let twice = [0; 2].map(|_| shard.submit(Command::Acknowledge(request.clone())));
+    let output = shard.replica.step(shard.now_ms);
+    let slow = output.write.expect("a write");
+    shard.now_ms += 31_000;
+    assert!(
+        shard.replica.step(shard.now_ms).replies.is_empty(),
+        "neither acknowledgement is durable"
+    );
+    let written = shard.writer.write(&slow).unwrap();
+    shard.replica.written(shard.now_ms, written);
+    shard.settle();
+    for ticket in twice {
+        assert!(matches!(
+            shard.replies.get(&ticket),
+            Some(Ok(Outcome::Acknowledged(results))) if results[0].is_ok()
+        ));
+    }
+    assert!(shard.receive("billing", "orders", Filter::All).is_empty());
+    let topics: Vec<_> = shard.replica.engine().topics().map(|topic| topic.name.clone()).collect();
+    assert_eq!(topics, [name("orders")], "it is no dead letter");
+}
+
+#[test]
+fn only_the_last_delivery_can_be_renewed_once_nobody_has_the_message() {
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 5);
+    shard.ask(send("orders", &["a"])).unwrap();
+    let (first, _) = shard.receive("billing", "orders", Filter::All)[0];
+    shard.now_ms += 31_000;
+    let (second, _) = shard.receive("billing", "orders", Filter::All)[0];
+    shard.now_ms += 31_000;
+    shard.settle();
+    let change = |handle| {
+        let (group, topic) = (GroupName::parse("billing").unwrap(), name("orders"));
+        Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms: 1_000 })
+    };
+    assert_eq!(shard.ask(change(first)).unwrap_err(), Refusal::InvalidHandle);
+    shard.ask(change(second)).expect("nobody else has it");
+    shard.now_ms += 1_000;
+    let third = shard.receive("billing", "orders", Filter::All);
+    assert_eq!(third[0].0.attempt, 3, "attempts never count backwards");
+}
+
+#[test]
+fn who_begins_with_what_is_new_begins_once_also_over_a_restart() {
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    let mut late = ConsumerGroup::with_defaults(GroupName::parse("late").unwrap());
+    late.subscriptions.push(broker_model::Subscription {
+        topic: name("orders"),
+        is_sql: false,
+        expression: "*".to_owned(),
+        start_from: broker_model::StartFrom::Latest,
+    });
+    shard.ask(Command::PutGroup(Box::new(late))).unwrap();
+    assert!(shard.receive("late", "orders", Filter::All).is_empty());
+    shard.ask(send("orders", &["a"])).unwrap();
+    shard.restart();
+    shard.ask(send("orders", &["b"])).unwrap();
+    let received = shard.receive("late", "orders", Filter::All);
+    assert_eq!(bodies(&received), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+}
+
+#[test]
 fn changing_the_invisible_duration_renames_the_delivery() {
     let mut shard = Shard::new();
     shard.create("orders", 1, "billing", 5);

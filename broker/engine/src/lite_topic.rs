@@ -98,6 +98,7 @@ impl<R: ReplyTo> Engine<R> {
 
     /// Deletes the lite topics that nobody used for long.
     pub(crate) fn expire_lite_topics(&mut self, now_ms: u64, effects: &mut Effects<R>) {
+        let mut leaving = Vec::new();
         for (&topic, state) in &mut self.state.topics {
             let expiry_ms = state.topic.lite_expiry_ms.unwrap_or(LITE_EXPIRY_MS_DEFAULT);
             for (&queue, lite) in &mut state.lite.names {
@@ -107,9 +108,14 @@ impl<R: ReplyTo> Engine<R> {
                 }
                 if !lite.is_leaving && lite.used_ms + expiry_ms <= now_ms {
                     lite.is_leaving = true;
-                    effects.append(&Record::DeleteLiteTopic { topic, queue });
+                    leaving.push((topic, queue));
                 }
             }
+        }
+        // The log must not depend on the order of a hash map.
+        leaving.sort_unstable();
+        for (topic, queue) in leaving {
+            effects.append(&Record::DeleteLiteTopic { topic, queue });
         }
     }
 

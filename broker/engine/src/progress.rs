@@ -39,7 +39,9 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     pub(crate) fn read_topics(&self, reply: R, effects: &mut Effects<R>) {
-        let numbers = self.state.topics.values().map(|topic| TopicNumbers {
+        let mut topics: Vec<_> = self.state.topics.iter().collect();
+        topics.sort_unstable_by_key(|(number, _)| **number);
+        let numbers = topics.into_iter().map(|(_, topic)| TopicNumbers {
             topic: topic.topic.name.clone(),
             messages: topic.queues.iter().map(crate::index::Queue::len).sum(),
             bytes: topic.queues.iter().map(crate::index::Queue::bytes).sum(),

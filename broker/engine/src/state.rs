@@ -235,7 +235,10 @@ impl<R> State<R> {
     /// The numbers of a broadcasting group's consumers.
     pub(crate) fn members_of(&self, group: u32) -> Vec<u32> {
         let members = self.members.iter().filter(|(_, member)| member.group == group);
-        members.map(|(number, _)| *number).collect()
+        let mut numbers: Vec<u32> = members.map(|(number, _)| *number).collect();
+        // What is decided must not depend on the order of a hash map.
+        numbers.sort_unstable();
+        numbers
     }
 
     /// Whether messages are handed out in order, one at a time: of each message group, or of each lite topic.

@@ -91,7 +91,12 @@ pub fn open(
     check_order(options.shard, &segments)?;
     let mut recovery = Recovery::new(options.shard);
     let found = recovery.read_all(&segments, visit)?;
-    let writer = writer_at(disk, options, &segments[found], recovery.end)?;
+    let writer = Writer::new(
+        disk.clone(),
+        options.clone(),
+        segments[found].clone(),
+        std::mem::take(&mut recovery.partial_block),
+    );
     let mut log = Log::new(options.clone(), segments, recovery.end);
     recovery.recent.into_iter().for_each(|(position, payload)| log.remember(position, payload));
     Ok((log, writer))
@@ -106,32 +111,26 @@ fn check_order(shard: u32, segments: &[Segment]) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn writer_at(
-    disk: &Arc<dyn Disk>,
-    options: &LogOptions,
-    segment: &Segment,
-    end: LogEnd,
-) -> Result<Writer, OpenError> {
-    let offset = end.position - segment.base;
-    let partial = usize::try_from(offset).expect("segments fit in memory") % BLOCK_BYTES;
-    let mut block = vec![0; partial];
-    if partial > 0 {
-        segment.file.read_at(offset - partial as u64, &mut block)?;
-    }
-    Ok(Writer::new(disk.clone(), options.clone(), segment.clone(), block))
-}
-
 struct Recovery {
     shard: u32,
     end: LogEnd,
     /// Newest payloads, for the tail cache.
     recent: VecDeque<(u64, Bytes)>,
     recent_bytes: usize,
+    /// What stands between the beginning of the last block and the end of the log. Taken from the frames as they were
+    /// checked: bytes that are read once more may be others, and would be written over good ones.
+    partial_block: Vec<u8>,
 }
 
 impl Recovery {
     fn new(shard: u32) -> Self {
-        Self { shard, end: LogEnd::default(), recent: VecDeque::new(), recent_bytes: 0 }
+        Self {
+            shard,
+            end: LogEnd::default(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            partial_block: Vec::new(),
+        }
     }
 
     /// Reads until the end of the log; returns which segment it is in.
@@ -191,12 +190,30 @@ impl Recovery {
             checksum,
             record: header.first_record + u64::from(header.records),
         };
+        self.extend_block(&header, &payload);
         let payload_position = header.position + FRAME_HEADER_BYTES as u64;
         if is_entry && !payload.is_empty() {
             self.remember(payload_position, payload.clone());
         }
         visit(RecoveredFrame { header, payload, payload_position })?;
         Ok(true)
+    }
+
+    fn extend_block(&mut self, header: &FrameHeader, payload: &[u8]) {
+        let block_bytes = BLOCK_BYTES as u64;
+        if header.position % block_bytes == 0 {
+            self.partial_block.clear();
+        }
+        let padding = header.frame_bytes() as usize - FRAME_HEADER_BYTES - payload.len();
+        self.partial_block.extend_from_slice(&header.encode().0);
+        // Only the end of a long payload can be in the last block.
+        let skipped = payload.len().saturating_sub(2 * BLOCK_BYTES);
+        let skipped = skipped - skipped % BLOCK_BYTES;
+        self.partial_block.extend_from_slice(&payload[skipped..]);
+        self.partial_block.resize(self.partial_block.len() + padding, 0);
+        let left = ((header.position + header.frame_bytes()) % block_bytes) as usize;
+        let over = self.partial_block.len() - left;
+        self.partial_block.drain(..over);
     }
 
     fn remember(&mut self, position: u64, payload: Bytes) {

@@ -98,6 +98,8 @@ pub struct Checker {
     /// Due, as the broker's clock said before it was set back.
     was_due: BTreeSet<u64>,
     places: BTreeMap<Place, Stored>,
+    /// Handed out without bytes.
+    unread: BTreeSet<Place>,
     topics: BTreeMap<u32, Named>,
     readers: BTreeMap<u32, Named>,
     /// Topics and groups whose deletion was asked and not answered: what is new under the name may be old.
@@ -116,9 +118,13 @@ pub struct Checker {
     cursors: BTreeMap<(String, String, u32), u64>,
     /// When readers that begin late have begun: group, client, topic.
     begun: BTreeMap<(String, String, String), u64>,
+    /// When readers left for the last time; never, as far as anybody knows, while that is not answered.
+    left: BTreeMap<(String, String), u64>,
     redriven: BTreeMap<String, u64>,
     dead_places: BTreeMap<(String, u64), BTreeSet<Place>>,
     disturbed_groups: BTreeSet<String>,
+    /// When the broker's clock was set back, and from where.
+    clock_set_back: Vec<(u64, u64)>,
     /// Deliveries checked.
     pub deliveries: u64,
 }
@@ -137,6 +143,7 @@ impl Checker {
             ends: BTreeMap::new(),
             was_due: BTreeSet::new(),
             places: BTreeMap::new(),
+            unread: BTreeSet::new(),
             topics: BTreeMap::new(),
             readers: BTreeMap::new(),
             unsure_names: BTreeSet::new(),
@@ -149,9 +156,11 @@ impl Checker {
             sent_offsets: BTreeMap::new(),
             cursors: BTreeMap::new(),
             begun: BTreeMap::new(),
+            left: BTreeMap::new(),
             redriven: BTreeMap::new(),
             dead_places: BTreeMap::new(),
             disturbed_groups: BTreeSet::new(),
+            clock_set_back: Vec::new(),
             deliveries: 0,
         }
     }
@@ -198,12 +207,16 @@ impl Checker {
         let durable = self.durable;
         self.progress.values_mut().for_each(|progress| progress.killed(durable));
         self.begun.retain(|_, begun| *begun < durable);
+        let seq = self.seq;
+        self.left.values_mut().filter(|left| **left == u64::MAX).for_each(|left| *left = seq);
         // A named receive is remembered in memory only.
         self.attempt_ids.clear();
     }
 
     /// The broker's clock is about to be set back from here: what was due or over by now stays so.
     pub fn clock_goes_back(&mut self, from_ms: u64) {
+        self.seq += 1;
+        self.clock_set_back.push((self.seq, from_ms));
         for progress in self.progress.values_mut() {
             progress.expire(from_ms);
         }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tests_simulation::{Failure, Plan, Summary, regressions, run, run_plan};
+use tests_simulation::{Failure, Plan, PlantedBug, Summary, regressions, run, run_plan};
 
 /// Failures shown; the count goes on.
 const SHOWN_MAX: usize = 20;
@@ -21,12 +21,15 @@ struct Options {
     histories: u64,
     from: u64,
     seed: Option<u64>,
+    /// A planted bug, by its number: to find seeds that show it.
+    bug: Option<PlantedBug>,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
         let chance = RandomState::new().build_hasher().finish() >> 20;
-        let mut options = Self { seconds: 60, histories: u64::MAX, from: chance, seed: None };
+        let mut options =
+            Self { seconds: 60, histories: u64::MAX, from: chance, seed: None, bug: None };
         for pair in arguments.chunks(2) {
             let [name, value] = pair else { return Err(format!("{pair:?} has no value")) };
             let number = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
@@ -35,6 +38,11 @@ impl Options {
                 "--histories" => options.histories = number,
                 "--from" => options.from = number,
                 "--seed" => options.seed = Some(number),
+                "--bug" => {
+                    let at = usize::try_from(number).unwrap_or(usize::MAX);
+                    let bug = PlantedBug::ALL.get(at).copied();
+                    options.bug = Some(bug.ok_or_else(|| format!("there is no bug {number}"))?);
+                }
                 _ => return Err(format!("{name} is not known")),
             }
         }
@@ -107,7 +115,7 @@ fn play(options: &Options) -> Result<ExitCode, String> {
                     if number >= options.histories {
                         return;
                     }
-                    findings.note(run(options.from.wrapping_add(number), None));
+                    findings.note(run(options.from.wrapping_add(number), options.bug));
                 }
             });
         }

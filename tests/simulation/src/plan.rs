@@ -101,6 +101,10 @@ pub const TOPICS: [(&str, MessageType, u32); 6] = [
     ("lite", MessageType::Lite, 1),
 ];
 
+/// Segment and largest body: all that queues up during one write must fit in one segment.
+const SIZES: [(u64, u64); 5] =
+    [(65_536, 40), (65_536, 300), (131_072, 300), (262_144, 1_500), (1_048_576, 6_000)];
+
 /// Lite topics of the LITE topic.
 pub const LITE_TOPICS: [&str; 3] = ["one", "two", "three"];
 
@@ -207,12 +211,13 @@ impl Plan {
             .map(|(name, message_type, queues)| topic(name, *message_type, *queues))
             .collect();
         topics.push(topic("volatile", MessageType::Normal, 2));
+        let (segment_bytes, body_bytes_max) = *random.pick(&SIZES).expect("there are some");
         Self {
             seed,
             steps: random.between(200, 420),
-            segment_bytes: *random.pick(&[65_536, 131_072, 262_144]).unwrap_or(&65_536),
+            segment_bytes,
             tail_cache_bytes: *random.pick(&[0, 4_096, 1_048_576]).unwrap_or(&0),
-            body_bytes_max: *random.pick(&[40, 400, 3_000, 12_000]).unwrap_or(&40),
+            body_bytes_max,
             delay_ms_max: *random.pick(&[0, 5, 100, 3_000]).unwrap_or(&0),
             topics,
             volatile_topics: vec!["volatile".to_owned()],

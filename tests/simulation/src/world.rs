@@ -59,8 +59,8 @@ pub struct World {
     calls: std::collections::BTreeMap<u64, u64>,
     /// Answers that the audit waits for.
     pub(crate) direct: std::collections::BTreeMap<u64, broker_engine::Reply>,
-    /// Bits flipped: file, byte, bit; to be turned back.
-    flipped: Vec<(std::path::PathBuf, usize, u8)>,
+    /// Bits flipped: file, byte, bit, and the byte as it is then; to be turned back.
+    flipped: Vec<(std::path::PathBuf, usize, u8, u8)>,
     pub(crate) has_faults: bool,
     starts: u64,
     refusals: u64,

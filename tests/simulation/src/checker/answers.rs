@@ -45,10 +45,18 @@ impl Checker {
             }
             (Command::ChangeInvisible(change), Ok(Outcome::InvisibleChanged(handle))) => {
                 let until_ms = asked.now_ms + change.invisible_ms;
+                let mut back = self.clock_set_back.iter();
+                let is_over = back.any(|(seq, from_ms)| *seq > asked.seq && until_ms <= *from_ms);
                 let progress = self.progress_mut(handle.group, place_of(handle));
-                if progress.is_renaming || progress.nonce == change.handle.nonce {
-                    progress.renamed(handle.nonce, until_ms, asked.seq);
+                if !progress.is_renaming && progress.nonce != change.handle.nonce {
+                    return if until_ms > now_ms && !progress.is_unsure {
+                        Err("an invisible duration was changed of what somebody else has"
+                            .to_owned())
+                    } else {
+                        Ok(())
+                    };
                 }
+                progress.renamed(handle.nonce, until_ms, asked.seq, is_over);
                 Ok(())
             }
             (Command::ForwardToDeadLetter(forward), Ok(_)) => {
@@ -202,6 +210,8 @@ impl Checker {
 
     fn readers_deleted(&mut self, group: &str, client: Option<&str>, is_done: bool) {
         self.unsure_names.remove(&format!("{group} {}", client.unwrap_or_default()));
+        let seq = self.seq;
+        self.left.insert((group.to_owned(), client.unwrap_or_default().to_owned()), seq);
         let is_them = |named: &&mut Named| {
             named.name == group && client.is_none_or(|client| client == named.client)
         };
@@ -219,8 +229,7 @@ impl Checker {
             let progress = self.progress_mut(handle.group, place_of(handle));
             progress.unknown = progress.unknown.saturating_sub(1);
             if result {
-                progress.is_done = true;
-                progress.done_asked = progress.done_asked.max(asked.seq);
+                progress.acknowledged(asked.seq);
             }
         }
     }
@@ -242,6 +251,10 @@ impl Checker {
     }
 
     fn note_begun(&mut self, asked: &Asked, group: &str, client: &str, topics: &[String]) {
+        let left = |client: &str| self.left.get(&(group.to_owned(), client.to_owned())).copied();
+        if left(client).max(left("")) > Some(asked.seq) {
+            return;
+        }
         for topic in topics {
             let key = (group.to_owned(), self.reader_name(group, client), topic.clone());
             self.begun.entry(key).or_insert(asked.seq);

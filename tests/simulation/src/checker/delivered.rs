@@ -54,6 +54,7 @@ impl Checker {
         }
         let Some(id) = self.places.get(&place).map(|stored| stored.id) else {
             // Unreadable, and never seen before: counted all the same.
+            self.unread.insert(place);
             return self.count(receive, delivery, now_ms);
         };
         let at = || format!("message {id} for {group} from {topic}");
@@ -204,12 +205,12 @@ impl Checker {
         if attempt > attempts_max {
             return Err(format!("attempt {attempt} of {attempts_max}"));
         }
-        if attempt >= attempts_max && !is_same_again {
-            progress.deaths_max += 1;
-        }
         progress.is_done = false;
         progress.lost_receives = lost;
         progress.deliver(attempt, handle.nonce, delivery.invisible_until_ms, seq);
+        if attempt >= attempts_max && !is_same_again {
+            progress.was_last();
+        }
         Ok(())
     }
 

@@ -31,6 +31,12 @@ pub(super) struct Progress {
     pub(super) is_owed: bool,
     pub(super) is_dead: bool,
     pub(super) may_be_dead: bool,
+    /// There may be a dead letter of it, whatever became of it since.
+    pub(super) has_dead_letter: bool,
+    /// The last delivery was counted among the deaths.
+    is_last: bool,
+    /// An acknowledgement was asked while it was held for certain.
+    is_in_time: bool,
     /// A redrive was asked since it may be dead.
     pub(super) may_revive: bool,
     pub(super) revivals: u64,
@@ -42,9 +48,12 @@ impl Progress {
     /// The process died; what was decided before `durable` is kept.
     pub(super) fn killed(&mut self, durable: u64) {
         self.ghosts += std::mem::take(&mut self.unknown);
+        if self.lost {
+            // From an earlier life, and not seen since.
+            return;
+        }
         if self.attempt > 0 && self.decided < durable && !self.is_renaming {
             self.floor = self.attempt;
-            self.lost = false;
         } else if self.attempt > 0 {
             self.lost = true;
             self.is_held = false;
@@ -60,6 +69,43 @@ impl Progress {
 
     pub(super) fn is_held(&self, now_ms: u64) -> bool {
         self.is_held && now_ms < self.until_ms
+    }
+
+    /// An acknowledgement of this delivery was asked.
+    pub(super) fn acknowledge(&mut self, nonce: u32, now_ms: u64, asked: u64) {
+        self.is_in_time |= self.is_held(now_ms) && self.nonce == nonce && !self.is_renaming;
+        self.let_go(nonce);
+        self.unknown += 1;
+        self.done_asked = asked;
+    }
+
+    /// It was answered with yes.
+    pub(super) fn acknowledged(&mut self, asked: u64) {
+        self.is_done = true;
+        self.done_asked = self.done_asked.max(asked);
+        if self.is_in_time && std::mem::take(&mut self.is_last) {
+            // Who acknowledges in time keeps a message from dying of its last attempt.
+            self.deaths_max -= 1;
+            self.has_dead_letter = self.deaths_max > 0;
+        }
+    }
+
+    /// Giving up on it was asked.
+    pub(super) fn give_up(&mut self, nonce: u32) {
+        self.let_go(nonce);
+        if !self.may_be_dead && !self.is_last {
+            self.deaths_max += 1;
+        }
+        self.may_be_dead = true;
+        self.has_dead_letter = true;
+        self.is_last = false;
+    }
+
+    /// It may die of the delivery that was just noted.
+    pub(super) fn was_last(&mut self) {
+        self.deaths_max += 1;
+        self.has_dead_letter = true;
+        self.is_last = true;
     }
 
     pub(super) fn let_go(&mut self, nonce: u32) {
@@ -93,11 +139,19 @@ impl Progress {
         !self.is_done && self.unknown + self.ghosts == 0 && !self.is_unsure && !self.lost
     }
 
+    /// A reset may have changed it in any way.
+    pub(super) fn unsettle(&mut self) {
+        self.is_unsure = true;
+        self.is_held = false;
+        self.may_be_dead |= std::mem::take(&mut self.is_dead);
+    }
+
     /// As if it had never been delivered.
     pub(super) fn renew(&mut self) {
         *self = Self {
             lost_receives: self.lost_receives,
             deaths_max: self.deaths_max,
+            has_dead_letter: self.has_dead_letter,
             revivals: self.revivals,
             ..Self::default()
         };
@@ -113,13 +167,15 @@ impl Progress {
         self.is_renaming = false;
         self.ghosts = 0;
         self.is_unsure = false;
+        self.is_last = false;
+        self.is_in_time = false;
     }
 
-    pub(super) fn renamed(&mut self, nonce: u32, until_ms: u64, decided: u64) {
+    pub(super) fn renamed(&mut self, nonce: u32, until_ms: u64, decided: u64, is_over: bool) {
         self.nonce = nonce;
         self.until_ms = until_ms;
         self.decided = decided;
-        self.is_held = true;
+        self.is_held = !is_over;
         self.lost = false;
         self.is_renaming = false;
     }

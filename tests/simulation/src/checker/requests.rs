@@ -26,9 +26,7 @@ impl Checker {
             Command::Acknowledge(request) => {
                 for handle in &request.handles {
                     let progress = self.progress_mut(handle.group, place_of(handle));
-                    progress.let_go(handle.nonce);
-                    progress.unknown += 1;
-                    progress.done_asked = seq;
+                    progress.acknowledge(handle.nonce, now_ms, seq);
                 }
             }
             Command::ChangeInvisible(change) => {
@@ -38,9 +36,7 @@ impl Checker {
             }
             Command::ForwardToDeadLetter(forward) => {
                 let progress = self.progress_mut(forward.handle.group, place_of(&forward.handle));
-                progress.let_go(forward.handle.nonce);
-                progress.may_be_dead = true;
-                progress.deaths_max += 1;
+                progress.give_up(forward.handle.nonce);
             }
             Command::Release(handles) => {
                 for handle in handles {
@@ -85,6 +81,7 @@ impl Checker {
         leaving.for_each(|reader| reader.may_be_gone = true);
         self.begun.retain(|(name, its, _), _| !is_them(name, its));
         self.cursors.retain(|(name, _, _), _| name != group);
+        self.left.insert((group.to_owned(), client.unwrap_or_default().to_owned()), u64::MAX);
         self.reset_ids.remove(group);
         self.disturbed_groups.insert(group.to_owned());
         self.unsure_names.insert(format!("{group} {}", client.unwrap_or_default()));
@@ -133,10 +130,7 @@ impl Checker {
             }
             let extra = self.extra_attempts(reader, place);
             let progress = self.progress_mut(reader, place);
-            if progress.is_dead
-                || progress.may_be_dead
-                || progress.may_be_exhausted(extra, attempts_max)
-            {
+            if progress.has_dead_letter || progress.may_be_exhausted(extra, attempts_max) {
                 progress.may_revive = true;
             }
         }

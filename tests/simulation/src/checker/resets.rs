@@ -80,7 +80,7 @@ impl Checker {
             // Whose progress it meant may be gone by the time it matters.
             reset.to = To::Unknown;
         }
-        self.for_concerned(&reset, |progress, _| progress.is_unsure = true);
+        self.for_concerned(&reset, |progress, _| progress.unsettle());
         let Reset { group, .. } = &reset;
         self.cursors.retain(|(name, _, _), _| name != group);
         self.disturbed_groups.insert(group.clone());
@@ -118,8 +118,8 @@ impl Checker {
 
 fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
     match effect {
-        Effect::Either => progress.is_unsure = true,
-        Effect::New if progress.done_asked > reset.asked => progress.is_unsure = true,
+        Effect::Either => progress.unsettle(),
+        Effect::New if progress.done_asked > reset.asked => progress.unsettle(),
         Effect::New => {
             progress.renew();
             progress.is_owed = true;

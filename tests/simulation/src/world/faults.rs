@@ -146,8 +146,12 @@ impl World {
 
     /// The disk is whole and honest again.
     pub(crate) fn repair(&mut self) {
-        for (path, byte, bit) in std::mem::take(&mut self.flipped) {
-            self.disk.flip_bit(&path, byte, bit);
+        for (path, byte, bit, damaged) in std::mem::take(&mut self.flipped).into_iter().rev() {
+            let now = self.disk.contents(&path).and_then(|bytes| bytes.get(byte).copied());
+            // The writer may have put the right bytes there meanwhile.
+            if now == Some(damaged) {
+                self.disk.flip_bit(&path, byte, bit);
+            }
         }
         self.disk.heal();
         self.disk.set_capacity(None);
@@ -229,7 +233,8 @@ impl World {
             format_args!("bit {bit} of byte {byte} of {} turns", path.display()),
         );
         self.disk.flip_bit(path, byte, bit);
-        self.flipped.push((path.clone(), byte, bit));
+        let now = self.disk.contents(path).and_then(|bytes| bytes.get(byte).copied());
+        self.flipped.push((path.clone(), byte, bit, now.unwrap_or_default()));
     }
 
     fn break_range(&mut self) {

@@ -1,0 +1,40 @@
+//! The short form of the simulation: the seeds that failed once, a few hundred others, and the same history twice.
+
+use tests_simulation::{Plan, regressions, run};
+
+/// Fixed seeds, so that a failure of this test is the change's and not chance's; `make sim` plays fresh ones.
+const HISTORIES: u64 = 300;
+
+#[test]
+fn what_failed_once_holds_now() {
+    let seeds = regressions::seeds().expect("a seed and what it was in each line");
+    let failed: Vec<_> = seeds.iter().filter_map(|(seed, _)| run(*seed, None).err()).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn no_promise_is_broken_in_some_hundred_histories() {
+    let failed: Vec<_> = (0..HISTORIES).filter_map(|seed| run(seed, None).err()).collect();
+    assert!(failed.is_empty(), "repeat each with make sim SEED=n: {failed:#?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 1_000..1_040 {
+        let first = run(seed, None).map_err(|failure| failure.what);
+        let second = run(seed, None).map_err(|failure| failure.what);
+        assert_eq!(first, second, "seed {seed}");
+    }
+    assert_ne!(run(1, None).expect("holds").trace, run(2, None).expect("holds").trace);
+}
+
+#[test]
+fn histories_have_every_kind_of_fault() {
+    let plans: Vec<_> = (0..HISTORIES).map(Plan::of).collect();
+    let has = |is_on: fn(&Plan) -> bool| plans.iter().filter(|plan| is_on(plan)).count();
+    assert!(has(|p| p.faults.kill > 0) > 50 && has(|p| p.faults.clock_jump > 0) > 50);
+    assert!(has(|p| p.faults.bit_flip > 0) > 50 && has(|p| p.faults.disk_full > 0) > 50);
+    assert!(has(|p| p.faults.failed_writes > 0) > 50 && has(|p| p.faults.failed_syncs > 0) > 50);
+    assert!(has(|p| p.faults.stale_reads > 0) > 50 && has(|p| p.faults.failed_reads > 0) > 50);
+    assert!(has(|p| p.faults.drop > 0) > 50 && has(|p| p.faults.duplicate > 0) > 50);
+}

@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
+.PHONY: help build demo check check-generated test sim test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PINNACE := $(TARGET)/release/pinnace
@@ -46,6 +46,11 @@ check-generated: ## crds/ holds what the operator's types say
 test: ## all tests that need neither a cluster nor other languages
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked
+
+SECONDS := 60
+sim: ## play simulated histories for SECONDS=60, or HISTORIES=n of them; SEED=n repeats one, step by step
+	$(CARGO) build --locked -p tests-simulation --profile simulation
+	$(TARGET)/simulation/simulation $(if $(SEED),--seed $(SEED),$(if $(HISTORIES),--histories $(HISTORIES) --seconds 86400,--seconds $(SECONDS)) $(if $(FROM),--from $(FROM)))
 
 test-operator: ## the operator against a real API server (needs Go; makes one from Go modules, once)
 	tests/operator/run

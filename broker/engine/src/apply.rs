@@ -150,6 +150,10 @@ impl<R: ReplyTo> Engine<R> {
         if let Some(progress) = self.state.group_topic_mut(index) {
             progress.cursors_pending = progress.cursors_pending.saturating_sub(1);
             progress.attempts.clear();
+            if progress.cursors_pending == 0 {
+                let passed = std::mem::take(&mut progress.passed);
+                self.state.expiries.extend(passed);
+            }
         }
         self.dirty.push(index);
     }

@@ -76,6 +76,8 @@ pub(crate) struct GroupTopic<R> {
     pub(crate) waiters: VecDeque<Waiter<R>>,
     /// Cursors decided and not committed: nothing is handed out meanwhile.
     pub(crate) cursors_pending: u32,
+    /// Deadlines that passed meanwhile: a cursor decided before them may forget their deliveries.
+    pub(crate) passed: Vec<Expiry>,
     /// What the last named receives of a group in order were given.
     pub(crate) attempts: VecDeque<(String, Vec<ReceiptHandle>)>,
 }
@@ -177,6 +179,7 @@ impl<R> State<R> {
             start: 0,
             waiters: VecDeque::new(),
             cursors_pending: 0,
+            passed: Vec::new(),
             attempts: VecDeque::new(),
         };
         let index = match self.free_group_topics.pop() {

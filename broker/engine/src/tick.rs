@@ -59,7 +59,10 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn expire(&mut self, expiry: Expiry, effects: &mut Effects<R>) {
-        let Some(progress) = self.state.group_topic(expiry.group_topic) else { return };
+        let Some(progress) = self.state.group_topic_mut(expiry.group_topic) else { return };
+        if progress.cursors_pending > 0 {
+            return progress.passed.push(expiry);
+        }
         let (group, topic) = (progress.group, progress.topic);
         let attempts_max = self.state.attempts_max(group);
         let progress = self.state.group_topic_mut(expiry.group_topic);

@@ -123,6 +123,7 @@ pub struct Checker {
     redriven: BTreeMap<String, u64>,
     dead_places: BTreeMap<(String, u64), BTreeSet<Place>>,
     disturbed_groups: BTreeSet<String>,
+    overlapping: BTreeSet<String>,
     /// When the broker's clock was set back, and from where.
     clock_set_back: Vec<(u64, u64)>,
     /// Deliveries checked.
@@ -160,6 +161,7 @@ impl Checker {
             redriven: BTreeMap::new(),
             dead_places: BTreeMap::new(),
             disturbed_groups: BTreeSet::new(),
+            overlapping: BTreeSet::new(),
             clock_set_back: Vec::new(),
             deliveries: 0,
         }

@@ -47,15 +47,20 @@ impl Checker {
                 let until_ms = asked.now_ms + change.invisible_ms;
                 let mut back = self.clock_set_back.iter();
                 let is_over = back.any(|(seq, from_ms)| *seq > asked.seq && until_ms <= *from_ms);
+                // A reset at the same time may have come in between.
+                let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
                 let progress = self.progress_mut(handle.group, place_of(handle));
-                if !progress.is_renaming && progress.nonce != change.handle.nonce {
-                    return if until_ms > now_ms && !progress.is_unsure {
+                if !progress.may_be_called(change.handle.nonce) {
+                    return if until_ms > now_ms && !is_over && !is_disturbed {
                         Err("an invisible duration was changed of what somebody else has"
                             .to_owned())
                     } else {
                         Ok(())
                     };
                 }
+                // When the last delivery was lost in a crash, this may be one before it.
+                let is_older = handle.attempt < progress.attempt;
+                progress.is_unsure |= is_older;
                 progress.renamed(handle.nonce, until_ms, asked.seq, is_over);
                 Ok(())
             }
@@ -200,7 +205,7 @@ impl Checker {
         if !is_under_way {
             self.unsure_names.remove(name);
         }
-        if is_done {
+        if is_done && !self.overlapping.remove(name) {
             self.topics.values_mut().filter(|t| t.name == name).for_each(|topic| {
                 topic.may_be_gone = true;
                 topic.is_gone = true;
@@ -215,7 +220,7 @@ impl Checker {
         let is_them = |named: &&mut Named| {
             named.name == group && client.is_none_or(|client| client == named.client)
         };
-        if is_done {
+        if is_done && !self.overlapping.remove(group) {
             self.readers.values_mut().filter(is_them).for_each(|reader| reader.is_gone = true);
         }
     }

@@ -188,6 +188,7 @@ impl Checker {
         let comes_back = progress.may_revive && is_first && !progress.is_held(now_ms);
         if comes_back && (progress.is_done || progress.is_dead || progress.attempt >= attempt) {
             progress.renew();
+            progress.may_revive = false;
             progress.revivals += 1;
         } else if progress.is_dead {
             return Err("delivered after it became a dead letter".to_owned());

@@ -67,6 +67,11 @@ impl Progress {
         }
     }
 
+    /// Whether a handle with this name may be the valid one.
+    pub(super) fn may_be_called(&self, nonce: u32) -> bool {
+        self.nonce == nonce || self.is_renaming || self.lost || self.is_unsure
+    }
+
     pub(super) fn is_held(&self, now_ms: u64) -> bool {
         self.is_held && now_ms < self.until_ms
     }
@@ -91,7 +96,8 @@ impl Progress {
     }
 
     /// Giving up on it was asked.
-    pub(super) fn give_up(&mut self, nonce: u32) {
+    pub(super) fn give_up(&mut self, nonce: u32, asked: u64) {
+        self.done_asked = asked;
         self.let_go(nonce);
         if !self.may_be_dead && !self.is_last {
             self.deaths_max += 1;
@@ -152,6 +158,7 @@ impl Progress {
             lost_receives: self.lost_receives,
             deaths_max: self.deaths_max,
             has_dead_letter: self.has_dead_letter,
+            may_revive: self.may_revive,
             revivals: self.revivals,
             ..Self::default()
         };

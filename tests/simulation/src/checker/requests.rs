@@ -36,7 +36,7 @@ impl Checker {
             }
             Command::ForwardToDeadLetter(forward) => {
                 let progress = self.progress_mut(forward.handle.group, place_of(&forward.handle));
-                progress.give_up(forward.handle.nonce);
+                progress.give_up(forward.handle.nonce, seq);
             }
             Command::Release(handles) => {
                 for handle in handles {
@@ -66,6 +66,8 @@ impl Checker {
                 self.cursors.retain(|(_, topic, _), _| *topic != name);
                 self.unsure_names.insert(name);
             }
+            Command::PutTopic(topic) => self.note_put(topic.name.as_str()),
+            Command::PutGroup(group) => self.note_put(group.name.as_str()),
             Command::DeleteGroup(name) => self.note_reader_leaves(&name.to_string(), None),
             Command::Leave { group, client_id } => {
                 self.note_reader_leaves(&group.to_string(), Some(client_id));
@@ -73,6 +75,18 @@ impl Checker {
             _ => {}
         }
         self.asked.insert(ticket, Asked { seq, now_ms, command: command.clone() });
+    }
+
+    /// Made again while its deletion is under way, a topic or group keeps its number.
+    fn note_put(&mut self, name: &str) {
+        let is_under_way = self.asked.values().any(|asked| match &asked.command {
+            Command::DeleteTopic(topic) => topic.as_str() == name,
+            Command::DeleteGroup(group) => group.as_str() == name,
+            _ => false,
+        });
+        if is_under_way {
+            self.overlapping.insert(name.to_owned());
+        }
     }
 
     fn note_reader_leaves(&mut self, group: &str, client: Option<&str>) {

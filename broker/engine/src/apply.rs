@@ -298,6 +298,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn apply_delete_topic(&mut self, number: u32, effects: &mut Effects<R>) {
+        self.deleting_topics.retain(|deleting| *deleting != number);
         let Some(topic) = self.state.topics.get(&number) else { return };
         let name = topic.topic.name.clone();
         for index in topic.group_topics.clone() {
@@ -334,6 +335,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn apply_delete_group(&mut self, number: u32, effects: &mut Effects<R>) {
+        self.deleting_groups.retain(|deleting| *deleting != number);
         let Some(group) = self.state.groups.get(&number) else { return };
         let refusal = Refusal::GroupNotFound(group.name.clone());
         for member in self.state.members_of(number) {

@@ -21,6 +21,9 @@ pub struct Engine<R> {
     pub(crate) dirty: Vec<usize>,
     /// Dead-letter topics whose creation is decided but not committed.
     pub(crate) reserved_topics: Vec<TopicName>,
+    /// Groups and topics whose deletion is decided but not committed: made again, they get new numbers.
+    pub(crate) deleting_groups: Vec<u32>,
+    pub(crate) deleting_topics: Vec<u32>,
     /// Topics that may have something for a waiting pull.
     pub(crate) dirty_topics: Vec<u32>,
     /// When lite topics are looked through; none while there is no LITE topic.
@@ -39,6 +42,8 @@ impl<R: ReplyTo> Engine<R> {
             is_disk_full: false,
             dirty: Vec::new(),
             reserved_topics: Vec::new(),
+            deleting_groups: Vec::new(),
+            deleting_topics: Vec::new(),
             dirty_topics: Vec::new(),
             next_lite_check_ms: None,
         }

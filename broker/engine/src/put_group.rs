@@ -11,6 +11,7 @@ use crate::refusal::Refusal;
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn put_group(&mut self, group: ConsumerGroup, reply: R, effects: &mut Effects<R>) {
         let known = self.state.group_numbers.get(&group.name).copied();
+        let known = known.filter(|number| !self.deleting_groups.contains(number));
         let number = known.unwrap_or_else(|| {
             let number = self.state.next_group_number;
             self.state.next_group_number += 1;
@@ -24,6 +25,7 @@ impl<R: ReplyTo> Engine<R> {
         match self.state.group_numbers.get(name) {
             Some(&number) => {
                 effects.append(&Record::DeleteGroup { number });
+                self.deleting_groups.push(number);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             None => effects.now.push((reply, Err(Refusal::GroupNotFound(name.clone())))),

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn put_topic(&mut self, topic: Topic, reply: R, effects: &mut Effects<R>) {
         let known = self.state.topic_numbers.get(&topic.name).copied();
+        let known = known.filter(|number| !self.deleting_topics.contains(number));
         let number = known.unwrap_or_else(|| self.take_topic_number());
         effects.append(&Record::PutTopic { number, topic: Box::new(topic) });
         effects.on_commit.push((reply, Ok(Outcome::Done)));
@@ -19,6 +20,7 @@ impl<R: ReplyTo> Engine<R> {
         match self.topic_number(name) {
             Ok(number) => {
                 effects.append(&Record::DeleteTopic { number });
+                self.deleting_topics.push(number);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             Err(refusal) => effects.now.push((reply, Err(refusal))),

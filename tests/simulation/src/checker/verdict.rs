@@ -65,7 +65,14 @@ impl Checker {
                 && group.settings.start_from(&crate::plan::topic_name(topic))
                     == StartFrom::Earliest;
             let reads = group.topics.iter().any(|own| own == topic);
-            reads && is_early && self.is_wanted(name, id) && !self.disturbed_groups.contains(name)
+            // With receives that nobody saw the end of, it may have died unseen.
+            let lost = self.lost_receives_of(name, topic);
+            let is_seen = lost < u64::from(group.settings.retry.max_attempts);
+            reads
+                && is_early
+                && is_seen
+                && self.is_wanted(name, id)
+                && !self.disturbed_groups.contains(name)
         })
     }
 

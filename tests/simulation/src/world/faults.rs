@@ -199,9 +199,16 @@ impl World {
             let Ok(base) = name.parse::<u64>() else { continue };
             let bytes = self.disk.contents(&path).unwrap_or_default();
             let mut at = 0;
-            while let Some(bytes) = bytes.get(at..at + FRAME_HEADER_BYTES) {
-                let header = FrameHeader::decode(bytes).map(|(header, _)| header);
-                match header.filter(|header| header.position == base + at as u64) {
+            while let Some(found) = bytes.get(at..at + FRAME_HEADER_BYTES) {
+                let header = FrameHeader::decode(found).map(|(header, _)| header);
+                // A torn frame vouches for nothing.
+                let is_whole = |header: &FrameHeader| {
+                    let from = at + FRAME_HEADER_BYTES;
+                    let payload = bytes.get(from..from + header.payload_bytes as usize);
+                    header.position == base + at as u64
+                        && payload.is_some_and(|p| crc32c::crc32c(p) == header.payload_checksum)
+                };
+                match header.filter(is_whole) {
                     Some(header) => {
                         at += usize::try_from(header.frame_bytes()).unwrap_or(64);
                         frames.push((path.clone(), base, header));

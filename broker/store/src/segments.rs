@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskError, DiskFile};
 
 const SPARE: &str = "spare.zero";
 /// A segment being made by the writer, and a spare being made ahead of it: both may happen at the same time.
-const UNFINISHED_SEGMENT: &str = "segment.tmp";
+pub(crate) const UNFINISHED_SEGMENT: &str = "segment.tmp";
 const UNFINISHED_SPARE: &str = "spare.tmp";
 
 /// A part of the log in one file.
@@ -33,12 +33,18 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
 
 /// The segments of a directory, in the order of the log. Removes what an interrupted preparation left.
 pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
-    let mut segments = Vec::new();
     for name in disk.list(directory)? {
         if name == UNFINISHED_SEGMENT || name == UNFINISHED_SPARE {
             disk.remove(&directory.join(name))?;
-            continue;
         }
+    }
+    look(disk, directory)
+}
+
+/// The segments of a directory, in the order of the log. Changes nothing.
+pub(crate) fn look(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
+    let mut segments = Vec::new();
+    for name in disk.list(directory)? {
         let base = name.strip_suffix(".seg").and_then(|digits| digits.parse().ok());
         if let Some(base) = base {
             segments.push(Segment { base, file: disk.open(&directory.join(name))? });

@@ -166,7 +166,7 @@ async fn apply_manifests(
     let mut manifests = Manifests::new(directory.clone());
     manifests.apply(catalog).await.map_err(|error| match error {
         ManifestsError::Wrong(text) => Failure::input(text),
-        ManifestsError::Failed(text) => Failure::runtime(text),
+        ManifestsError::Failed(text) | ManifestsError::ReadOnly(text) => Failure::runtime(text),
     })?;
     Ok(Some(manifests))
 }

@@ -110,7 +110,7 @@ pub fn open(
     visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
 ) -> Result<(Log, Writer), OpenError> {
     disk.create_directory(&options.directory)?;
-    let mut segments = segments::list(&**disk, &options.directory)?;
+    let mut segments = segments::look(&**disk, &options.directory)?;
     if segments.is_empty() {
         let directory = &options.directory;
         segments.push(segments::open_or_create(&**disk, directory, 0, options.segment_bytes)?);
@@ -118,6 +118,8 @@ pub fn open(
     check_order(options.shard, &segments)?;
     let mut recovery = Recovery::new(options.shard);
     let found = recovery.read_all(&segments, visit)?;
+    // Only now it is known that the log is ours to change.
+    segments::remove_unfinished(&**disk, &options.directory)?;
     let writer = writer_at(disk, options, &segments[found], recovery.end)?;
     let mut log = Log::new(options.clone(), segments, recovery.end);
     recovery.recent.into_iter().for_each(|(position, payload)| log.remember(position, payload));

@@ -31,14 +31,14 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
     directory.join(format!("{base:020}.seg"))
 }
 
-/// The segments of a directory, in the order of the log. Removes what an interrupted preparation left.
-pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
+/// Removes what an interrupted preparation left.
+pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
     for name in disk.list(directory)? {
         if name == UNFINISHED_SEGMENT || name == UNFINISHED_SPARE {
             disk.remove(&directory.join(name))?;
         }
     }
-    look(disk, directory)
+    Ok(())
 }
 
 /// The segments of a directory, in the order of the log. Changes nothing.
@@ -196,7 +196,8 @@ mod tests {
         for name in [UNFINISHED_SEGMENT, UNFINISHED_SPARE] {
             disk.create_zeroed(&Path::new("log").join(name), LENGTH_BYTES).unwrap();
         }
-        assert!(list(&disk, Path::new("log")).unwrap().is_empty());
+        assert!(look(&disk, Path::new("log")).unwrap().is_empty());
+        remove_unfinished(&disk, Path::new("log")).unwrap();
         assert!(disk.list(Path::new("log")).unwrap().is_empty());
     }
 }

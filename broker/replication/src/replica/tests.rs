@@ -16,6 +16,7 @@ use super::*;
 use crate::transport::NoPeers;
 
 mod message_types;
+mod read_only;
 mod storage_v1;
 
 /// An answer's destination that is always there.

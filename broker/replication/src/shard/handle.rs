@@ -124,11 +124,18 @@ impl ShardHandle {
     pub fn status(&self) -> ShardStatus {
         let failure = lock(&self.shared.failure).clone();
         let is_leader = self.shared.is_leader.load(Ordering::Relaxed);
+        let damage = self.shared.damage.clone();
+        let role = match (&failure, &damage) {
+            (None, Some(_)) => "read-only",
+            (None, None) if is_leader => "leader",
+            _ => "failed",
+        };
         ShardStatus {
-            role: if failure.is_some() || !is_leader { "failed" } else { "leader" },
+            role,
             log_bytes: self.shared.log_bytes.load(Ordering::Relaxed),
             durable_index: self.shared.durable_index.load(Ordering::Relaxed),
             failure,
+            damage,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `pinnace serve`: one broker process from its arguments to its exit. The order is: lock the data, know who we are,
 //! take the ports, open the logs, apply the manifests, serve; and backwards at the end.
 
-mod data_lock;
+pub(crate) mod data_lock;
 mod doors;
 mod identity;
 pub(crate) mod logging;

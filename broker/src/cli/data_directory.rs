@@ -10,6 +10,7 @@ use broker_store::reader::log_directory;
 use clap::Args;
 
 use super::failure::Failure;
+use crate::serve::format;
 
 /// The arguments that name a log.
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ impl DataArguments {
     /// The log that is meant. Its segment size says nothing: nothing is created.
     ///
     /// # Errors
-    /// Wrong input when there is no such log.
+    /// Wrong input when there is no such log, or a failure when a later version wrote it.
     pub(crate) fn log(&self) -> Result<LogOptions, Failure> {
         let stored = self.stored_shards()?;
         let data = self.data.display();
@@ -48,6 +49,7 @@ impl DataArguments {
                 return Err(Failure::input(format!("{data} holds {names}; name one with --shard")));
             }
         };
+        format::check(&self.data).map_err(|error| Failure::runtime(error.to_string()))?;
         let directory = self.data.join(log_directory(ShardId(shard)));
         Ok(LogOptions { shard, directory, segment_bytes: 0 })
     }
@@ -63,7 +65,8 @@ impl DataArguments {
         for entry in std::fs::read_dir(&self.data).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let id = name.to_str().and_then(|name| name.strip_prefix("shard-")?.parse::<u32>().ok());
+            let id =
+                name.to_str().and_then(|name| name.strip_prefix("shard-")?.parse::<u32>().ok());
             stored.extend(id.filter(|_| entry.path().join("log").is_dir()));
         }
         Ok(stored)

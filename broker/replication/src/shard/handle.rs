@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use broker_engine::{Command, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source};
 use broker_model::{ReceiptHandle, ShardId};
-use broker_store::LogReader;
+use broker_store::{Damage, LogReader};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -117,6 +117,12 @@ impl ShardHandle {
         let reader = lock(&self.shared.reader).clone();
         let read = tokio::task::spawn_blocking(move || read_all(Some(&reader), deliveries.into()));
         read.await.map_err(|_| Refusal::Unavailable)?
+    }
+
+    /// What of the log is damaged, if anything is; the shard is read-only then.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.shared.damage.as_ref()
     }
 
     /// Numbers of the shard.

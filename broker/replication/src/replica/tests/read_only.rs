@@ -71,9 +71,8 @@ fn what_could_not_be_kept_is_refused_with_the_damage_and_what_to_do() {
     let (handle, _) = shard.receive("billing", "orders", Filter::All)[0];
     let acknowledged = shard.acknowledge("billing", "orders", handle).unwrap_err();
     let sent = shard.ask(send("orders", &["new"])).unwrap_err();
-    let group = ConsumerGroup::with_defaults(GroupName::parse("other").unwrap());
-    let put = shard.ask(Command::PutGroup(Box::new(group))).unwrap_err();
-    for refusal in [acknowledged, sent, put] {
+    let deleted = shard.ask(Command::DeleteTopic(name("orders"))).unwrap_err();
+    for refusal in [acknowledged, sent, deleted] {
         assert!(matches!(refusal, Refusal::ReadOnly(_)), "{refusal:?}");
         let range = format!("[{}, {})", damage.from, damage.to);
         for part in ["shard 0", range.as_str(), "pinnace repair --shard 0"] {
@@ -86,6 +85,16 @@ fn what_could_not_be_kept_is_refused_with_the_damage_and_what_to_do() {
     shard.settle();
     assert!(!shard.replica.is_busy());
     assert_eq!(bytes(&shard.disk), before, "not a byte was changed");
+}
+
+#[test]
+fn a_new_group_can_read_and_is_forgotten_at_the_next_start() {
+    let mut shard = damaged();
+    let group = ConsumerGroup::with_defaults(GroupName::parse("rescue").unwrap());
+    shard.ask(Command::PutGroup(Box::new(group))).unwrap();
+    assert_eq!(texts(&shard.receive("rescue", "orders", Filter::All)), ["a", "b", "c"]);
+    shard.restart();
+    assert_eq!(shard.replica.engine().groups().count(), 1);
 }
 
 #[test]

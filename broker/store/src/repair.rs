@@ -146,7 +146,7 @@ fn readable(file: &dyn crate::disk::DiskFile, length_bytes: u64) -> Vec<u8> {
 
 /// Evidence of an earlier repair is never replaced.
 fn free_name(disk: &dyn Disk, wanted: &Path) -> Result<PathBuf, DiskError> {
-    let directory = wanted.parent().unwrap_or(Path::new(""));
+    let directory = wanted.parent().unwrap_or_else(|| Path::new(""));
     let names = disk.list(directory)?;
     let stem = wanted.file_stem().and_then(|stem| stem.to_str()).unwrap_or("damaged");
     let mut name = format!("{stem}.seg");

@@ -95,7 +95,7 @@ impl Segments {
 }
 
 fn or_dash(value: Option<impl ToString>) -> String {
-    value.map_or("-".to_owned(), |value| value.to_string())
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 pub(super) fn segment_row(view: &SegmentView) -> String {

@@ -203,7 +203,7 @@ fn describe_progress(shard: &mut Shard, text: &mut String) {
     rows.sort_by_key(|row| (row.group.to_string(), row.topic.to_string()));
     for row in rows {
         let (lag, inflight) = (row.lag_messages, row.inflight_messages);
-        let oldest = row.oldest_ms.map_or("none".to_owned(), |ms| ms.to_string());
+        let oldest = row.oldest_ms.map_or_else(|| "none".to_owned(), |ms| ms.to_string());
         let (group, topic) = (row.group, row.topic);
         writeln!(
             text,

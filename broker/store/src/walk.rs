@@ -99,7 +99,7 @@ pub(crate) fn walk_segments(
     segments: &[Segment],
     visit: &mut dyn FnMut(Found) -> bool,
 ) {
-    let mut walk = Walk { shard, last: None, is_first: true, gap: None, visit };
+    let mut walk = Walk { shard, last: None, bases: (0, 0), is_first: true, gap: None, visit };
     let mut end = segments.first().map_or(0, |segment| segment.base);
     for segment in segments {
         if segment.base > end {
@@ -117,6 +117,8 @@ struct Walk<'a> {
     shard: u32,
     /// Checksum and index of the frame before.
     last: Option<(u32, u64)>,
+    /// Where the segment before and this one begin.
+    bases: (u64, u64),
     is_first: bool,
     gap: Option<Gap>,
     visit: &'a mut dyn FnMut(Found) -> bool,
@@ -125,6 +127,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// False when the visitor has enough.
     fn segment(&mut self, segment: &Segment) -> bool {
+        self.bases = (self.bases.1, segment.base);
         let mut scan = SegmentScan::new(self.shard, segment);
         let mut at = segment.base;
         while at < segment.end() {
@@ -191,9 +194,16 @@ impl Walk<'_> {
 
     fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
         let is_entry = u64::from(header.kind == FrameKind::Entry);
+        // Only the rest of one segment may be unused between two frames.
+        let (before, base) = self.bases;
+        let is_near = self
+            .gap
+            .as_ref()
+            .is_none_or(|gap| gap.to == base && gap.from > before && !gap.is_missing);
         let follows = match self.last {
             Some((previous, index)) => {
-                header.previous_checksum == previous
+                is_near
+                    && header.previous_checksum == previous
                     && Some(header.index) == index.checked_add(is_entry)
             }
             // The very first frame of a log whose older segments are gone has nothing to follow.

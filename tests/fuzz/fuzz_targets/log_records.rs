@@ -28,6 +28,7 @@ fn survives(mut payload: Bytes) {
         let mut encoded = BytesMut::new();
         record.encode(&mut encoded);
         let again = Record::decode(&mut encoded.freeze()).expect("what was encoded can be decoded");
-        assert_eq!(again, record);
+        // A float that is not a number differs even from itself.
+        assert_eq!(format!("{again:?}"), format!("{record:?}"));
     }
 }

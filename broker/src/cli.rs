@@ -4,14 +4,17 @@
 
 pub(crate) mod admin;
 pub(crate) mod client;
+mod data_directory;
 mod dead_letter;
 pub(crate) mod declared;
 pub(crate) mod failure;
 pub(crate) mod group;
+mod inspect;
 pub(crate) mod lag;
 pub(crate) mod message;
 pub(crate) mod output;
 pub(crate) mod receive;
+mod repair;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod topic;
@@ -56,6 +59,10 @@ enum Verb {
     Message(message::MessageVerb),
     /// Show how far consumer groups are behind.
     Lag(lag::LagArguments),
+    /// Look into the log of a data directory, or of a copy of one. Changes nothing.
+    Inspect(inspect::InspectArguments),
+    /// Make a damaged log writable again; says what is lost, and does nothing without --yes.
+    Repair(repair::RepairArguments),
     /// Measure throughput, latency and server CPU per message of a running broker.
     Bench(crate::bench::BenchArguments),
     /// Start a broker with manifests, send orders, consume them and tell what happened.
@@ -84,6 +91,8 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Receive(arguments) => block_on(receive::run(arguments)),
         Verb::Message(verb) => block_on(message::run(verb)),
         Verb::Lag(arguments) => block_on(lag::run(arguments)),
+        Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Repair(arguments) => repair::run(&arguments),
         Verb::Bench(arguments) => crate::bench::run(arguments),
         Verb::Demo(arguments) => block_on(crate::demo::run(arguments)),
     }

@@ -1,10 +1,10 @@
-//! Whether the process lives, and whether it serves. Ready means: every shard leads, and the manifests were applied
-//! once. The reason for anything else is a text for people.
+//! Whether the process lives, and whether it serves. Ready means: every shard leads or is read-only because its log is
+//! damaged, and the manifests were applied once. The reason for anything else is a text for people.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use broker_grpc::BrokerContext;
-use broker_replication::ShardStatus;
+use broker_replication::{ShardHandle, ShardStatus};
 
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +42,16 @@ impl Health {
         self.context.get().map(Arc::as_ref)
     }
 
+    /// What is damaged, one line for each read-only shard.
+    pub(crate) fn damages(&self) -> Vec<String> {
+        let shards = self.context().map(|context| context.catalog.shards()).unwrap_or_default();
+        let damage = |shard: &ShardHandle| {
+            let damage = shard.status().damage?;
+            Some(format!("{} is read-only: {damage}", shard.name()))
+        };
+        shards.iter().filter_map(damage).collect()
+    }
+
     /// # Errors
     /// Why requests should not be sent here now.
     pub(crate) fn readiness(&self) -> Result<(), String> {
@@ -65,7 +75,7 @@ impl Health {
 fn judge(name: &str, status: &ShardStatus) -> Result<(), String> {
     match &status.failure {
         Some(failure) => Err(format!("{name} has failed: {failure}")),
-        None if status.role == "leader" => Ok(()),
+        None if status.role == "leader" || status.damage.is_some() => Ok(()),
         None => Err(format!("{name} does not lead yet, it is {}", status.role)),
     }
 }
@@ -81,6 +91,7 @@ mod tests {
             log_bytes: 0,
             durable_index: 0,
             failure: failure.map(str::to_owned),
+            damage: None,
         };
         assert_eq!(judge("shard-1", &status("leader", None)), Ok(()));
         let failed =

@@ -7,6 +7,7 @@ mod health;
 mod listener;
 mod manifests;
 mod metrics;
+mod read_only_disk;
 mod real_clock;
 mod real_disk;
 mod serve;

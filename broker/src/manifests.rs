@@ -26,6 +26,8 @@ pub(crate) enum ManifestsError {
     Wrong(String),
     /// The broker could not do it now.
     Failed(String),
+    /// A shard is read-only because its log is damaged.
+    ReadOnly(String),
 }
 
 /// A directory of manifests and what of it is in force.
@@ -54,7 +56,14 @@ impl Manifests {
             if self.applied.get(key).is_some_and(|a| a.declares_same(declaration)) {
                 continue;
             }
-            let changed = put(catalog, declaration).await?;
+            let changed = match put(catalog, declaration).await {
+                Err(ManifestsError::ReadOnly(text)) => {
+                    // The broker serves what can be read; a repair ends with a restart, which applies this again.
+                    tracing::warn!("not applied: {text}");
+                    continue;
+                }
+                put => put?,
+            };
             if changed {
                 tracing::info!(origin = declaration.origin, "{} applied", declaration.thing);
             }
@@ -106,7 +115,11 @@ impl Manifests {
     fn tell(&mut self, outcome: Result<(), ManifestsError>) {
         let complaint = match outcome {
             Ok(()) => None,
-            Err(ManifestsError::Wrong(text) | ManifestsError::Failed(text)) => Some(text),
+            Err(
+                ManifestsError::Wrong(text)
+                | ManifestsError::Failed(text)
+                | ManifestsError::ReadOnly(text),
+            ) => Some(text),
         };
         if self.last_complaint != complaint {
             match &complaint {
@@ -151,6 +164,7 @@ fn explain(declaration: &Declaration, error: &CatalogError) -> ManifestsError {
     let text = format!("{}: {error}", declaration.origin);
     match error {
         CatalogError::Shard(Refusal::TopicNotFound(_)) => ManifestsError::Wrong(text),
+        CatalogError::Shard(Refusal::ReadOnly(_)) => ManifestsError::ReadOnly(text),
         CatalogError::Shard(_) => ManifestsError::Failed(text),
         _ => ManifestsError::Wrong(text),
     }

@@ -1,8 +1,9 @@
-//! `pinnace serve`: one broker process from its arguments to its exit. The order is: lock the data, know who we are,
-//! take the ports, open the logs, apply the manifests, serve; and backwards at the end.
+//! `pinnace serve`: one broker process from its arguments to its exit. The order is: lock the data, know what it holds
+//! and who we are, take the ports, open the logs, apply the manifests, serve; and backwards at the end.
 
-mod data_lock;
+pub(crate) mod data_lock;
 mod doors;
+pub(crate) mod format;
 mod identity;
 pub(crate) mod logging;
 pub(crate) mod whole_file;
@@ -27,6 +28,7 @@ use crate::shutdown::{self, Signals};
 use crate::wiring;
 use data_lock::{DataLock, LockError};
 use doors::Doors;
+use format::FormatError;
 use identity::IdentityError;
 
 /// Runs a broker until it is told to stop or a log fails.
@@ -39,6 +41,10 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let _lock = DataLock::take(&arguments.data).map_err(|error| match error {
         LockError::Taken(_) => Failure::input(error.to_string()),
         LockError::Io { .. } => Failure::runtime(error.to_string()),
+    })?;
+    format::check_and_note(&arguments.data).map_err(|error| match error {
+        FormatError::TooNew { .. } => Failure::input(error.to_string()),
+        FormatError::Illegible(_) | FormatError::Io { .. } => Failure::runtime(error.to_string()),
     })?;
     let identity =
         identity::read_or_create(&arguments.data, &arguments.cluster, arguments.broker_id)
@@ -166,7 +172,7 @@ async fn apply_manifests(
     let mut manifests = Manifests::new(directory.clone());
     manifests.apply(catalog).await.map_err(|error| match error {
         ManifestsError::Wrong(text) => Failure::input(text),
-        ManifestsError::Failed(text) => Failure::runtime(text),
+        ManifestsError::Failed(text) | ManifestsError::ReadOnly(text) => Failure::runtime(text),
     })?;
     Ok(Some(manifests))
 }

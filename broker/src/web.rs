@@ -40,7 +40,11 @@ async fn healthz() -> &'static str {
 
 async fn readyz(State(sources): State<Arc<Sources>>) -> Response {
     match sources.health.readiness() {
-        Ok(()) => "ok\n".into_response(),
+        // Ready all the same: the other shards serve, and this one is read.
+        Ok(()) => {
+            let lines = sources.health.damages().into_iter();
+            lines.fold("ok\n".to_owned(), |text, line| text + &line + "\n").into_response()
+        }
         Err(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response()
         }

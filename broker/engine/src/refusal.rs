@@ -63,6 +63,9 @@ pub enum Refusal {
     /// The log failed for good; what was in flight may or may not be stored.
     #[error("the log of the shard has failed: {0}")]
     LogFailed(String),
+    /// The log is damaged, so that nothing can be kept; the text names the damage and what to do.
+    #[error("this shard is read-only: {0}")]
+    ReadOnly(String),
     /// The shard does not lead, or is stopping.
     #[error("the shard is not available now; try again")]
     Unavailable,

@@ -69,6 +69,8 @@ impl From<Refusal> for Failure {
             Refusal::TransactionNotFound => Code::NotFound,
             Refusal::TransactionEnded { .. } => Code::PreconditionFailed,
             Refusal::LogFailed(_) => Code::InternalServerError,
+            // The one code of its own: nothing else answers with it, and clients try another queue.
+            Refusal::ReadOnly(_) => Code::MasterPersistenceTimeout,
             Refusal::Unavailable => Code::HaNotAvailable,
         };
         Self::new(code, refusal.to_string())
@@ -146,6 +148,7 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
             tonic::Status::resource_exhausted(message)
         }
         Refusal::LogFailed(_) => tonic::Status::internal(message),
+        Refusal::ReadOnly(_) => tonic::Status::failed_precondition(message),
         Refusal::Unavailable => tonic::Status::unavailable(message),
     }
 }

@@ -10,15 +10,18 @@ use std::sync::Arc;
 
 use broker_engine::{Command, Effects, Engine, Refusal, Reply, ReplyTo, TransactionCheck};
 use broker_model::{ShardId, Topic};
+use broker_store::damage;
 use broker_store::log::LogOptions;
-use broker_store::recovery::{self, OpenError};
+use broker_store::recovery::{self, OpenError, RecoveredFrame};
 use broker_store::writer::{Write, Writer, Written};
-use broker_store::{Disk, FrameKind, Log, LogReader, NewFrame};
+use broker_store::{Damage, Disk, FrameKind, Log, LogReader, NewFrame};
 use bytes::{Bytes, BytesMut};
 use raft::{Config, RawNode};
 
 use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
 use crate::transport::Transport;
+
+mod read_only;
 
 /// The one voter of a shard with one replica.
 const REPLICA_ID: u64 = 1;
@@ -87,6 +90,8 @@ pub struct Replica<R> {
     /// The last entry that a marker vouches for.
     marked_index: u64,
     failure: Option<String>,
+    /// The log is damaged: what is before the damage is served, and nothing is written.
+    damage: Option<Damage>,
 }
 
 impl<R> Debug for Replica<R> {
@@ -110,22 +115,20 @@ pub fn start<R: ReplyTo>(
     now_ms: u64,
 ) -> Result<(Replica<R>, Writer), StartError> {
     let first_vote = Vote { term: 0, vote: 0, voters: vec![REPLICA_ID] };
-    let mut engine = Engine::new(ShardId(options.shard), seed);
-    let mut raft_log = RaftLog::new(first_vote.clone());
-    let mut vote = first_vote;
-    let mut effects = Effects::default();
-    let (log, writer) = recovery::open(disk, options, &mut |frame| {
-        let header = frame.header;
-        if header.kind == FrameKind::HardState {
-            vote = Vote::decode(&frame.payload).unwrap_or_else(|| vote.clone());
-            return Ok(());
+    let mut state = Recovered::new(options.shard, seed, first_vote.clone());
+    let opened = recovery::open(disk, options, &mut |frame| state.take(frame));
+    let (log, writer, damage) = match opened {
+        Ok((log, writer)) => (log, writer, None),
+        Err(error) if error.is_damage() => {
+            // From the beginning again, and no further than what is whole.
+            state = Recovered::new(options.shard, seed, first_vote);
+            let readable = damage::open_read_only(disk, options, &mut |frame| state.take(frame));
+            let (log, writer, damage) = readable?.ok_or(error)?;
+            (log, writer, Some(damage))
         }
-        raft_log.append(header.index, header.term);
-        // With one voter every durable entry is committed.
-        engine.apply(header.time_ms, frame.payload_position, frame.payload, &mut effects).map_err(
-            |reason| OpenError::Unreadable { shard: header.shard, index: header.index, reason },
-        )
-    })?;
+        Err(error) => return Err(error.into()),
+    };
+    let Recovered { engine, mut raft_log, vote, .. } = state;
     raft_log.start(vote.clone());
     let config = Config {
         id: REPLICA_ID,
@@ -136,7 +139,9 @@ pub fn start<R: ReplyTo>(
     };
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     let mut node = RawNode::new(&config, raft_log, &logger)?;
-    node.campaign()?;
+    if damage.is_none() {
+        node.campaign()?;
+    }
     let mut replica = Replica {
         node,
         engine,
@@ -151,9 +156,41 @@ pub fn start<R: ReplyTo>(
         mark_at_ms: None,
         marked_index: 0,
         failure: None,
+        damage,
     };
     replica.process_ready(now_ms);
     Ok((replica, writer))
+}
+
+/// What the frames of the log come to.
+struct Recovered<R> {
+    engine: Engine<R>,
+    raft_log: RaftLog,
+    vote: Vote,
+    effects: Effects<R>,
+}
+
+impl<R: ReplyTo> Recovered<R> {
+    fn new(shard: u32, seed: u64, vote: Vote) -> Self {
+        let engine = Engine::new(ShardId(shard), seed);
+        Self { engine, raft_log: RaftLog::new(vote.clone()), vote, effects: Effects::default() }
+    }
+
+    fn take(&mut self, frame: RecoveredFrame) -> Result<(), OpenError> {
+        let header = frame.header;
+        if header.kind == FrameKind::HardState {
+            if let Some(vote) = Vote::decode(&frame.payload) {
+                self.vote = vote;
+            }
+            return Ok(());
+        }
+        self.raft_log.append(header.index, header.term);
+        // With one voter every durable entry is committed.
+        let (position, effects) = (frame.payload_position, &mut self.effects);
+        self.engine.apply(header.time_ms, position, frame.payload, effects).map_err(|reason| {
+            OpenError::Unreadable { shard: header.shard, index: header.index, reason }
+        })
+    }
 }
 
 impl<R: ReplyTo> Replica<R> {
@@ -161,6 +198,9 @@ impl<R: ReplyTo> Replica<R> {
     pub fn submit(&mut self, now_ms: u64, command: Command, reply: R) {
         if let Some(failure) = &self.failure {
             return self.open.now.push((reply, Err(Refusal::LogFailed(failure.clone()))));
+        }
+        if let Some(refusal) = self.refused_without_writing(&command) {
+            return self.open.now.push((reply, Err(refusal)));
         }
         if !self.is_leader() {
             return self.open.now.push((reply, Err(Refusal::Unavailable)));
@@ -184,6 +224,7 @@ impl<R: ReplyTo> Replica<R> {
             self.mark_when_due(now_ms);
         }
         self.process_ready(now_ms);
+        self.apply_in_memory(now_ms);
         let write = self.log.take_write();
         let replies = std::mem::take(&mut self.open.now);
         let new_topics = std::mem::take(&mut self.open.new_topics);
@@ -238,13 +279,20 @@ impl<R: ReplyTo> Replica<R> {
     /// Whether this replica decides.
     #[must_use]
     pub fn is_leader(&self) -> bool {
-        self.node.raft.state == raft::StateRole::Leader
+        // Without a log to write there is nobody to agree with.
+        self.damage.is_some() || self.node.raft.state == raft::StateRole::Leader
     }
 
     /// Why the log failed, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
+    }
+
+    /// What of the log is damaged, if anything is; nothing is written then.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
     }
 
     /// The engine, for asking.
@@ -285,7 +333,7 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     fn close_frame(&mut self, now_ms: u64) {
-        if !self.open.has_records() {
+        if !self.open.has_records() || self.damage.is_some() {
             return;
         }
         let payload: BytesMut = std::mem::take(&mut self.open.payload);

@@ -13,7 +13,7 @@ use broker_model::{ConsumerGroup, ReceiptHandle, ShardId, Topic, TopicName, shar
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
 use broker_store::writer::Written;
-use broker_store::{Disk, DiskError, LogReader};
+use broker_store::{Damage, Disk, DiskError, LogReader};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -66,7 +66,7 @@ pub struct DeliveredMessage {
 /// Numbers of a running shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardStatus {
-    /// "leader" or "failed".
+    /// "leader", "failed", or "read-only" while the log is damaged.
     pub role: &'static str,
     /// Bytes of the log.
     pub log_bytes: u64,
@@ -74,6 +74,8 @@ pub struct ShardStatus {
     pub durable_index: u64,
     /// Why the log failed, if it did.
     pub failure: Option<String>,
+    /// What of the log is damaged, so that the shard is read-only.
+    pub damage: Option<Damage>,
 }
 
 /// Where the answer to a command goes; none when nobody asked.
@@ -103,6 +105,7 @@ struct Shared {
     durable_position: AtomicU64,
     is_leader: AtomicBool,
     failure: Mutex<Option<String>>,
+    damage: Option<Damage>,
     reader: Mutex<LogReader>,
     /// Searches of the log that may begin.
     searches: Arc<Semaphore>,
@@ -182,6 +185,16 @@ pub fn open_shard(
     let (replica, writer) =
         replica::start(disk, &log_options, Box::new(NoPeers), options.seed, now_ms)?;
     let name = shard_name(options.id);
+    if let Some(damage) = replica.damage() {
+        tracing::error!(
+            shard = %name,
+            from = damage.from,
+            to = damage.to,
+            first_index = damage.first_index,
+            last_index = damage.last_index,
+            "{damage}; the shard is read-only: what is before the damage is served, nothing is stored"
+        );
+    }
     let (finished, written) = mpsc::unbounded_channel();
     let writer = WriterThread::start(&name, writer, finished).map_err(|error| {
         StartError::Open(broker_store::OpenError::Disk(DiskError {
@@ -201,6 +214,7 @@ pub fn open_shard(
         durable_position: AtomicU64::new(replica.log().durable_position()),
         is_leader: AtomicBool::new(replica.is_leader()),
         failure: Mutex::new(None),
+        damage: replica.damage().cloned(),
         reader: Mutex::new(replica.reader()),
         searches: Arc::new(Semaphore::new(lookup::SEARCHES_PER_SHARD_MAX)),
     });
@@ -329,7 +343,8 @@ impl ShardTask {
         let bytes = self.replica.log().bytes();
         let is_due = bytes >= self.maintained_bytes + MAINTENANCE_BYTES
             || self.recheck_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        if self.is_maintaining || !is_due || self.replica.failure().is_some() {
+        let is_over = self.replica.failure().is_some() || self.replica.damage().is_some();
+        if self.is_maintaining || !is_due || is_over {
             return;
         }
         self.maintained_bytes = bytes;

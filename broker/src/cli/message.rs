@@ -150,9 +150,9 @@ impl MessageView {
         Self {
             queue: format!("{}/{}", message.shard, message.queue_id),
             offset: message.offset,
-            stored: time_text(message.stored_ms),
-            born: time_text(message.born_ms),
-            due: message.due_ms.map(time_text),
+            stored: rfc3339(message.stored_ms),
+            born: rfc3339(message.born_ms),
+            due: message.due_ms.map(rfc3339),
             message_type: MessageType::try_from(message.r#type)
                 .map_or("UNKNOWN", |kind| kind.as_str_name()),
             message_id: message.message_id,
@@ -203,10 +203,10 @@ impl From<TraceEvent> for EventView {
     fn from(event: TraceEvent) -> Self {
         let has_attempt = event.attempt > 0;
         Self {
-            time: time_text(event.time_ms),
+            time: rfc3339(event.time_ms),
             event: event_name(event.kind()),
             attempt: has_attempt.then_some(event.attempt),
-            invisible_until: has_attempt.then(|| time_text(event.invisible_until_ms)),
+            invisible_until: has_attempt.then(|| rfc3339(event.invisible_until_ms)),
             group: event.group,
             client_id: event.client_id,
             dead_letter_topic: event.dead_letter_topic,
@@ -277,7 +277,7 @@ async fn find(arguments: FindArguments) -> Result<(), Failure> {
     let view = FoundView {
         messages: messages.collect(),
         complete: answer.complete,
-        continue_from: (!answer.complete).then(|| time_text(answer.until_ms)),
+        continue_from: (!answer.complete).then(|| rfc3339(answer.until_ms)),
     };
     print(arguments.output.format, &view, |view| {
         let header = ["STORED", "MESSAGE ID", "QUEUE", "OFFSET", "TAG", "KEYS", "BODY"];
@@ -295,7 +295,7 @@ async fn trace(arguments: TraceArguments) -> Result<(), Failure> {
     if answer.traces.is_empty() {
         let hint = match answer.complete {
             true => "it is not kept any more, or was sent to another topic or broker".to_owned(),
-            false => format!("the log was read to {} only", time_text(answer.until_ms)),
+            false => format!("the log was read to {} only", rfc3339(answer.until_ms)),
         };
         return Err(Failure::runtime(format!("topic {topic} has no message {id} here: {hint}")));
     }
@@ -303,7 +303,7 @@ async fn trace(arguments: TraceArguments) -> Result<(), Failure> {
     print(output.format, &views, |views| {
         let mut text = views.iter().map(TraceView::details).collect::<Vec<_>>().join("\n");
         if !answer.complete {
-            text += &format!("the log was read to {} only\n", time_text(answer.until_ms));
+            text += &format!("the log was read to {} only\n", rfc3339(answer.until_ms));
         }
         text
     })
@@ -340,9 +340,10 @@ fn event_name(kind: Kind) -> &'static str {
 }
 
 /// RFC 3339 in UTC, with milliseconds.
-fn time_text(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     let nanos = i32::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
-    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    // The end of the year 9999 is the last that a timestamp can say.
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX).min(253_402_300_799);
     Timestamp { seconds, nanos }.to_string()
 }
 
@@ -379,7 +380,7 @@ mod tests {
         assert_eq!(time("1700000000123"), Ok(1_700_000_000_123));
         assert_eq!(time("2023-11-14T22:13:20.123Z"), Ok(1_700_000_000_123));
         assert_eq!(time("2023-11-14T23:13:20+01:00"), Ok(1_700_000_000_000));
-        assert_eq!(time(&time_text(1_700_000_000_123)), Ok(1_700_000_000_123));
+        assert_eq!(time(&rfc3339(1_700_000_000_123)), Ok(1_700_000_000_123));
         let hour = time("0s").unwrap() - time("60m").unwrap();
         assert!((3_599_000..=3_600_000).contains(&hour), "{hour}");
         for wrong in ["", "yesterday", "5x", "-3m", "2023-13-01T00:00:00Z"] {

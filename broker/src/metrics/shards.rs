@@ -30,18 +30,26 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
     families
 }
 
-fn logs(catalog: &Catalog) -> [Family; 3] {
+fn logs(catalog: &Catalog) -> [Family; 4] {
     let mut leads = Family::gauge("pinnace_shard_leads", "1 when this broker leads the shard");
     let mut bytes = Family::gauge("pinnace_shard_log_bytes", "Bytes of the shard's log");
     let mut index = Family::gauge("pinnace_shard_durable_index", "Last durable entry of the log");
+    let mut damaged = Family::gauge(
+        "pinnace_shard_damaged_bytes",
+        "Bytes of the damaged range of the log: the shard is read-only",
+    );
     for shard in catalog.shards() {
         let status = shard.status();
         let name = || vec![("shard", shard.name().to_owned())];
         leads.add(name(), f64::from(u8::from(status.role == "leader")));
         bytes.add(name(), status.log_bytes as f64);
         index.add(name(), status.durable_index as f64);
+        if let Some(damage) = status.damage {
+            let range = [("from", damage.from.to_string()), ("to", damage.to.to_string())];
+            damaged.add(labels(name(), range), damage.to.saturating_sub(damage.from) as f64);
+        }
     }
-    [leads, bytes, index]
+    [leads, bytes, index, damaged]
 }
 
 async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {

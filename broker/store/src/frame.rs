@@ -126,6 +126,16 @@ pub fn starts_like_a_frame(bytes: &[u8]) -> bool {
     bytes.len() >= 4 && bytes[..4] == MAGIC.to_le_bytes()
 }
 
+/// The format version of a header that a later version of Pinnace wrote at this position. Magic, version, position and
+/// header checksum keep their places in every version, so that an older one can tell this from damage.
+#[must_use]
+pub fn later_version(bytes: &[u8], position: u64) -> Option<u8> {
+    let bytes: &[u8; FRAME_HEADER_BYTES] = bytes.get(..FRAME_HEADER_BYTES)?.try_into().ok()?;
+    let is_later = starts_like_a_frame(bytes) && bytes[4] > FORMAT_VERSION;
+    let holds = u64_at(bytes, 40) == position && crc32c(&bytes[..76]) == u32_at(bytes, 76);
+    (is_later && holds).then_some(bytes[4])
+}
+
 fn u32_at(bytes: &[u8; FRAME_HEADER_BYTES], at: usize) -> u32 {
     let mut field = [0; 4];
     field.copy_from_slice(&bytes[at..at + 4]);

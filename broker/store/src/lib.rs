@@ -1,21 +1,27 @@
 //! Bytes that survive: one log per shard, made of frames in preallocated segments, over the [`Disk`] trait.
 //! Synchronous and free of clocks and threads. docs/storage-format.md draws every byte that this crate writes.
 
+pub mod damage;
 pub mod disk;
+#[cfg(test)]
+mod faulty_disk;
 pub mod frame;
 pub mod limits;
 pub mod log;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod repair;
 mod segment_scan;
 pub mod segments;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated_disk;
 #[cfg(any(test, feature = "simulation"))]
 pub mod switches;
+pub mod walk;
 pub mod writer;
 
+pub use damage::Damage;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use log::{Log, LogOptions, NewFrame};

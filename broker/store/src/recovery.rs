@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskError};
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::{BLOCK_BYTES, tail_cache_bytes};
 use crate::log::{Log, LogEnd, LogOptions};
 use crate::record::RecordError;
@@ -59,6 +59,21 @@ pub enum OpenError {
         /// Where it should begin.
         position: u64,
     },
+    /// A later version of Pinnace wrote it.
+    #[error(
+        "the log of shard {shard} was written in storage format {found} at log position {position}; this version of \
+         Pinnace reads up to {known}: start the version that wrote it, nothing was changed"
+    )]
+    LaterVersion {
+        /// The shard.
+        shard: u32,
+        /// The first frame of that version.
+        position: u64,
+        /// The format version of that frame.
+        found: u8,
+        /// The latest format version that can be read.
+        known: u8,
+    },
     /// A record that a newer version wrote, or that is garbage behind a right checksum.
     #[error(
         "the log of shard {shard} holds a record at index {index} that this version cannot read: {reason}"
@@ -73,6 +88,18 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether part of the log is gone, so that the rest can still be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::MissingSegment { .. } => true,
+            Self::Disk(error) => error.operation == "read",
+            Self::LaterVersion { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+}
+
 /// Opens the log in a directory, creating it when there is none. Every frame is given to `visit`, in order.
 ///
 /// # Errors
@@ -83,7 +110,7 @@ pub fn open(
     visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
 ) -> Result<(Log, Writer), OpenError> {
     disk.create_directory(&options.directory)?;
-    let mut segments = segments::list(&**disk, &options.directory)?;
+    let mut segments = segments::look(&**disk, &options.directory)?;
     if segments.is_empty() {
         let directory = &options.directory;
         segments.push(segments::open_or_create(&**disk, directory, 0, options.segment_bytes)?);
@@ -91,6 +118,8 @@ pub fn open(
     check_order(options.shard, &segments)?;
     let mut recovery = Recovery::new(options.shard);
     let found = recovery.read_all(&segments, visit)?;
+    // Only now it is known that the log is ours to change.
+    segments::remove_unfinished(&**disk, &options.directory)?;
     let writer = Writer::new(
         disk.clone(),
         options.clone(),
@@ -113,6 +142,8 @@ fn check_order(shard: u32, segments: &[Segment]) -> Result<(), OpenError> {
 
 struct Recovery {
     shard: u32,
+    /// Log position of the first segment.
+    first_position: u64,
     end: LogEnd,
     /// Newest payloads, for the tail cache.
     recent: VecDeque<(u64, Bytes)>,
@@ -126,6 +157,7 @@ impl Recovery {
     fn new(shard: u32) -> Self {
         Self {
             shard,
+            first_position: 0,
             end: LogEnd::default(),
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -139,7 +171,8 @@ impl Recovery {
         segments: &[Segment],
         visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
     ) -> Result<usize, OpenError> {
-        self.end.position = segments[0].base;
+        self.first_position = segments[0].base;
+        self.end.position = self.first_position;
         let mut current = 0;
         let mut scan = SegmentScan::new(self.shard, &segments[0]);
         loop {
@@ -175,11 +208,11 @@ impl Recovery {
         };
         let is_entry = header.kind == FrameKind::Entry;
         let follows = header.previous_checksum == self.end.checksum
-            && header.index == self.end.index + u64::from(is_entry);
+            && Some(header.index) == self.end.index.checked_add(u64::from(is_entry));
         #[cfg(any(test, feature = "simulation"))]
         let follows = follows || crate::switches::has_bug(crate::switches::Bug::UnchainedFrames);
         // The very first frame of a log whose older segments are gone has nothing to follow.
-        let is_first = self.end == LogEnd { position: self.end.position, ..LogEnd::default() };
+        let is_first = header.position == self.first_position;
         if !follows && !is_first {
             return Ok(false);
         }
@@ -188,7 +221,7 @@ impl Recovery {
             index: header.index,
             term: if is_entry { header.term } else { self.end.term },
             checksum,
-            record: header.first_record + u64::from(header.records),
+            record: header.first_record.wrapping_add(u64::from(header.records)),
         };
         self.extend_block(&header, &payload);
         let payload_position = header.position + FRAME_HEADER_BYTES as u64;
@@ -226,7 +259,11 @@ impl Recovery {
     }
 
     /// Looks behind the last good frame for one that promises more than was found.
-    fn check_tail(&self, scan: SegmentScan<'_>, later: &[Segment]) -> Result<(), OpenError> {
+    fn check_tail(&self, mut scan: SegmentScan<'_>, later: &[Segment]) -> Result<(), OpenError> {
+        self.check_version(&mut scan, self.end.position)?;
+        if let Some(next) = later.first() {
+            self.check_version(&mut SegmentScan::new(self.shard, next), next.base)?;
+        }
         let mut durable_index = scan.highest_durable_index_from(self.end.position)?;
         for segment in later {
             let scan = SegmentScan::new(self.shard, segment);
@@ -245,6 +282,19 @@ impl Recovery {
             });
         }
         Ok(())
+    }
+
+    /// What a later version wrote is neither torn nor damaged.
+    fn check_version(&self, scan: &mut SegmentScan<'_>, position: u64) -> Result<(), OpenError> {
+        match scan.later_version_at(position)? {
+            None => Ok(()),
+            Some(found) => Err(OpenError::LaterVersion {
+                shard: self.shard,
+                position,
+                found,
+                known: FORMAT_VERSION,
+            }),
+        }
     }
 }
 

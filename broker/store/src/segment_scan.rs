@@ -4,11 +4,13 @@ use bytes::Bytes;
 use crc32c::crc32c;
 
 use crate::disk::DiskError;
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, starts_like_a_frame};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, later_version, starts_like_a_frame};
 use crate::limits::FRAME_ALIGNMENT_BYTES;
 use crate::segments::Segment;
 
 const PIECE_BYTES: u64 = 1024 * 1024;
+/// For finding out exactly what of a medium cannot be read.
+const SMALL_PIECE_BYTES: u64 = 4096;
 const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A window that moves over one segment.
@@ -18,11 +20,18 @@ pub(crate) struct SegmentScan<'a> {
     segment: &'a Segment,
     window: Vec<u8>,
     window_start: u64,
+    piece_bytes: u64,
 }
 
 impl<'a> SegmentScan<'a> {
     pub(crate) fn new(shard: u32, segment: &'a Segment) -> Self {
-        Self { shard, segment, window: Vec::new(), window_start: segment.base }
+        Self {
+            shard,
+            segment,
+            window: Vec::new(),
+            window_start: segment.base,
+            piece_bytes: PIECE_BYTES,
+        }
     }
 
     /// The whole, undamaged frame at a log position, with its checksum; none when there is no such frame.
@@ -31,21 +40,50 @@ impl<'a> SegmentScan<'a> {
         position: u64,
     ) -> Result<Option<(FrameHeader, u32, Bytes)>, DiskError> {
         let Some((header, checksum)) = self.header_at(position)? else { return Ok(None) };
-        let start = position + FRAME_HEADER_BYTES as u64;
-        let Some(payload) = self.bytes(start, u64::from(header.payload_bytes))? else {
-            return Ok(None);
-        };
-        if crc32c(payload) != header.payload_checksum {
-            return Ok(None);
-        }
-        Ok(Some((header, checksum, Bytes::copy_from_slice(payload))))
+        let payload = self.payload_of(&header)?;
+        Ok(payload.map(|payload| (header, checksum, payload)))
     }
 
-    fn header_at(&mut self, position: u64) -> Result<Option<(FrameHeader, u32)>, DiskError> {
+    /// The payload behind a header that was found; none when it does not hold.
+    pub(crate) fn payload_of(&mut self, header: &FrameHeader) -> Result<Option<Bytes>, DiskError> {
+        let start = header.position + FRAME_HEADER_BYTES as u64;
+        let payload = self.bytes(start, u64::from(header.payload_bytes))?;
+        let payload = payload.filter(|payload| crc32c(payload) == header.payload_checksum);
+        Ok(payload.map(Bytes::copy_from_slice))
+    }
+
+    /// The header at a log position, with its checksum; none when none of this shard and position holds there.
+    pub(crate) fn header_at(
+        &mut self,
+        position: u64,
+    ) -> Result<Option<(FrameHeader, u32)>, DiskError> {
         let shard = self.shard;
         let bytes = self.bytes(position, FRAME_HEADER_BYTES as u64)?;
         let found = bytes.and_then(FrameHeader::decode);
         Ok(found.filter(|(header, _)| header.position == position && header.shard == shard))
+    }
+
+    /// The version of the header at a log position when it is later than ours.
+    pub(crate) fn later_version_at(&mut self, position: u64) -> Result<Option<u8>, DiskError> {
+        let bytes = self.bytes(position, FRAME_HEADER_BYTES as u64)?;
+        Ok(bytes.and_then(|bytes| later_version(bytes, position)))
+    }
+
+    /// Whether only zeros are there.
+    pub(crate) fn is_zero(&mut self, position: u64, length: u64) -> Result<bool, DiskError> {
+        Ok(self.bytes(position, length)?.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0)))
+    }
+
+    /// From now on reads no more than it must; false when it does so already.
+    pub(crate) fn read_small_pieces(&mut self) -> bool {
+        self.window.clear();
+        std::mem::replace(&mut self.piece_bytes, SMALL_PIECE_BYTES) != SMALL_PIECE_BYTES
+    }
+
+    /// Where the smallest piece behind a log position begins.
+    pub(crate) fn next_piece(segment: &Segment, position: u64) -> u64 {
+        let next = (position - segment.base + 1).next_multiple_of(SMALL_PIECE_BYTES);
+        (segment.base + next).min(segment.end())
     }
 
     /// The highest durable mark of any whole frame at or behind a log position, 0 without one.
@@ -71,12 +109,19 @@ impl<'a> SegmentScan<'a> {
         }
         let window_end = self.window_start + self.window.len() as u64;
         if position < self.window_start || end > window_end {
-            let piece = length.max(PIECE_BYTES).min(self.segment.end() - position);
+            let aligned = SMALL_PIECE_BYTES - (position - self.segment.base) % SMALL_PIECE_BYTES;
+            let wanted =
+                if self.piece_bytes == SMALL_PIECE_BYTES { aligned } else { self.piece_bytes };
+            let piece = length.max(wanted).min(self.segment.end() - position);
             self.window.resize(usize::try_from(piece).expect("pieces fit in memory"), 0);
             let at = position - self.segment.base;
             // The medium reads on while this piece is worked on.
             self.segment.file.will_read(at + piece, READ_AHEAD_BYTES);
-            self.segment.file.read_at(at, &mut self.window)?;
+            let read = self.segment.file.read_at(at, &mut self.window);
+            if read.is_err() {
+                self.window.clear();
+            }
+            read?;
             self.window_start = position;
         }
         let from = usize::try_from(position - self.window_start).expect("inside the window");

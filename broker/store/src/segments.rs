@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskError, DiskFile};
 
 const SPARE: &str = "spare.zero";
 /// A segment being made by the writer, and a spare being made ahead of it: both may happen at the same time.
-const UNFINISHED_SEGMENT: &str = "segment.tmp";
+pub(crate) const UNFINISHED_SEGMENT: &str = "segment.tmp";
 const UNFINISHED_SPARE: &str = "spare.tmp";
 
 /// A part of the log in one file.
@@ -31,14 +31,20 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
     directory.join(format!("{base:020}.seg"))
 }
 
-/// The segments of a directory, in the order of the log. Removes what an interrupted preparation left.
-pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
-    let mut segments = Vec::new();
+/// Removes what an interrupted preparation left.
+pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
     for name in disk.list(directory)? {
         if name == UNFINISHED_SEGMENT || name == UNFINISHED_SPARE {
             disk.remove(&directory.join(name))?;
-            continue;
         }
+    }
+    Ok(())
+}
+
+/// The segments of a directory, in the order of the log. Changes nothing.
+pub(crate) fn look(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
+    let mut segments = Vec::new();
+    for name in disk.list(directory)? {
         let base = name.strip_suffix(".seg").and_then(|digits| digits.parse().ok());
         if let Some(base) = base {
             segments.push(Segment { base, file: disk.open(&directory.join(name))? });
@@ -190,7 +196,8 @@ mod tests {
         for name in [UNFINISHED_SEGMENT, UNFINISHED_SPARE] {
             disk.create_zeroed(&Path::new("log").join(name), LENGTH_BYTES).unwrap();
         }
-        assert!(list(&disk, Path::new("log")).unwrap().is_empty());
+        assert!(look(&disk, Path::new("log")).unwrap().is_empty());
+        remove_unfinished(&disk, Path::new("log")).unwrap();
         assert!(disk.list(Path::new("log")).unwrap().is_empty());
     }
 }

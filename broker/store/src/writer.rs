@@ -68,6 +68,26 @@ impl Writer {
         Self { disk, options, segment, partial_block, buffer, failure: None }
     }
 
+    /// A writer that writes nothing: the log is read-only.
+    pub(crate) fn refusing(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        segment: Segment,
+        reason: &str,
+    ) -> Self {
+        let path = options.directory.clone();
+        let failure = DiskError {
+            operation: "write",
+            path,
+            message: reason.to_owned(),
+            is_full: false,
+            is_missing: false,
+        };
+        let mut writer = Self::new(disk, options, segment, Vec::new());
+        writer.failure = Some(failure);
+        writer
+    }
+
     /// Writes and syncs. Blocks.
     ///
     /// # Errors

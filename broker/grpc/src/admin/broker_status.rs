@@ -22,12 +22,13 @@ pub(super) fn broker_status(context: &BrokerContext) -> BrokerStatus {
 
 fn shard_status(shard: &ShardHandle) -> ShardStatus {
     let status = shard.status();
+    let failure = status.failure.or_else(|| status.damage.map(|damage| damage.to_string()));
     ShardStatus {
         id: shard.id().0,
         name: shard.name().to_owned(),
         role: status.role.to_owned(),
         log_bytes: status.log_bytes,
         durable_index: status.durable_index,
-        failure: status.failure.unwrap_or_default(),
+        failure: failure.unwrap_or_default(),
     }
 }

@@ -31,6 +31,11 @@ fn every_refusal_has_the_code_of_the_protocol() {
         (Refusal::TooMany("x".into()), Code::TooManyRequests, Code::TooManyRequests),
         (Refusal::DiskFull, Code::TooManyRequests, Code::TooManyRequests),
         (Refusal::LogFailed("x".into()), Code::InternalServerError, Code::InternalServerError),
+        (
+            Refusal::ReadOnly("x".into()),
+            Code::MasterPersistenceTimeout,
+            Code::MasterPersistenceTimeout,
+        ),
         (Refusal::Unavailable, Code::HaNotAvailable, Code::HaNotAvailable),
     ];
     for (refusal, code, when_settling) in rows {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker_engine::Command;
+use broker_engine::{Command, Refusal};
 use broker_model::limits::{ATTEMPTS_MAX, GROUPS_MAX, TOPICS_MAX};
 use broker_model::{
     ConsumerGroup, GroupName, MessageType, Owner, ShardId, Topic, TopicName, message_group_hash,
@@ -45,6 +45,7 @@ impl Catalog {
             check_new_topic(&topic)?;
             self.check_room("topics", self.read().topics.len(), TOPICS_MAX)?;
         }
+        self.check_writable()?;
         for shard in self.shards() {
             shard.submit(Command::PutTopic(Box::new(topic.clone()))).await?;
         }
@@ -66,6 +67,7 @@ impl Catalog {
         let _one_at_a_time = self.inner.changing.lock().await;
         let Some(entry) = self.topic(name.as_str()) else { return Ok(false) };
         check_owner(entry.topic.owner.as_ref(), owner, force)?;
+        self.check_writable()?;
         for shard in self.shards() {
             let deleted = shard.submit(Command::DeleteTopic(name.clone())).await;
             ignore_missing(deleted)?;
@@ -105,6 +107,7 @@ impl Catalog {
         } else {
             self.check_room("consumer groups", self.read().groups.len(), GROUPS_MAX)?;
         }
+        self.check_writable()?;
         self.log_group(group).await
     }
 
@@ -121,6 +124,7 @@ impl Catalog {
         let _one_at_a_time = self.inner.changing.lock().await;
         let Some(entry) = self.group(name.as_str()) else { return Ok(false) };
         check_owner(entry.group.owner.as_ref(), owner, force)?;
+        self.check_writable()?;
         for shard in self.shards() {
             let deleted = shard.submit(Command::DeleteGroup(name.clone())).await;
             ignore_missing(deleted)?;
@@ -133,7 +137,8 @@ impl Catalog {
         Ok(true)
     }
 
-    /// The group, created with default settings when it is used for the first time.
+    /// The group, created with default settings when it is used for the first time. A read-only shard keeps it in memory,
+    /// so that what it holds can be received.
     ///
     /// # Errors
     /// [`CatalogError`].
@@ -157,7 +162,7 @@ impl Catalog {
     pub async fn complete_shards(&self) -> Result<(), CatalogError> {
         let _one_at_a_time = self.inner.changing.lock().await;
         let topics = self.topics();
-        for shard in self.shards().iter().skip(1) {
+        for shard in self.shards().iter().skip(1).filter(|shard| shard.damage().is_none()) {
             for entry in topics.iter().filter(|entry| !entry.topic.name.is_dead_letter()) {
                 shard.submit(Command::PutTopic(Box::new(entry.topic.clone()))).await?;
             }
@@ -166,6 +171,14 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// What is declared must be kept by every shard, or by none.
+    fn check_writable(&self) -> Result<(), CatalogError> {
+        match self.shards().iter().find_map(|shard| shard.damage()) {
+            Some(damage) => Err(Refusal::ReadOnly(damage.to_string()).into()),
+            None => Ok(()),
+        }
     }
 
     async fn log_group(

@@ -16,6 +16,8 @@ use super::*;
 use crate::transport::NoPeers;
 
 mod message_types;
+mod read_only;
+mod storage_v1;
 
 /// An answer's destination that is always there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use broker_engine::{Command, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source};
 use broker_model::{ReceiptHandle, ShardId};
-use broker_store::LogReader;
+use broker_store::{Damage, LogReader};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -119,16 +119,29 @@ impl ShardHandle {
         read.await.map_err(|_| Refusal::Unavailable)?
     }
 
+    /// What of the log is damaged, if anything is; the shard is read-only then.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.shared.damage.as_ref()
+    }
+
     /// Numbers of the shard.
     #[must_use]
     pub fn status(&self) -> ShardStatus {
         let failure = lock(&self.shared.failure).clone();
         let is_leader = self.shared.is_leader.load(Ordering::Relaxed);
+        let damage = self.shared.damage.clone();
+        let role = match (&failure, &damage) {
+            (None, Some(_)) => "read-only",
+            (None, None) if is_leader => "leader",
+            _ => "failed",
+        };
         ShardStatus {
-            role: if failure.is_some() || !is_leader { "failed" } else { "leader" },
+            role,
             log_bytes: self.shared.log_bytes.load(Ordering::Relaxed),
             durable_index: self.shared.durable_index.load(Ordering::Relaxed),
             failure,
+            damage,
         }
     }
 

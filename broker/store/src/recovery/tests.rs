@@ -119,6 +119,32 @@ fn a_missing_segment_is_reported() {
 }
 
 #[test]
+fn a_later_format_version_is_no_damage_and_nothing_is_touched() {
+    let disk = SimulatedDisk::default();
+    let (mut log, mut writer, _) = reopen(&disk).unwrap();
+    append(&mut log, b"ours");
+    assert!(write(&mut log, &mut writer));
+    let file = disk.files_ending(".seg").remove(0);
+    let mut bytes = vec![0; usize::try_from(SEGMENT_BYTES).unwrap()];
+    disk.open(&file).unwrap().read_at(0, &mut bytes).unwrap();
+    // The first frame again, as the next version would write it behind ours.
+    let at = usize::try_from(log.end().position).unwrap();
+    bytes.copy_within(0..at, at);
+    let header = &mut bytes[at..at + FRAME_HEADER_BYTES];
+    header[4] = FORMAT_VERSION + 1;
+    header[40..48].copy_from_slice(&(at as u64).to_le_bytes());
+    let checksum = crc32c::crc32c(&header[..76]);
+    header[76..].copy_from_slice(&checksum.to_le_bytes());
+    disk.create_filled(&file, &bytes).unwrap();
+    disk.create_filled(Path::new("shard-0/spare.tmp"), b"unfinished").unwrap();
+    let error = reopen(&disk).unwrap_err();
+    assert!(!error.is_damage());
+    let text = error.to_string();
+    assert!(text.contains("storage format 2") && text.contains("up to 1"), "{text}");
+    assert_eq!(disk.files_ending("").len(), 2, "not even what was unfinished is removed");
+}
+
+#[test]
 fn frames_of_a_recycled_segment_are_never_taken_for_new_ones() {
     let disk = SimulatedDisk::default();
     let directory = Path::new("shard-0");

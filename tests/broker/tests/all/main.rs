@@ -6,6 +6,7 @@ mod bad_input;
 mod command_line;
 mod crash;
 mod crash_types;
+mod damaged_log;
 mod dead_letters;
 mod long_poll;
 mod lookup;

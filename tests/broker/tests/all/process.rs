@@ -96,19 +96,12 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn a_damaged_log_is_not_served() {
+fn a_later_storage_format_is_refused_before_anything_is_touched() {
     let place = Place::new();
-    let broker = place.start(&Options::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(broker.create("orders", "billing"));
-    broker.terminate();
-    assert!(broker.exit().success());
-    let segment = place.data().join("shard-0/log/00000000000000000000.seg");
-    let mut bytes = fs::read(&segment).unwrap();
-    // The first frame; later ones say that it was durable.
-    bytes[40] ^= 0xff;
-    fs::write(&segment, bytes).unwrap();
+    fs::create_dir_all(place.data()).unwrap();
+    fs::write(place.data().join("format"), "pinnace storage format 200\n").unwrap();
     let (code, line) = refused(&place, &Options::default());
-    assert_eq!(code, Some(1));
-    assert!(line.contains("shard-0") && line.contains("damaged"), "{line}");
+    assert_eq!(code, Some(2));
+    assert!(line.contains("storage format 200") && line.contains("reads up to 1"), "{line}");
+    assert!(!place.data().join("identity").exists() && !place.data().join("shard-0").exists());
 }

@@ -1,0 +1,227 @@
+//! Reading a log without changing or trusting it: every frame with what holds of it, and every stretch without one.
+//! For looking into a log and for finding out what is damaged; memory stays at one frame whatever the log's size.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskError};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::limits::FRAME_ALIGNMENT_BYTES;
+use crate::segment_scan::SegmentScan;
+use crate::segments::{self, Segment};
+
+/// A segment file as it lies in the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentExtent {
+    /// Log position of its first byte.
+    pub base: u64,
+    /// Its length.
+    pub length_bytes: u64,
+}
+
+/// A frame whose header holds.
+#[derive(Debug, Clone)]
+pub struct FoundFrame {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Its checksum, which the next frame repeats.
+    pub checksum: u32,
+    /// Its payload; none when the payload's checksum does not hold.
+    pub payload: Option<Bytes>,
+    /// Whether it carries on where the frame before it ended: chain of checksums and index.
+    pub follows: bool,
+}
+
+/// Bytes without a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Log position of the first byte.
+    pub from: u64,
+    /// Log position behind the last byte.
+    pub to: u64,
+    /// What the bytes are to the log.
+    pub meaning: GapMeaning,
+    /// Whether anything but zeros is there.
+    pub has_bytes: bool,
+    /// Whether no file holds some of it.
+    pub is_missing: bool,
+    /// Why some of it cannot be read.
+    pub unreadable: Option<DiskError>,
+}
+
+/// What a gap is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapMeaning {
+    /// The rest of a full segment: the next frame carries on.
+    Unused,
+    /// Frames are lost: the next frame does not carry on.
+    Hole,
+    /// No frame comes behind it.
+    Tail,
+}
+
+/// What a walk comes across, in the order of the log.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A frame.
+    Frame(FoundFrame),
+    /// A stretch without frames.
+    Gap(Gap),
+}
+
+/// The segment files of a directory, in order. Changes nothing.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn extents(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentExtent>, DiskError> {
+    let segments = segments::look(disk, directory)?;
+    let extent = |s: &Segment| SegmentExtent { base: s.base, length_bytes: s.file.length_bytes() };
+    Ok(segments.iter().map(extent).collect())
+}
+
+/// Walks over the log in a directory and gives `visit` everything it comes across until that says false.
+///
+/// # Errors
+/// [`DiskError`] when the directory cannot be listed or a file cannot be opened; unreadable bytes are gaps.
+pub fn walk(
+    disk: &dyn Disk,
+    shard: u32,
+    directory: &Path,
+    visit: &mut dyn FnMut(Found) -> bool,
+) -> Result<(), DiskError> {
+    walk_segments(shard, &segments::look(disk, directory)?, visit);
+    Ok(())
+}
+
+pub(crate) fn walk_segments(
+    shard: u32,
+    segments: &[Segment],
+    visit: &mut dyn FnMut(Found) -> bool,
+) {
+    let mut walk = Walk { shard, last: None, bases: (0, 0), is_first: true, gap: None, visit };
+    let mut end = segments.first().map_or(0, |segment| segment.base);
+    for segment in segments {
+        if segment.base > end {
+            walk.gap_at(end, segment.base).is_missing = true;
+        }
+        if !walk.segment(segment) {
+            return;
+        }
+        end = end.max(segment.end());
+    }
+    walk.end_gap(GapMeaning::Tail);
+}
+
+struct Walk<'a> {
+    shard: u32,
+    /// Checksum and index of the frame before.
+    last: Option<(u32, u64)>,
+    /// Where the segment before and this one begin.
+    bases: (u64, u64),
+    is_first: bool,
+    gap: Option<Gap>,
+    visit: &'a mut dyn FnMut(Found) -> bool,
+}
+
+impl Walk<'_> {
+    /// False when the visitor has enough.
+    fn segment(&mut self, segment: &Segment) -> bool {
+        self.bases = (self.bases.1, segment.base);
+        let mut scan = SegmentScan::new(self.shard, segment);
+        let mut at = segment.base;
+        while at < segment.end() {
+            let next = match scan.header_at(at) {
+                Ok(Some((header, checksum))) => {
+                    let Ok(payload) = scan.payload_of(&header) else {
+                        at = self.unreadable(&mut scan, segment, at);
+                        continue;
+                    };
+                    let next = at + header.frame_bytes();
+                    if !self.frame(header, checksum, payload) {
+                        return false;
+                    }
+                    next
+                }
+                Ok(None) => {
+                    let next = (at + FRAME_ALIGNMENT_BYTES).min(segment.end());
+                    let is_zero = scan.is_zero(at, next - at).unwrap_or(true);
+                    self.gap_at(at, next).has_bytes |= !is_zero;
+                    next
+                }
+                Err(_) => self.unreadable(&mut scan, segment, at),
+            };
+            at = next.min(segment.end());
+        }
+        true
+    }
+
+    /// Tries again with the smallest piece, so that only what really cannot be read is left out.
+    fn unreadable(&mut self, scan: &mut SegmentScan<'_>, segment: &Segment, at: u64) -> u64 {
+        if scan.read_small_pieces() {
+            return at;
+        }
+        let Err(error) = scan.header_at(at) else {
+            // The header can be read, its payload cannot: that is a frame with a payload that does not hold.
+            let next = at + FRAME_ALIGNMENT_BYTES;
+            self.gap_at(at, next).has_bytes = true;
+            return next;
+        };
+        let next = SegmentScan::next_piece(segment, at);
+        self.gap_at(at, next).unreadable.get_or_insert(error);
+        next
+    }
+
+    fn gap_at(&mut self, from: u64, to: u64) -> &mut Gap {
+        let gap = self.gap.get_or_insert(Gap {
+            from,
+            to,
+            meaning: GapMeaning::Tail,
+            has_bytes: false,
+            is_missing: false,
+            unreadable: None,
+        });
+        gap.to = to;
+        gap
+    }
+
+    fn end_gap(&mut self, meaning: GapMeaning) -> bool {
+        match self.gap.take() {
+            Some(gap) => (self.visit)(Found::Gap(Gap { meaning, ..gap })),
+            None => true,
+        }
+    }
+
+    fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
+        let is_entry = u64::from(header.kind == FrameKind::Entry);
+        // Only the rest of one segment may be unused between two frames.
+        let (before, base) = self.bases;
+        let is_near = self
+            .gap
+            .as_ref()
+            .is_none_or(|gap| gap.to == base && gap.from > before && !gap.is_missing);
+        let follows = match self.last {
+            Some((previous, index)) => {
+                is_near
+                    && header.previous_checksum == previous
+                    && Some(header.index) == index.checked_add(is_entry)
+            }
+            // The very first frame of a log whose older segments are gone has nothing to follow.
+            None => self.is_first && self.gap.is_none(),
+        };
+        self.is_first = false;
+        self.last = Some((checksum, header.index));
+        let meaning = if follows { GapMeaning::Unused } else { GapMeaning::Hole };
+        self.end_gap(meaning)
+            && (self.visit)(Found::Frame(FoundFrame { header, checksum, payload, follows }))
+    }
+}
+
+/// Log position of a found frame's payload.
+#[must_use]
+pub fn payload_position(header: &FrameHeader) -> u64 {
+    header.position + FRAME_HEADER_BYTES as u64
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -93,8 +93,9 @@ impl ShardHandle {
     pub fn give_back(&self, handles: Vec<ReceiptHandle>) {
         if !handles.is_empty() {
             // When the queue is full they become visible at the end of their invisible duration.
-            let input = self.input(Command::Release(handles), None);
-            let _full = input.map(|input| self.inputs.try_send(input));
+            if let Ok(input) = self.input(Command::Release(handles), None) {
+                let _full = self.inputs.try_send(input);
+            }
         }
     }
 

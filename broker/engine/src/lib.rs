@@ -5,6 +5,7 @@
 mod apply;
 mod clients;
 pub mod command;
+mod command_bytes;
 mod dead_letter;
 pub mod effects;
 pub mod engine;
@@ -29,6 +30,7 @@ mod timed;
 mod transaction;
 
 pub use command::*;
+pub use command_bytes::CommandKind;
 pub use effects::{Effects, Reply, ReplyTo};
 pub use engine::Engine;
 pub use lookup::{FindPlace, Names, NamesOf, QueueNumber};

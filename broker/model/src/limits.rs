@@ -71,6 +71,12 @@ pub const CLIENTS_MAX: usize = 100_000;
 pub const SHARDS_PER_BROKER_MAX: u32 = 64;
 /// Most bytes of heads and bodies in one send request: it has to fit in one frame of the log.
 pub const SEND_REQUEST_BYTES_MAX: usize = 28 * 1024 * 1024;
+/// Bytes of the sends of one shard that wait or are not durable yet; beyond it a send is refused.
+pub const SEND_BYTES_PER_SHARD_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of the receives and pulls of one shard that wait: filters, names of lite topics; beyond it a poll is refused.
+pub const POLL_BYTES_PER_SHARD_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of all other commands of one shard that wait or are not durable yet; beyond it a command is refused.
+pub const SMALL_COMMAND_BYTES_PER_SHARD_MAX: usize = 32 * 1024 * 1024;
 /// Messages held in memory index by one shard; beyond it sends are refused.
 pub const MESSAGES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).

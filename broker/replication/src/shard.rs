@@ -1,5 +1,6 @@
 //! A shard as tasks: one task owns the replica, one thread writes. Others talk to it through a bounded queue.
 
+mod budget;
 mod handle;
 pub mod lookup;
 
@@ -23,8 +24,9 @@ use crate::maintenance::{self, Findings};
 use crate::replica::{self, Replica, StartError};
 use crate::transport::NoPeers;
 use crate::writer_thread::WriterThread;
+use budget::{Budgets, Share};
 
-/// Commands that may wait for a shard; beyond it callers wait.
+/// Commands that may wait for a shard; beyond it callers wait, sends and polls are refused.
 const QUEUED_COMMANDS_MAX: usize = 16 * 1024;
 /// Commands taken in one step.
 const COMMANDS_PER_STEP: usize = 1024;
@@ -78,13 +80,16 @@ pub struct ShardStatus {
     pub damage: Option<Damage>,
 }
 
-/// Where the answer to a command goes; none when nobody asked.
+/// Where the answer to a command goes; none when nobody asked. Holds the command's share of the memory until then.
 #[derive(Debug)]
-pub struct Slot(Option<oneshot::Sender<Reply>>);
+pub struct Slot {
+    sender: Option<oneshot::Sender<Reply>>,
+    _share: Option<Share>,
+}
 
 impl ReplyTo for Slot {
     fn is_gone(&self) -> bool {
-        self.0.as_ref().is_none_or(oneshot::Sender::is_closed)
+        self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
 
@@ -107,6 +112,7 @@ struct Shared {
     failure: Mutex<Option<String>>,
     damage: Option<Damage>,
     reader: Mutex<LogReader>,
+    budgets: Budgets,
     /// Searches of the log that may begin.
     searches: Arc<Semaphore>,
 }
@@ -216,6 +222,7 @@ pub fn open_shard(
         failure: Mutex::new(None),
         damage: replica.damage().cloned(),
         reader: Mutex::new(replica.reader()),
+        budgets: Budgets::default(),
         searches: Arc::new(Semaphore::new(lookup::SEARCHES_PER_SHARD_MAX)),
     });
     let (inputs, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
@@ -307,7 +314,11 @@ impl ShardTask {
         let undelivered = release(output.replies);
         if !undelivered.is_empty() {
             // The pollers went away after messages were picked for them: others shall have them now.
-            self.replica.submit(now_ms, Command::Release(undelivered), Slot(None));
+            self.replica.submit(
+                now_ms,
+                Command::Release(undelivered),
+                Slot { sender: None, _share: None },
+            );
         }
         let log = self.replica.log();
         self.shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
@@ -391,7 +402,7 @@ async fn sleep_until(instant: Option<Instant>) {
 fn release(replies: Vec<(Slot, Reply)>) -> Vec<ReceiptHandle> {
     let mut undelivered = Vec::new();
     for (slot, reply) in replies {
-        let Some(sender) = slot.0 else { continue };
+        let Some(sender) = slot.sender else { continue };
         if let Err(Ok(Outcome::Received(deliveries))) = sender.send(reply) {
             undelivered.extend(deliveries.into_iter().map(|delivery| delivery.handle));
         }

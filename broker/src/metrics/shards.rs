@@ -1,10 +1,15 @@
 //! Numbers of what the broker holds: topics, groups, lag, logs.
 
+use broker_engine::GroupTopicProgress;
 use broker_replication::Catalog;
 
 use super::Sources;
 use super::family::{Family, Labels, labels};
 use crate::real_clock;
+
+/// Topics, and pairs of group and topic, with numbers of their own on one page; the first by name. The others are summed
+/// under the topic "", so that sums over all labels stay right.
+const NAMED_MAX: usize = 10_000;
 
 /// Numbers of all shards, topics and groups. What a shard does not tell in time of trouble is left out.
 pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family> {
@@ -19,10 +24,16 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
     if let Ok(topics) = catalog.topic_numbers().await {
         let mut messages = Family::gauge("pinnace_topic_messages", "Messages held");
         let mut bytes = Family::gauge("pinnace_topic_bytes", "Bytes of the log that they take");
-        for numbers in topics {
+        let (named, rest) = topics.split_at(topics.len().min(NAMED_MAX));
+        for numbers in named {
             let topic = || labels(node(), [("topic", numbers.topic.to_string())]);
             messages.add(topic(), numbers.messages as f64);
             bytes.add(topic(), numbers.bytes as f64);
+        }
+        if !rest.is_empty() {
+            let others = || labels(node(), [("topic", String::new())]);
+            messages.add(others(), rest.iter().map(|numbers| numbers.messages).sum::<u64>() as f64);
+            bytes.add(others(), rest.iter().map(|numbers| numbers.bytes).sum::<u64>() as f64);
         }
         families.extend([messages, bytes]);
     }
@@ -70,11 +81,12 @@ async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
     let mut ready =
         Family::gauge("rocketmq_consumer_ready_messages", "Messages waiting to be handed out");
     let mut polls = Family::gauge("pinnace_consumer_waiting_polls", "Receive calls waiting");
-    for row in progress {
+    let (named, rest) = progress.split_at(progress.len().min(NAMED_MAX));
+    for row in named.iter().map(Row::of).chain(Row::sum(rest)) {
         let own = || {
             let names = [
-                ("consumer_group", row.group.to_string()),
-                ("topic", row.topic.to_string()),
+                ("consumer_group", row.group.clone()),
+                ("topic", row.topic.clone()),
                 ("is_retry", "false".to_owned()),
                 ("is_system", "false".to_owned()),
             ];
@@ -88,4 +100,66 @@ async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
         polls.add(own(), row.waiters as f64);
     }
     vec![lag, latency, inflight, ready, polls]
+}
+
+/// Numbers of one pair of group and topic, or the sum of those without a place of their own.
+struct Row {
+    group: String,
+    topic: String,
+    lag_messages: u64,
+    inflight_messages: u64,
+    oldest_ms: Option<u64>,
+    waiters: usize,
+}
+
+impl Row {
+    fn of(progress: &GroupTopicProgress) -> Self {
+        Self {
+            group: progress.group.to_string(),
+            topic: progress.topic.to_string(),
+            lag_messages: progress.lag_messages,
+            inflight_messages: progress.inflight_messages,
+            oldest_ms: progress.oldest_ms,
+            waiters: progress.waiters,
+        }
+    }
+
+    fn sum(rest: &[GroupTopicProgress]) -> Option<Self> {
+        let nameless =
+            |progress| Self { group: String::new(), topic: String::new(), ..Self::of(progress) };
+        rest.iter().map(nameless).reduce(|sum, row| Self {
+            lag_messages: sum.lag_messages + row.lag_messages,
+            inflight_messages: sum.inflight_messages + row.inflight_messages,
+            oldest_ms: sum.oldest_ms.into_iter().chain(row.oldest_ms).min(),
+            waiters: sum.waiters + row.waiters,
+            ..sum
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_model::{GroupName, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_place_of_its_own_is_summed_without_names() {
+        let progress = |topic: &str, lag_messages, oldest_ms| GroupTopicProgress {
+            group: GroupName::parse("billing").unwrap(),
+            topic: TopicName::parse(topic).unwrap(),
+            lag_messages,
+            inflight_messages: 1,
+            oldest_ms,
+            waiters: 2,
+        };
+        assert!(Row::sum(&[]).is_none());
+        let rest = [progress("a", 3, None), progress("b", 4, Some(70)), progress("c", 5, Some(50))];
+        for (count, lag_messages, oldest_ms) in [(1, 3, None), (3, 12, Some(50))] {
+            let sum = Row::sum(&rest[..count]).unwrap();
+            assert_eq!((sum.group.as_str(), sum.topic.as_str()), ("", ""));
+            assert_eq!((sum.lag_messages, sum.oldest_ms), (lag_messages, oldest_ms));
+            assert_eq!(sum.waiters, 2 * count);
+        }
+    }
 }

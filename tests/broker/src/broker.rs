@@ -235,6 +235,12 @@ impl Broker {
         read(&self.log)
     }
 
+    /// Its number in the system.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Panics

@@ -5,6 +5,7 @@ mod binary;
 pub mod broker;
 pub mod client;
 pub mod http;
+mod process;
 pub mod server;
 
 pub use binary::binary;

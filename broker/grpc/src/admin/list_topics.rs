@@ -1,7 +1,7 @@
 //! ListTopics: all topics, or the named ones, with their numbers.
 //! Numbers are summed over the shards of this broker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use broker_proto::admin::{ListTopicsRequest, ListTopicsResponse, TopicStatus};
 use tonic::Status;
@@ -18,8 +18,9 @@ pub(super) async fn list_topics(
     let names: BTreeSet<&str> = request.names.iter().map(String::as_str).collect();
     let mut entries = context.catalog.topics();
     entries.retain(|entry| names.is_empty() || names.contains(entry.topic.name.as_str()));
-    entries.sort_by(|a, b| a.topic.name.cmp(&b.topic.name));
     let numbers = context.catalog.topic_numbers().await.map_err(|e| admin_refusal(&e))?;
+    let numbers: HashMap<&str, (u64, u64)> =
+        numbers.iter().map(|n| (n.topic.as_str(), (n.messages, n.bytes))).collect();
     let progress = context.catalog.progress(None).await.map_err(|e| admin_refusal(&e))?;
     let mut groups: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for row in &progress {
@@ -27,9 +28,7 @@ pub(super) async fn list_topics(
     }
     let status = entries.iter().map(|entry| {
         let name = entry.topic.name.as_str();
-        let of_topic = numbers.iter().filter(|n| n.topic.as_str() == name);
-        let (messages, bytes) =
-            of_topic.fold((0, 0), |(messages, bytes), n| (messages + n.messages, bytes + n.bytes));
+        let (messages, bytes) = numbers.get(name).copied().unwrap_or_default();
         let groups = groups.remove(name).unwrap_or_default().into_iter().collect();
         TopicStatus { name: name.to_owned(), messages, bytes, groups }
     });

@@ -3,13 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use broker_engine::{Command, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source};
+use broker_engine::{
+    Command, CommandKind, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source,
+};
 use broker_model::{ReceiptHandle, ShardId};
 use broker_store::{Damage, LogReader};
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
-use super::{DeliveredMessage, Input, PulledMessages, ShardHandle, ShardStatus, Slot, lock};
+use super::{
+    DeliveredMessage, Input, PulledMessages, QUEUED_COMMANDS_MAX, ShardHandle, ShardStatus, Slot,
+    lock,
+};
 
 impl ShardHandle {
     /// Which shard.
@@ -36,8 +42,7 @@ impl ShardHandle {
     /// [`Refusal`].
     pub async fn submit(&self, command: Command) -> Reply {
         let (sender, answer) = oneshot::channel();
-        let input = Input::Command(command, Slot(Some(sender)));
-        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
+        self.hand_over(command, Some(sender)).await?;
         // The command was taken in; whether it was carried out is not known any more.
         answer
             .await
@@ -47,17 +52,50 @@ impl ShardHandle {
     /// Carries out a command whose answer nobody needs; it is in the log some time later, unless the process ends before.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`] when the shard has ended.
+    /// [`Refusal::Unavailable`] when the shard has ended, [`Refusal::TooMany`] when too much waits for it.
     pub async fn tell(&self, command: Command) -> Result<(), Refusal> {
-        let input = Input::Command(command, Slot(None));
-        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)
+        self.hand_over(command, None).await
+    }
+
+    /// Puts a command into the queue with its share of the memory. Only what is small waits for a place.
+    async fn hand_over(
+        &self,
+        command: Command,
+        sender: Option<oneshot::Sender<Reply>>,
+    ) -> Result<(), Refusal> {
+        let kind = command.kind();
+        let input = self.input(command, sender)?;
+        if kind == CommandKind::Small {
+            return self.inputs.send(input).await.map_err(|_| Refusal::Unavailable);
+        }
+        self.inputs.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::TooMany(format!(
+                "{QUEUED_COMMANDS_MAX} requests wait for this shard; try again later"
+            )),
+            TrySendError::Closed(_) => Refusal::Unavailable,
+        })
+    }
+
+    /// A command with its share of the memory.
+    ///
+    /// # Errors
+    /// [`Refusal::TooMany`].
+    pub(super) fn input(
+        &self,
+        command: Command,
+        sender: Option<oneshot::Sender<Reply>>,
+    ) -> Result<Input, Refusal> {
+        let share = self.shared.budgets.take(&command)?;
+        Ok(Input::Command(command, Slot { sender, _share: Some(share) }))
     }
 
     /// Makes deliveries visible again that reached nobody. Those that are settled are left alone.
     pub fn give_back(&self, handles: Vec<ReceiptHandle>) {
         if !handles.is_empty() {
             // When the queue is full they become visible at the end of their invisible duration.
-            let _full = self.inputs.try_send(Input::Command(Command::Release(handles), Slot(None)));
+            if let Ok(input) = self.input(Command::Release(handles), None) {
+                let _full = self.inputs.try_send(input);
+            }
         }
     }
 
@@ -68,8 +106,7 @@ impl ShardHandle {
     /// [`Refusal`].
     pub async fn receive(&self, receive: Receive) -> Result<Vec<DeliveredMessage>, Refusal> {
         let (sender, answer) = oneshot::channel();
-        let input = Input::Command(Command::Receive(receive), Slot(Some(sender)));
-        self.inputs.send(input).await.map_err(|_| Refusal::Unavailable)?;
+        self.hand_over(Command::Receive(receive), Some(sender)).await?;
         let mut poll = WaitingPoll { shard: self, answer, taken: Vec::new() };
         let reply = (&mut poll.answer).await.map_err(|_| Refusal::Unavailable)?;
         let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };

@@ -14,7 +14,7 @@ use broker_engine::{Command, NamesOf, Outcome, Refusal, Reply};
 use broker_model::TopicName;
 use tokio::sync::oneshot;
 
-use super::{Input, ShardHandle, Slot, lock};
+use super::{ShardHandle, lock};
 
 pub use find::{Appearance, FindMessages, FoundMessage, FoundMessages};
 pub use search::Searched;
@@ -99,7 +99,7 @@ impl ShardHandle {
     /// As [`ShardHandle::submit`], for a thread that may block.
     fn ask(&self, command: Command) -> Reply {
         let (sender, answer) = oneshot::channel();
-        let input = Input::Command(command, Slot(Some(sender)));
+        let input = self.input(command, Some(sender))?;
         self.inputs.blocking_send(input).map_err(|_| Refusal::Unavailable)?;
         answer.blocking_recv().map_err(|_| Refusal::Unavailable)?
     }

@@ -1,0 +1,76 @@
+//! What a command takes in memory while it waits: the measure that the budgets of a shard's queue are kept in. It counts
+//! what grows with the request, and a fixed share for the rest; it is an estimate and never less than the payload.
+
+use broker_model::Filter;
+
+use crate::command::{Command, Receive, Send};
+
+/// Share of a command for its fixed parts: the command itself, names, its place in queues, where its answer goes.
+const COMMAND_BYTES: usize = 512;
+/// A message of a send without head and body.
+const MESSAGE_BYTES: usize = 128;
+/// A handle of an acknowledgement with its result.
+const HANDLE_BYTES: usize = 96;
+/// One name in a set or list, without its text.
+const NAME_BYTES: usize = 64;
+/// A compiled condition, by each byte of its text.
+const SQL_BYTES_PER_TEXT_BYTE: usize = 16;
+
+/// Commands that share a budget, so that one kind cannot take the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandKind {
+    /// Brings messages, which may be large.
+    Send,
+    /// May wait for messages.
+    Poll,
+    /// Acknowledgements and all that is small.
+    Small,
+}
+
+impl Command {
+    /// Which budget it is counted in.
+    #[must_use]
+    pub fn kind(&self) -> CommandKind {
+        match self {
+            Self::Send(_) => CommandKind::Send,
+            Self::Receive(_) | Self::Pull(_) => CommandKind::Poll,
+            _ => CommandKind::Small,
+        }
+    }
+
+    /// Bytes that it takes while it waits.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        COMMAND_BYTES
+            + match self {
+                Self::Send(send) => send_bytes(send),
+                Self::Receive(receive) => receive_bytes(receive),
+                Self::Pull(pull) => filter_bytes(&pull.filter),
+                Self::Acknowledge(acknowledge) => acknowledge.handles.len() * HANDLE_BYTES,
+                Self::Release(handles) => handles.len() * HANDLE_BYTES,
+                Self::ResetOffsets(reset) => reset.id.len() + reset.topics.len() * NAME_BYTES * 4,
+                Self::Join(join) => join.topics.len() * NAME_BYTES * 4,
+                _ => 0,
+            }
+    }
+}
+
+fn send_bytes(send: &Send) -> usize {
+    let message_bytes = send.messages.iter().map(|message| message.head.len() + message.body.len());
+    message_bytes.sum::<usize>() + send.messages.len() * MESSAGE_BYTES
+}
+
+fn receive_bytes(receive: &Receive) -> usize {
+    let lite_topics = receive.lite_topics.iter().flat_map(|names| names.iter());
+    filter_bytes(&receive.filter)
+        + receive.attempt_id.len()
+        + lite_topics.map(|name| NAME_BYTES + name.len()).sum::<usize>()
+}
+
+fn filter_bytes(filter: &Filter) -> usize {
+    match filter {
+        Filter::All => 0,
+        Filter::Tags(hashes) => hashes.len() * size_of::<u64>(),
+        Filter::Sql(filter) => filter.text().len() * SQL_BYTES_PER_TEXT_BYTE,
+    }
+}

@@ -234,7 +234,7 @@ impl Recovery {
 
     fn extend_block(&mut self, header: &FrameHeader, payload: &[u8]) {
         let block_bytes = BLOCK_BYTES as u64;
-        if header.position % block_bytes == 0 {
+        if header.position.is_multiple_of(block_bytes) {
             self.partial_block.clear();
         }
         let padding = header.frame_bytes() as usize - FRAME_HEADER_BYTES - payload.len();

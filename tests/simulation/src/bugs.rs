@@ -133,7 +133,6 @@ impl PlantedBug {
     }
 
     /// The answer to a command that was forgotten.
-    #[must_use]
     pub fn made_up(command: &Command) -> Reply {
         match command {
             Command::Acknowledge(request) => {

@@ -213,7 +213,7 @@ impl Clients {
 
     /// Each message has a fate; now and then a producer errs.
     fn end_of(message: u64, id: TransactionId, random: &mut Random) -> Command {
-        let is_commit = (message % 3 != 0) != random.happens(50);
+        let is_commit = message.is_multiple_of(3) == random.happens(50);
         Command::EndTransaction(EndTransaction { topic: topic_name("transaction"), id, is_commit })
     }
 

@@ -33,7 +33,7 @@ impl Trace {
     pub fn note(&mut self, now_ms: u64, event: fmt::Arguments<'_>) {
         self.events += 1;
         // Hashing cannot fail.
-        let _never = write!(Hasher(&mut self.hash), "{now_ms} {event}\n");
+        let _never = writeln!(Hasher(&mut self.hash), "{now_ms} {event}");
         if self.prints {
             let text = event.to_string();
             let shown: String = text.chars().take(600).collect();

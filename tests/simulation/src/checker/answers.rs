@@ -1,9 +1,10 @@
 //! Taking note of what was answered: from here on it has happened, and stays so.
 
 use broker_engine::{
-    Acknowledge, Command, EndTransaction, Hidden, Outcome, Refusal, Reply, Send, SentMessage,
-    Target,
+    Acknowledge, ChangeInvisible, Command, Delivery, EndTransaction, Hidden, Outcome, Receive,
+    Refusal, Reply, Send, SentMessage, Target,
 };
+use broker_model::ReceiptHandle;
 
 use super::requests::place_of;
 use super::{Asked, Checker, Named, Stored};
@@ -26,50 +27,17 @@ impl Checker {
         match (&asked.command, reply) {
             (Command::Send(send), Ok(Outcome::Sent(sent))) => self.sent(&asked, send, sent),
             (Command::Receive(receive), Ok(Outcome::Received(deliveries))) => {
-                let client = receive.client_id.to_string();
-                self.note_begun(
-                    &asked,
-                    &receive.group.to_string(),
-                    &client,
-                    &[receive.topic.to_string()],
-                );
-                for delivery in deliveries {
-                    self.delivered(receive, delivery, true, now_ms)?;
-                }
-                self.note_attempt_id(receive);
-                Ok(())
+                self.received(&asked, receive, deliveries, now_ms)
             }
             (Command::Acknowledge(request), reply) => {
                 self.acknowledged(&asked, request, reply);
                 Ok(())
             }
             (Command::ChangeInvisible(change), Ok(Outcome::InvisibleChanged(handle))) => {
-                let until_ms = asked.now_ms + change.invisible_ms;
-                let mut back = self.clock_set_back.iter();
-                let is_over = back.any(|(seq, from_ms)| *seq > asked.seq && until_ms <= *from_ms);
-                // A reset at the same time may have come in between.
-                let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
-                let progress = self.progress_mut(handle.group, place_of(handle));
-                if !progress.may_be_called(change.handle.nonce) {
-                    return if until_ms > now_ms && !is_over && !is_disturbed {
-                        Err("an invisible duration was changed of what somebody else has"
-                            .to_owned())
-                    } else {
-                        Ok(())
-                    };
-                }
-                // When the last delivery was lost in a crash, this may be one before it.
-                let is_older = handle.attempt < progress.attempt;
-                progress.is_unsure |= is_older;
-                progress.renamed(handle.nonce, until_ms, asked.seq, is_over);
-                Ok(())
+                self.invisible_changed(&asked, change, handle, now_ms)
             }
             (Command::ForwardToDeadLetter(forward), Ok(_)) => {
-                let handle = forward.handle;
-                let progress = self.progress_mut(handle.group, place_of(&handle));
-                // One that was not valid any more is answered in the same way.
-                let is_certain = progress.nonce == handle.nonce && !progress.is_renaming;
-                progress.is_dead |= is_certain && progress.is_open_to_death();
+                self.given_up(&forward.handle);
                 Ok(())
             }
             (Command::SetOffset(_) | Command::ResetOffsets(_), reply) => {
@@ -116,6 +84,56 @@ impl Checker {
             }
             _ => Ok(()),
         }
+    }
+
+    fn received(
+        &mut self,
+        asked: &Asked,
+        receive: &Receive,
+        deliveries: &[Delivery],
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let client = receive.client_id.to_string();
+        self.note_begun(asked, &receive.group.to_string(), &client, &[receive.topic.to_string()]);
+        for delivery in deliveries {
+            self.delivered(receive, delivery, true, now_ms)?;
+        }
+        self.note_attempt_id(receive);
+        Ok(())
+    }
+
+    fn invisible_changed(
+        &mut self,
+        asked: &Asked,
+        change: &ChangeInvisible,
+        handle: &ReceiptHandle,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let until_ms = asked.now_ms + change.invisible_ms;
+        let mut back = self.clock_set_back.iter();
+        let is_over = back.any(|(seq, from_ms)| *seq > asked.seq && until_ms <= *from_ms);
+        // A reset at the same time may have come in between.
+        let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
+        let progress = self.progress_mut(handle.group, place_of(handle));
+        if !progress.may_be_called(change.handle.nonce) {
+            return if until_ms > now_ms && !is_over && !is_disturbed {
+                Err("an invisible duration was changed of what somebody else has".to_owned())
+            } else {
+                Ok(())
+            };
+        }
+        // When the last delivery was lost in a crash, this may be one before it.
+        let is_older = handle.attempt < progress.attempt;
+        progress.is_unsure |= is_older;
+        progress.renamed(handle.nonce, until_ms, asked.seq, is_over);
+        Ok(())
+    }
+
+    fn given_up(&mut self, handle: &ReceiptHandle) {
+        let progress = self.progress_mut(handle.group, place_of(handle));
+        // One that was not valid any more is answered in the same way.
+        let is_certain = progress.nonce == handle.nonce && !progress.is_renaming;
+        progress.is_dead |= is_certain && progress.is_open_to_death();
     }
 
     /// Nobody will ever know.

@@ -92,20 +92,23 @@ impl World {
             let before = self.log_contents();
             let now_ms = self.now_ms();
             let (disk, seed) = (self.shared_disk(), self.random.draw());
-            match Process::start(&disk, &self.options, seed, now_ms) {
-                Ok(process) => {
-                    self.starts += 1;
-                    self.trace.note(now_ms, format_args!("started"));
-                    self.process = Some(process);
-                    self.set_disk_faults(self.has_faults);
-                    return self.step_replica();
-                }
-                Err(error) => {
-                    self.trace.note(now_ms, format_args!("refused to start: {error}"));
-                    self.refusals += 1;
-                    self.judge_refusal(&error, attempt, &before)?;
-                }
-            }
+            let (what, is_damage) = match Process::start(&disk, &self.options, seed, now_ms) {
+                Ok(process) => match process.replica.damage() {
+                    None => {
+                        self.starts += 1;
+                        self.trace.note(now_ms, format_args!("started"));
+                        self.process = Some(process);
+                        self.set_disk_faults(self.has_faults);
+                        return self.step_replica();
+                    }
+                    // It would serve what is before the damage; here the operator mends the log first.
+                    Some(damage) => (damage.to_string(), true),
+                },
+                Err(error) => (error.to_string(), is_damage(&error)),
+            };
+            self.trace.note(now_ms, format_args!("refused to serve: {what}"));
+            self.refusals += 1;
+            self.judge_refusal(&what, is_damage, attempt, &before)?;
         }
         Err("the broker refuses to start on a healthy disk".to_owned())
     }
@@ -124,20 +127,17 @@ impl World {
     /// After a refusal nothing has changed, and once the cause is gone the broker starts.
     fn judge_refusal(
         &mut self,
-        error: &StartError,
+        what: &str,
+        is_damage: bool,
         attempt: u32,
         before: &BTreeMap<PathBuf, Vec<u8>>,
     ) -> Result<(), String> {
         let has_reason = !self.disk.take_injected().is_empty() || !self.flipped.is_empty();
         if !has_reason || attempt > 0 {
-            return Err(format!("the broker does not start: {error}"));
+            return Err(format!("the broker does not serve: {what}"));
         }
-        let is_damage = matches!(
-            error,
-            StartError::Open(OpenError::Corrupt { .. } | OpenError::Unreadable { .. })
-        );
         if is_damage && self.log_contents() != *before {
-            return Err(format!("the broker refused to start and changed the log: {error}"));
+            return Err(format!("the broker refused to serve and changed the log: {what}"));
         }
         // The operator restores the files from a copy, replaces the disk, makes room.
         self.repair();
@@ -255,4 +255,8 @@ impl World {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn is_damage(error: &StartError) -> bool {
+    matches!(error, StartError::Open(OpenError::Corrupt { .. } | OpenError::Unreadable { .. }))
 }

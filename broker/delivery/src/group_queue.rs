@@ -1,7 +1,8 @@
 //! One group on one queue. Every offset is in exactly one of these states:
 //!
 //! done (below the cursor, or in `done`) | in flight (in `leases`) | due (in `again`: once more, or for the first time
-//! after others went before it) | leaving (its end is decided and not committed) | new (at or above `next`)
+//! after others went before it) | leaving (who had it decided its end, which is not committed) | exhausted (on its way to
+//! the dead-letter topic) | new (at or above `next`)
 //!
 //! Decisions (`select_*`) change nothing that counts; the methods named after records change the state, and do so once:
 //! applying what is already applied has no effect, so a leader may apply early what followers apply from the log.
@@ -45,7 +46,7 @@ pub enum HandleState {
     Done,
     /// The delivery is over, it was the last one, and nobody has the message now.
     Expired,
-    /// The end of the message is decided and not committed.
+    /// Who had the message decided its end, which is not committed.
     Leaving,
     /// The message was delivered again, or never under this handle.
     Stale,
@@ -70,8 +71,10 @@ pub struct GroupQueue {
     done: RangeSet,
     leases: Leases,
     again: BTreeMap<u64, Waiting>,
-    /// Acknowledged, or on the way to the dead-letter topic, once that is committed. Nobody gets these meanwhile.
+    /// Acknowledged or given up by who had them, once that is committed. Nobody gets these meanwhile.
     leaving: BTreeSet<u64>,
+    /// Their last delivery expired. Apart from `leaving`: an acknowledgement now would be answered, and yet be a dead letter.
+    exhausted: BTreeSet<u64>,
     /// Below the cursor or in `done`, and yet not done: put back from the dead-letter topic.
     revived: BTreeSet<u64>,
     /// Who is behind whom; made when messages are first handed out in order.
@@ -185,7 +188,8 @@ impl GroupQueue {
         let mut groups = Box::<MessageGroups>::default();
         self.again.keys().for_each(|offset| groups.add(*offset, hash_of(*offset)));
         let leased = self.leases.iter().flat_map(|(first, lease)| offsets(first, lease.mask));
-        for offset in leased.chain(self.leaving.iter().copied()) {
+        let ending = self.leaving.iter().chain(&self.exhausted).copied();
+        for offset in leased.chain(ending) {
             groups.add(offset, hash_of(offset));
             groups.take(offset);
         }
@@ -272,6 +276,7 @@ impl GroupQueue {
         let left = self.leases.remove(offset);
         self.again.remove(&offset);
         self.leaving.remove(&offset);
+        self.exhausted.remove(&offset);
         self.in_order(|groups| groups.finish(offset));
         if !self.revived.remove(&offset) {
             self.done_insert(offset);
@@ -314,7 +319,7 @@ impl GroupQueue {
         let is_exhausted = batch.attempt >= attempts_max;
         for offset in offsets(first, batch.mask) {
             if is_exhausted {
-                self.leaving.insert(offset);
+                self.exhausted.insert(offset);
             } else {
                 let waiting = Waiting { deliveries: batch.attempt, nonce: batch.nonce };
                 self.again.insert(offset, waiting);

@@ -320,3 +320,12 @@ fn what_leaves_does_not_expire_and_is_nobodys() {
     assert_eq!(queue.handle_state(0, 7), HandleState::Done);
     assert_eq!((queue.cursor(), queue.inflight()), (1, 0));
 }
+
+#[test]
+fn an_acknowledgement_after_the_last_delivery_expired_is_too_late() {
+    let mut queue = GroupQueue::default();
+    let batch = queue.select_new(1, 1, |_| true).unwrap();
+    queue.lease(batch, 7, 100);
+    assert_eq!(queue.expire(0, 7, 1), [0], "it had its only delivery");
+    assert_eq!(queue.handle_state(0, 7), HandleState::Stale, "it will be a dead letter");
+}

@@ -339,6 +339,32 @@ impl GroupQueue {
         self.in_order(|groups| groups.add(offset, message_group_hash));
     }
 
+    /// Messages below this offset are kept no more: they are done. Returns the batches in flight that are empty now, for
+    /// their timers to be dropped.
+    pub fn trim_below(&mut self, offset: u64) -> Vec<(u64, LeaseBatch)> {
+        let mut gone = Vec::new();
+        if offset <= self.cursor && self.revived.first().is_none_or(|first| *first >= offset) {
+            return gone;
+        }
+        while let Some(lowest) = self.leases.lowest().filter(|lowest| *lowest < offset) {
+            if let Some((first, batch, true)) = self.leases.remove(lowest) {
+                gone.push((first, batch));
+            }
+        }
+        self.again = self.again.split_off(&offset);
+        for offsets in [&mut self.leaving, &mut self.exhausted, &mut self.revived] {
+            *offsets = offsets.split_off(&offset);
+        }
+        // Lined up anew when it is needed.
+        self.message_groups = None;
+        if offset > self.cursor {
+            self.done.insert(self.cursor, offset);
+            self.next = self.next.max(offset);
+            self.advance();
+        }
+        gone
+    }
+
     /// Sets the progress: all below is done, all from there on is new. Handles given out before mean nothing any more.
     pub fn reset(&mut self, cursor: u64) {
         *self = Self { cursor, next: cursor, ..Self::default() };
@@ -417,6 +443,8 @@ impl GroupQueue {
         }
     }
 }
+
+mod stored;
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,6 @@ use broker_store::{Lease, Log, Record};
 use crate::command::{Delivery, Outcome, Receive, Source};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::index::IndexEntry;
 use crate::refusal::Refusal;
 use crate::state::{Expiry, PollEnd, TopicState, Waiter};
 
@@ -433,7 +432,7 @@ impl<R: ReplyTo> Engine<R> {
     /// The message behind a handle; none when nothing is kept there.
     fn delivery(&self, handle: ReceiptHandle, deadline_ms: u64, log: &Log) -> Option<Delivery> {
         let topic = self.state.topics.get(&handle.topic)?;
-        let entry: &IndexEntry = topic.queues.get(handle.queue as usize)?.get(handle.offset)?;
+        let entry = topic.queues.get(handle.queue as usize)?.get(handle.offset)?;
         Some(Delivery {
             handle,
             stored_ms: entry.stored_ms,

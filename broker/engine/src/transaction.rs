@@ -57,11 +57,10 @@ impl<R: ReplyTo> Engine<R> {
     fn append_end(&mut self, number: u64, is_commit: bool, effects: &mut Effects<R>) {
         let half = self.state.transactions.get(number).copied();
         let is_first = self.state.transactions.end_of(number).is_none();
-        if let Some(half) = half.filter(|_| is_commit && is_first) {
-            self.take_offset(half.message.topic, half.message.queue);
-        }
+        let shown = half.filter(|_| is_commit && is_first);
+        let stands = shown.map(|half| self.reference_to(half.message));
         self.state.transactions.end(number, is_commit);
-        effects.append(&Record::EndTransaction { number, is_commit });
+        effects.append(&Record::EndTransaction { number, is_commit, stands });
     }
 
     pub(crate) fn note_transaction_check(

@@ -4,9 +4,9 @@
 mod fields;
 mod views;
 
-use broker_store::log::LogOptions;
+use broker_store::log::{LogEnd, LogOptions};
 use broker_store::walk::{self, Found};
-use broker_store::{FrameKind, Record, damage};
+use broker_store::{FrameKind, Record, damage, snapshot};
 use clap::{Args, ValueEnum};
 
 use super::data_directory::DataArguments;
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
 fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure> {
     let extents = walk::extents(&ReadOnlyDisk, &log.directory).map_err(failed)?;
     let mut segments = Segments::new(&extents);
-    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, &mut |found| {
+    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, start(log)?, &mut |found| {
         segments.take(&found);
         true
     })
@@ -79,7 +79,7 @@ fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failur
     for view in segments.views(arguments.from, arguments.to) {
         lines.print(&view, views::segment_row)?;
     }
-    let found = damage::find(&ReadOnlyDisk, log);
+    let found = damage::find(&ReadOnlyDisk, log, start(log)?);
     if let Some(damage) = found.map_err(|error| Failure::runtime(error.to_string()))? {
         eprintln!("damaged: {damage}");
     }
@@ -137,7 +137,7 @@ fn each(
     show: &mut dyn FnMut(Found) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut outcome = Ok(());
-    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, &mut |found| {
+    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, start(log)?, &mut |found| {
         let (from, to) = views::range(&found);
         if from >= arguments.to {
             return false;
@@ -149,6 +149,11 @@ fn each(
     })
     .map_err(failed)?;
     outcome
+}
+
+/// Where the newest snapshot ends.
+fn start(log: &LogOptions) -> Result<LogEnd, Failure> {
+    snapshot::start(&ReadOnlyDisk, log).map_err(failed)
 }
 
 fn failed(error: broker_store::DiskError) -> Failure {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::FRAME_ALIGNMENT_BYTES;
+use crate::log::LogEnd;
 use crate::segment_scan::SegmentScan;
 use crate::segments::{self, Segment};
 
@@ -59,6 +60,8 @@ pub enum GapMeaning {
     Hole,
     /// No frame comes behind it.
     Tail,
+    /// Nothing of it was needed any more, and its segments are gone.
+    Dropped,
 }
 
 /// What a walk comes across, in the order of the log.
@@ -80,7 +83,8 @@ pub fn extents(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentExtent>, 
     Ok(segments.iter().map(extent).collect())
 }
 
-/// Walks over the log in a directory and gives `visit` everything it comes across until that says false.
+/// Walks over the log in a directory and gives `visit` everything it comes across until that says false. What is before
+/// `start`, where the newest snapshot ends, is looked at segment by segment: there are gaps where nothing is kept.
 ///
 /// # Errors
 /// [`DiskError`] when the directory cannot be listed or a file cannot be opened; unreadable bytes are gaps.
@@ -88,20 +92,28 @@ pub fn walk(
     disk: &dyn Disk,
     shard: u32,
     directory: &Path,
+    start: LogEnd,
     visit: &mut dyn FnMut(Found) -> bool,
 ) -> Result<(), DiskError> {
-    walk_segments(shard, &segments::look(disk, directory)?, visit);
+    let segments = segments::look(disk, directory)?;
+    let covered = segments.partition_point(|segment| segment.base < start.position);
+    if walk_covered(shard, &segments[..covered], visit) {
+        walk_segments(shard, &segments, start, visit);
+    }
     Ok(())
 }
 
+/// Walks from `start`, the beginning of a segment, on.
 pub(crate) fn walk_segments(
     shard: u32,
     segments: &[Segment],
+    start: LogEnd,
     visit: &mut dyn FnMut(Found) -> bool,
 ) {
-    let mut walk = Walk { shard, last: None, bases: (0, 0), is_first: true, gap: None, visit };
-    let mut end = segments.first().map_or(0, |segment| segment.base);
-    for segment in segments {
+    let last = Some((start.checksum, start.index));
+    let mut walk = Walk { shard, last, bases: (0, start.position), gap: None, visit };
+    let mut end = start.position;
+    for segment in segments.iter().filter(|segment| segment.base >= start.position) {
         if segment.base > end {
             walk.gap_at(end, segment.base).is_missing = true;
         }
@@ -113,13 +125,37 @@ pub(crate) fn walk_segments(
     walk.end_gap(GapMeaning::Tail);
 }
 
+/// Walks over segments that a snapshot covers: there may be gaps where nothing is kept any more.
+fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -> bool) -> bool {
+    let mut end = 0;
+    for segment in segments {
+        let gap = Gap {
+            from: end,
+            to: segment.base,
+            meaning: GapMeaning::Dropped,
+            has_bytes: false,
+            is_missing: true,
+            unreadable: None,
+        };
+        if end < segment.base && !visit(Found::Gap(gap)) {
+            return false;
+        }
+        let bases = (0, segment.base);
+        let mut walk = Walk { shard, last: None, bases, gap: None, visit: &mut *visit };
+        if !walk.segment(segment) || !walk.end_gap(GapMeaning::Unused) {
+            return false;
+        }
+        end = segment.end();
+    }
+    true
+}
+
 struct Walk<'a> {
     shard: u32,
-    /// Checksum and index of the frame before.
+    /// Checksum and index of the frame before; none when that is not known.
     last: Option<(u32, u64)>,
     /// Where the segment before and this one begin.
     bases: (u64, u64),
-    is_first: bool,
     gap: Option<Gap>,
     visit: &'a mut dyn FnMut(Found) -> bool,
 }
@@ -200,16 +236,11 @@ impl Walk<'_> {
             .gap
             .as_ref()
             .is_none_or(|gap| gap.to == base && gap.from > before && !gap.is_missing);
-        let follows = match self.last {
-            Some((previous, index)) => {
-                is_near
-                    && header.previous_checksum == previous
+        let follows = is_near
+            && self.last.is_none_or(|(previous, index)| {
+                header.previous_checksum == previous
                     && Some(header.index) == index.checked_add(is_entry)
-            }
-            // The very first frame of a log whose older segments are gone has nothing to follow.
-            None => self.is_first && self.gap.is_none(),
-        };
-        self.is_first = false;
+            });
         self.last = Some((checksum, header.index));
         let meaning = if follows { GapMeaning::Unused } else { GapMeaning::Hole };
         self.end_gap(meaning)

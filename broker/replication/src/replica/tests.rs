@@ -6,8 +6,8 @@ use broker_engine::{
     Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send, Target, Visible,
 };
 use broker_model::{
-    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, TopicName,
-    tag_hash,
+    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, ShardId,
+    TopicName, tag_hash,
 };
 use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;

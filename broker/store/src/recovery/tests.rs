@@ -21,7 +21,7 @@ fn options() -> LogOptions {
 fn reopen(disk: &SimulatedDisk) -> Result<(Log, Writer, Vec<Bytes>), OpenError> {
     let mut payloads = Vec::new();
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (log, writer) = open(&disk, &options(), &mut |frame| {
+    let (log, writer) = open(&disk, &options(), LogEnd::default(), &mut |frame| {
         if frame.header.kind == FrameKind::Entry {
             payloads.push(frame.payload);
         }

@@ -24,7 +24,8 @@ pub(crate) fn filled(entries: u64) -> SimulatedDisk {
 /// Opens the log and adds entries; gives back how many there are then.
 pub(crate) fn append(medium: &SimulatedDisk, entries: u64) -> u64 {
     let disk: Arc<dyn Disk> = Arc::new(medium.clone());
-    let (mut log, mut writer) = open(&disk, &options(), &mut |_| Ok(())).unwrap();
+    let (mut log, mut writer) =
+        open(&disk, &options(), LogEnd::default(), &mut |_| Ok(())).unwrap();
     for _ in 0..entries {
         let index = log.end().index + 1;
         let payload = Bytes::from(vec![index as u8 | 1; 500]);
@@ -38,7 +39,7 @@ pub(crate) fn append(medium: &SimulatedDisk, entries: u64) -> u64 {
 
 fn walked(disk: &dyn Disk) -> (Vec<FoundFrame>, Vec<Gap>) {
     let (mut frames, mut gaps) = (Vec::new(), Vec::new());
-    walk(disk, 0, Path::new("log"), &mut |found| {
+    walk(disk, 0, Path::new("log"), LogEnd::default(), &mut |found| {
         match found {
             Found::Frame(frame) => frames.push(frame),
             Found::Gap(gap) => gaps.push(gap),

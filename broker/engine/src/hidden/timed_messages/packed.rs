@@ -3,6 +3,8 @@
 
 use super::HiddenMessage;
 
+/// Numbers in front of a chunk that is stored.
+const CHUNK_HEADER_BYTES: usize = 28;
 /// Messages of one chunk: what a search for one message reads at most.
 const CHUNK_MESSAGES_MAX: u32 = 1_024;
 
@@ -57,6 +59,38 @@ impl Bucket {
         self.chunks.iter().flat_map(Chunk::iter)
     }
 
+    /// Every chunk as bytes: four numbers and what is packed.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.chunks.iter().map(|chunk| {
+            let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES + chunk.bytes.len());
+            for field in [chunk.first_number, chunk.last_number, chunk.last_position] {
+                bytes.extend_from_slice(&field.to_le_bytes());
+            }
+            bytes.extend_from_slice(&chunk.count.to_le_bytes());
+            bytes.extend_from_slice(&chunk.bytes);
+            bytes
+        })
+    }
+
+    /// Takes in what [`Bucket::chunks`] gave; says how many messages it holds, none when the bytes are no chunk.
+    pub(super) fn insert_chunk(&mut self, bytes: &[u8]) -> Option<u64> {
+        let (header, packed) = bytes.split_at_checked(CHUNK_HEADER_BYTES)?;
+        let number = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
+        let chunk = Chunk {
+            first_number: number(0)?,
+            last_number: number(8)?,
+            last_position: number(16)?,
+            count: u32::from_le_bytes(header.get(24..)?.try_into().ok()?),
+            bytes: packed.to_vec(),
+        };
+        let count = u64::from(chunk.count);
+        if chunk.iter().count() as u64 != count {
+            return None;
+        }
+        self.chunks.push(chunk);
+        Some(count)
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::from(chunk.count)).sum()
     }
@@ -91,8 +125,8 @@ impl Chunk {
         let mut rest = self.bytes.as_slice();
         let (mut number, mut position) = (0, 0);
         std::iter::from_fn(move || {
-            number += take(&mut rest)?;
-            position += take(&mut rest)?;
+            number = u64::checked_add(number, take(&mut rest)?)?;
+            position = u64::checked_add(position, take(&mut rest)?)?;
             let due = take(&mut rest)?;
             let length_bytes = u32::try_from(take(&mut rest)?).ok()?;
             let topic = u32::try_from(take(&mut rest)?).ok()?;
@@ -125,6 +159,9 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
     loop {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
+        if shift > 63 {
+            return None;
+        }
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Some(value);

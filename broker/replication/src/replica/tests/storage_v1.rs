@@ -11,6 +11,7 @@ use broker_engine::{
 };
 use broker_model::{Model, RecallHandle, TransactionId};
 use broker_store::Record;
+use broker_store::log::LogEnd;
 
 use super::*;
 
@@ -243,7 +244,7 @@ fn describe_now_and_later(shard: &mut Shard) -> String {
 fn kinds(shard: &Shard) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     let disk: Arc<dyn Disk> = Arc::new(shard.disk.clone());
-    recovery::open(&disk, &options(), &mut |frame| {
+    recovery::open(&disk, &options(), LogEnd::default(), &mut |frame| {
         let mut payload = frame.payload;
         while frame.header.kind == FrameKind::Entry && !payload.is_empty() {
             let record = format!("{:?}", Record::decode(&mut payload).unwrap());

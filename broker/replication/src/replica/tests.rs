@@ -1,6 +1,8 @@
 //! A whole shard without threads, on the simulated disk: what clients are told holds after any torn write and restart.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 
 use broker_engine::{
     Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send, Target, Visible,
@@ -13,10 +15,13 @@ use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;
 
 use super::*;
+use crate::maintenance::{self, Work};
+use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
 mod message_types;
 mod read_only;
+mod sealing;
 mod storage_v1;
 
 /// An answer's destination that is always there.
@@ -37,10 +42,23 @@ struct Shard {
     tickets: u64,
     replies: BTreeMap<Ticket, Reply>,
     checks: Vec<TransactionCheck>,
+    unused: Vec<Segment>,
+    /// How often segments were sealed.
+    seals: u32,
 }
 
 fn options() -> LogOptions {
-    LogOptions { shard: 0, directory: "shard-0".into(), segment_bytes: 256 * 1024 }
+    let segment_bytes = SEGMENT_BYTES.get();
+    LogOptions { shard: 0, directory: "shard-0".into(), segment_bytes }
+}
+
+thread_local! {
+    static SEGMENT_BYTES: Cell<u64> = const { Cell::new(256 * 1024) };
+}
+
+/// From now on segments of this test are so small that they are sealed all the time.
+fn use_small_segments() {
+    SEGMENT_BYTES.set(8 * 1024);
 }
 
 fn open(disk: &SimulatedDisk, now_ms: u64) -> (Replica<Ticket>, Writer) {
@@ -60,6 +78,8 @@ impl Shard {
             tickets: 0,
             replies: BTreeMap::new(),
             checks: Vec::new(),
+            unused: Vec::new(),
+            seals: 0,
         };
         shard.settle();
         shard
@@ -70,6 +90,7 @@ impl Shard {
         self.disk.restart();
         self.now_ms += 1;
         (self.replica, self.writer) = open(&self.disk, self.now_ms);
+        self.unused.clear();
         self.replies.clear();
         self.settle();
     }
@@ -81,17 +102,45 @@ impl Shard {
         ticket
     }
 
-    /// Steps until nothing is left to write.
+    /// Steps until nothing is left to write, and to seal.
     fn settle(&mut self) {
         loop {
             let output = self.replica.step(self.now_ms);
             self.replies.extend(output.replies);
             self.checks.extend(output.checks);
-            let Some(write) = output.write else { return };
+            let Some(write) = output.write else { break };
             match self.writer.write(&write) {
                 Ok(written) => self.replica.written(self.now_ms, written),
                 Err(error) => self.replica.fail(&error.to_string()),
             }
+        }
+        self.maintain();
+    }
+
+    fn maintain(&mut self) {
+        let seal_until = self.replica.seal_until();
+        if self.replica.failure().is_some() || self.replica.damage().is_some() {
+            return;
+        }
+        if seal_until.is_none() && self.unused.is_empty() {
+            return;
+        }
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let unused = std::mem::take(&mut self.unused);
+        let work = Work { wants_spare: false, seal_until, unused };
+        let failure = self.replica.engine().index_failure_note().clone();
+        let findings = maintenance::run(&disk, &options(), work, &failure, &AtomicBool::new(false));
+        let Ok(findings) = findings else { return };
+        self.unused = findings.unused;
+        match findings.sealed {
+            None => {}
+            Some(Ok(sealed)) => {
+                self.seals += 1;
+                self.unused.extend(self.replica.sealed(sealed));
+            }
+            // The power went.
+            Some(Err(SealError::Disk(_))) => {}
+            Some(Err(error)) => panic!("{error}"),
         }
     }
 
@@ -446,6 +495,7 @@ proptest! {
     /// nobody receives what nobody sent.
     #[test]
     fn what_was_answered_holds_through_torn_writes_and_restarts(steps in steps()) {
+        use_small_segments();
         let mut shard = Shard::new();
         shard.create("orders", 3, GROUPS[0], 1_000);
         shard.create("orders", 3, GROUPS[1], 1_000);
@@ -492,6 +542,7 @@ proptest! {
             }
         }
         shard.restart();
+        sealing::check_derived(&shard);
         for (number, group) in GROUPS.iter().enumerate() {
             let mut left = sent.clone();
             left.retain(|text| !done[number].contains(text) && !unknown[number].contains(text));

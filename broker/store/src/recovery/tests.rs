@@ -149,7 +149,11 @@ fn frames_of_a_recycled_segment_are_never_taken_for_new_ones() {
     let disk = SimulatedDisk::default();
     let directory = Path::new("shard-0");
     let (mut log, mut writer, _) = reopen(&disk).unwrap();
+    let mut start = LogEnd::default();
     while log.end().position < 2 * SEGMENT_BYTES {
+        if log.active_base() == 0 {
+            start = LogEnd { position: SEGMENT_BYTES, ..log.end() };
+        }
         append(&mut log, &payload(1, 7_000));
     }
     assert!(write(&mut log, &mut writer));
@@ -160,7 +164,10 @@ fn frames_of_a_recycled_segment_are_never_taken_for_new_ones() {
     }
     assert!(write(&mut log, &mut writer));
     let end = log.end();
-    assert_eq!(reopen(&disk).unwrap().0.end(), end);
+    assert!(matches!(reopen(&disk), Err(OpenError::MissingSegment { position: 0, .. })));
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (reopened, _) = open(&shared, &options(), start, &mut |_| Ok(())).unwrap();
+    assert_eq!(reopened.end(), end, "a snapshot stands for what was before");
 }
 
 #[test]

@@ -102,8 +102,14 @@ pub const TOPICS: [(&str, MessageType, u32); 6] = [
 ];
 
 /// Segment and largest body: all that queues up during one write must fit in one segment.
-const SIZES: [(u64, u64); 5] =
-    [(65_536, 40), (65_536, 300), (131_072, 300), (262_144, 1_500), (1_048_576, 6_000)];
+const SIZES: [(u64, u64); 6] = [
+    (32_768, 40),
+    (65_536, 40),
+    (65_536, 300),
+    (131_072, 300),
+    (262_144, 1_500),
+    (1_048_576, 6_000),
+];
 
 /// Lite topics of the LITE topic.
 pub const LITE_TOPICS: [&str; 3] = ["one", "two", "three"];

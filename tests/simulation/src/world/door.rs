@@ -59,9 +59,19 @@ impl World {
         let has_failed = self.process.as_ref().is_some_and(|p| p.replica.failure().is_some());
         if has_failed {
             self.trace.note(now_ms, format_args!("the log failed; the process ends"));
+            self.remove_bad_index();
             self.end_process();
         }
         Ok(())
+    }
+
+    /// As the shell does.
+    fn remove_bad_index(&mut self) {
+        let disk = self.shared_disk();
+        let engine = self.process.as_ref().map(|process| process.replica.engine());
+        if let Some((path, _)) = engine.and_then(broker_engine::Engine::index_failure) {
+            let _refused_again = disk.remove(path);
+        }
     }
 
     fn release(

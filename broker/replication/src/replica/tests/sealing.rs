@@ -127,7 +127,11 @@ fn sealed_messages_are_delivered_and_die_and_come_back_as_others_do() {
     shard.restart();
     let group = ConsumerGroup::with_defaults(GroupName::parse("undertaker").unwrap());
     shard.ask(Command::PutGroup(Box::new(group))).unwrap();
-    assert_eq!(drain(&mut shard, "undertaker", "%DLQ%billing"), sent, "all had their only delivery");
+    assert_eq!(
+        drain(&mut shard, "undertaker", "%DLQ%billing"),
+        sent,
+        "all had their only delivery"
+    );
     assert_eq!(drain(&mut shard, "billing", "orders").len(), 40);
     let redrive = broker_engine::Redrive {
         group: GroupName::parse("billing").unwrap(),
@@ -219,7 +223,10 @@ fn an_index_that_cannot_be_read_stops_the_shard_and_is_built_again() {
         })
     };
     let refused = shard.ask(pull(0)).unwrap_err();
-    assert!(matches!(&refused, Refusal::LogFailed(reason) if reason.contains("a block")), "{refused:?}");
+    assert!(
+        matches!(&refused, Refusal::LogFailed(reason) if reason.contains("a block")),
+        "{refused:?}"
+    );
     let (bad, _) = shard.replica.engine().index_failure().expect("noted").clone();
     assert_eq!(bad, path);
     shard.disk.remove(&bad).unwrap();

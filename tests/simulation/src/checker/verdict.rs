@@ -55,7 +55,7 @@ impl Checker {
     /// Places of a topic that were handed out, and whose bytes nobody could ever read.
     fn unread_of(&self, topic: &str) -> usize {
         let is_its = |place: &&Place| self.topic_of_number(place.0) == topic;
-        self.unread.iter().filter(|place| !self.places.contains_key(place)).filter(is_its).count()
+        self.unread.keys().filter(|place| !self.places.contains_key(place)).filter(is_its).count()
     }
 
     /// Whether a steady group reads everything of this topic from the beginning.

@@ -95,8 +95,11 @@ impl<'a> SegmentScan<'a> {
                 self.bytes(at, FRAME_HEADER_BYTES as u64)?.is_some_and(starts_like_a_frame);
             if begins && let Some((header, _, _)) = self.frame_at(at)? {
                 highest = highest.max(header.durable_index);
+                // What looks like a frame inside a whole one is somebody's message.
+                at += header.frame_bytes();
+            } else {
+                at += FRAME_ALIGNMENT_BYTES;
             }
-            at += FRAME_ALIGNMENT_BYTES;
         }
         Ok(highest)
     }

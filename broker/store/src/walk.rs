@@ -218,25 +218,20 @@ impl Walk<'_> {
     /// Whether a frame has the checksum and the index that come after the frame before.
     fn carries_on(&self, header: &FrameHeader) -> bool {
         let is_entry = u64::from(header.kind == FrameKind::Entry);
-        self.last.is_some_and(|(previous, index)| {
-            header.previous_checksum == previous
-                && Some(header.index) == index.checked_add(is_entry)
-        })
+        let (previous, index) = self.last.unwrap_or_default();
+        header.previous_checksum == previous && Some(header.index) == index.checked_add(is_entry)
     }
 
     /// Whether a frame carries on, and right where the frame before ended.
     fn follows(&self, header: &FrameHeader) -> bool {
-        // Only the rest of one segment may be unused between two frames.
-        let (before, base) = self.bases;
-        let is_near = self
-            .gap
-            .as_ref()
-            .is_none_or(|gap| gap.to == base && gap.from > before && !gap.is_missing);
-        match self.last {
-            Some(_) => is_near && self.carries_on(header),
+        let Some(gap) = &self.gap else {
             // The very first frame of a log whose older segments are gone has nothing to follow.
-            None => self.is_first && self.gap.is_none(),
-        }
+            return self.is_first || self.carries_on(header);
+        };
+        // Only the rest of one segment may be unused between two frames, or the whole first one before them all.
+        let (before, base) = self.bases;
+        let is_rest = gap.from > before || (gap.from == before && self.is_first);
+        is_rest && gap.to == base && !gap.is_missing && self.carries_on(header)
     }
 
     fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {

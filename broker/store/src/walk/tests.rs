@@ -184,3 +184,12 @@ fn frames_left_over_in_the_unused_rest_of_a_segment_are_no_damage() {
     assert_eq!(crate::damage::find(&disk, &options()), Ok(None));
     assert!(opens(&disk), "a repair would cut what is whole");
 }
+
+#[test]
+fn a_log_whose_very_first_frame_stands_in_the_second_segment_is_whole() {
+    let disk = disk_of(&[&[], &frame_bytes(SEGMENT_BYTES, 1, 0, &[1; 100]).0]);
+    let (frames, _) = walked(&disk);
+    assert_eq!((frames.len(), frames[0].follows), (1, true));
+    assert_eq!(crate::damage::find(&disk, &options()), Ok(None));
+    assert!(opens(&disk));
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use broker_model::{
     ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
 };
+use broker_store::MessageIdentity;
 use broker_store::record::Place;
 
 use crate::lookup::{FindPlace, Names, NamesOf};
@@ -427,6 +428,8 @@ pub enum Source {
         position: u64,
         /// Its length.
         length_bytes: u32,
+        /// What the record must say.
+        identity: MessageIdentity,
     },
 }
 

@@ -12,6 +12,8 @@ pub enum Bug {
     UnchainedFrames,
     /// A dead letter that was put back can be put back again.
     ForgottenRedrive,
+    /// A record whose own checksum holds is taken for the message, whichever it is.
+    AnyRecord,
 }
 
 thread_local! {

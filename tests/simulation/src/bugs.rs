@@ -50,11 +50,13 @@ pub enum PlantedBug {
     ForgottenRenewal,
     /// A body comes back changed.
     ChangedBody,
+    /// A whole record that the disk read from another place is taken for the message.
+    AnyRecord,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
         Self::UnchainedFrames,
@@ -74,6 +76,7 @@ impl PlantedBug {
         Self::IgnoredFilter,
         Self::ForgottenRenewal,
         Self::ChangedBody,
+        Self::AnyRecord,
     ];
 
     /// The switch inside the broker, for those that sit there.
@@ -83,6 +86,7 @@ impl PlantedBug {
             Self::CutCorruption => Some(switches::Bug::CutCorruption),
             Self::UnchainedFrames => Some(switches::Bug::UnchainedFrames),
             Self::ForgottenRedrive => Some(switches::Bug::ForgottenRedrive),
+            Self::AnyRecord => Some(switches::Bug::AnyRecord),
             _ => None,
         }
     }

@@ -14,10 +14,11 @@ fn is_caught(bug: PlantedBug, from: u64, how: &str) -> bool {
 }
 
 macro_rules! bites {
-    ($($name:ident: $bug:ident => $text:literal,)*) => {$(
+    ($($name:ident: $bug:ident $(from $from:literal)? => $text:literal,)*) => {$(
         #[test]
         fn $name() {
-            assert!(is_caught(PlantedBug::$bug, 0, $text), "no history shows the bug");
+            let from = 0 $(+ $from)?;
+            assert!(is_caught(PlantedBug::$bug, from, $text), "no history shows the bug");
         }
     )*};
 }
@@ -42,9 +43,10 @@ bites! {
     an_ignored_filter_is_caught: IgnoredFilter => "does not pass its filter",
     a_forgotten_renewal_is_caught: ForgottenRenewal => "somebody",
     a_changed_body_is_caught: ChangedBody => "other bytes",
+    a_record_of_another_place_is_caught: AnyRecord from 700 => "was delivered from",
 }
 
 #[test]
 fn every_planted_bug_has_its_test() {
-    assert_eq!(PlantedBug::ALL.len(), 19, "a new one needs a line above");
+    assert_eq!(PlantedBug::ALL.len(), 20, "a new one needs a line above");
 }

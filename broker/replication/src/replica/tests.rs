@@ -17,6 +17,7 @@ use super::*;
 use crate::transport::NoPeers;
 
 mod message_types;
+mod misdirected;
 mod read_only;
 mod storage_v1;
 
@@ -142,11 +143,8 @@ impl Shard {
     fn body(&self, source: &broker_engine::Source) -> Bytes {
         match source {
             broker_engine::Source::Memory { body, .. } => body.clone(),
-            broker_engine::Source::Log { position, length_bytes } => {
-                match self.replica.reader().record(*position, *length_bytes) {
-                    Ok(record) => record.into_message().expect("a message").body,
-                    other => panic!("{other:?}"),
-                }
+            broker_engine::Source::Log { position, length_bytes, identity } => {
+                self.replica.reader().message(*position, *length_bytes, identity).unwrap().body
             }
         }
     }

@@ -187,7 +187,7 @@ impl Checker {
         let is_first = u64::from(attempt) <= 1 + extra;
         let comes_back = progress.may_revive && is_first && !progress.is_held(now_ms);
         if comes_back && (progress.is_done || progress.is_dead || progress.attempt >= attempt) {
-            progress.renew();
+            progress.renew(seq);
             progress.may_revive = false;
             progress.revivals += 1;
         } else if progress.is_dead {

@@ -22,6 +22,8 @@ pub(super) struct Progress {
     pub(super) is_renaming: bool,
     /// An answered acknowledgement, or what comes to the same.
     pub(super) is_done: bool,
+    /// When it was brought back as new.
+    renewed: u64,
     /// When the last acknowledgement was asked.
     pub(super) done_asked: u64,
     /// Asked and not answered in this life, and in earlier ones.
@@ -96,6 +98,10 @@ impl Progress {
 
     /// It was answered with yes.
     pub(super) fn acknowledged(&mut self, asked: u64) {
+        if asked < self.renewed {
+            // It was done when that was asked, and was brought back since.
+            return;
+        }
         self.is_done = true;
         self.done_asked = self.done_asked.max(asked);
         if self.in_time.contains(&asked) && std::mem::take(&mut self.is_last) {
@@ -165,8 +171,9 @@ impl Progress {
     }
 
     /// As if it had never been delivered.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn renew(&mut self, seq: u64) {
         *self = Self {
+            renewed: seq,
             lost_receives: self.lost_receives,
             deaths_max: self.deaths_max,
             has_dead_letter: self.has_dead_letter,

@@ -143,11 +143,11 @@ fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
         Effect::Either => progress.unsettle(),
         Effect::New if progress.done_asked > reset.asked => progress.unsettle(),
         Effect::New => {
-            progress.renew();
+            progress.renew(reset.asked);
             progress.is_owed = true;
         }
         Effect::Done => {
-            progress.renew();
+            progress.renew(reset.asked);
             progress.is_done = true;
         }
     }

@@ -137,7 +137,9 @@ impl Checker {
             }
             let extra = self.extra_attempts(reader, place);
             let Some(id) = self.places.get(&place).map(|stored| stored.id) else {
-                unknown_deaths += self.progress_mut(reader, place).deaths_max + extra;
+                let progress = self.progress_mut(reader, place);
+                revivals += progress.revivals;
+                unknown_deaths += progress.deaths_max + extra;
                 continue;
             };
             let is_gone = self.topics.get(&place.0).is_none_or(|topic| topic.may_be_gone);

@@ -209,8 +209,6 @@ impl Recovery {
         let is_entry = header.kind == FrameKind::Entry;
         let follows = header.previous_checksum == self.end.checksum
             && Some(header.index) == self.end.index.checked_add(u64::from(is_entry));
-        #[cfg(any(test, feature = "simulation"))]
-        let follows = follows || crate::switches::has_bug(crate::switches::Bug::UnchainedFrames);
         // The very first frame of a log whose older segments are gone has nothing to follow.
         let is_first = header.position == self.first_position;
         if !follows && !is_first {

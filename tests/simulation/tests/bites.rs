@@ -26,7 +26,7 @@ macro_rules! bites {
 bites! {
     an_answer_before_the_sync_is_caught: AnsweredBeforeSync => "",
     damage_that_is_cut_like_a_torn_tail_is_caught: CutCorruption => "",
-    frames_that_come_back_from_behind_a_cut_are_caught: UnchainedFrames => "",
+    a_torn_frame_that_counts_as_whole_is_caught: TornFrames => "",
     a_second_holder_is_caught: TwoHolders => "somebody has it",
     an_early_timer_is_caught: EarlyTimer => "ms early",
     a_reordered_message_group_is_caught: ReorderedMessageGroup => "of its message group",

@@ -193,3 +193,16 @@ fn a_log_whose_very_first_frame_stands_in_the_second_segment_is_whole() {
     assert_eq!(crate::damage::find(&disk, &options()), Ok(None));
     assert!(opens(&disk));
 }
+
+#[test]
+fn a_whole_frame_that_was_written_before_a_cut_does_not_come_back_behind_the_new_end() {
+    let (first, checksum) = frame_bytes(0, 1, 0, &[1; 100]);
+    let behind = first.len() as u64;
+    let opened = |previous| {
+        let old = frame_bytes(behind, 2, previous, &[2; 100]).0;
+        let disk: Arc<dyn Disk> = Arc::new(disk_of(&[&[first.clone(), old].concat()]));
+        open(&disk, &options(), &mut |_| Ok(())).unwrap().0.end().index
+    };
+    assert_eq!(opened(checksum), 2);
+    assert_eq!(opened(checksum ^ 1), 1, "it followed another frame");
+}

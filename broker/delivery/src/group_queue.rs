@@ -48,6 +48,8 @@ pub enum HandleState {
     Expired,
     /// Who had the message decided its end, which is not committed.
     Leaving,
+    /// The last delivery expired, and the message is on its way to the dead-letter topic, which is not committed.
+    Exhausted,
     /// The message was delivered again, or never under this handle.
     Stale,
 }
@@ -247,6 +249,7 @@ impl GroupQueue {
             Some(_) => HandleState::Stale,
             None if self.was_last(offset, nonce) => HandleState::Expired,
             None if self.leaving.contains(&offset) => HandleState::Leaving,
+            None if self.exhausted.contains(&offset) => HandleState::Exhausted,
             None => HandleState::Stale,
         }
     }
@@ -308,7 +311,10 @@ impl GroupQueue {
                 self.in_order(|groups| groups.take(offset));
                 Some(None)
             }
-            HandleState::Done | HandleState::Stale | HandleState::Leaving => None,
+            HandleState::Done
+            | HandleState::Stale
+            | HandleState::Leaving
+            | HandleState::Exhausted => None,
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use broker_model::{
     ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
 };
+use broker_store::MessageIdentity;
 
 use crate::lookup::{Names, NamesOf};
 use crate::refusal::Refusal;
@@ -422,6 +423,8 @@ pub enum Source {
         position: u64,
         /// Its length.
         length_bytes: u32,
+        /// What the record must say.
+        identity: MessageIdentity,
     },
 }
 

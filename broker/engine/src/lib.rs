@@ -10,6 +10,7 @@ mod dead_letter;
 pub mod effects;
 pub mod engine;
 mod hidden;
+mod identity;
 mod index;
 mod lite_topic;
 mod lookup;

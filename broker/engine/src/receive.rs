@@ -12,7 +12,7 @@ use broker_model::limits::{
 };
 use broker_model::{Filter, MessageType, ReceiptHandle};
 use broker_store::record::Place;
-use broker_store::{Lease, Log, Record};
+use broker_store::{Lease, Log, MessageIdentity, Record};
 
 use crate::command::{Delivery, Outcome, Receive, Source};
 use crate::effects::{Effects, ReplyTo};
@@ -438,7 +438,9 @@ impl<R: ReplyTo> Engine<R> {
             stored_ms: entry.stored_ms,
             invisible_until_ms: deadline_ms,
             origin_topic: self.state.topic_names.get(&entry.origin).cloned(),
-            source: source_at(entry.position, entry.length_bytes, log),
+            source: source_at(entry.position, entry.length_bytes, log, || {
+                self.identity_of((handle.topic, handle.queue, handle.offset), &entry)
+            }),
         })
     }
 }
@@ -458,12 +460,17 @@ pub(crate) fn place_of(handle: &ReceiptHandle) -> Place {
 }
 
 /// Where the bytes of a message are: in the tail of the log in memory, or further back.
-pub(crate) fn source_at(position: u64, length_bytes: u32, log: &Log) -> Source {
+pub(crate) fn source_at(
+    position: u64,
+    length_bytes: u32,
+    log: &Log,
+    identity: impl FnOnce() -> MessageIdentity,
+) -> Source {
     let in_memory = log.read_tail(position, length_bytes);
     let record = in_memory.and_then(|mut bytes| Record::decode(&mut bytes).ok());
     match record.and_then(Record::into_message) {
         Some(message) => Source::Memory { head: message.head, body: message.body },
-        None => Source::Log { position, length_bytes },
+        None => Source::Log { position, length_bytes, identity: identity() },
     }
 }
 

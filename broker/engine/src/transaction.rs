@@ -5,12 +5,12 @@ use broker_model::TransactionId;
 use broker_model::limits::{
     TRANSACTION_AGE_MS_MAX, TRANSACTION_CHECK_INTERVAL_MS, TRANSACTION_CHECKS_MAX,
 };
-use broker_store::{Log, Record};
+use broker_store::{Log, MessageIdentity, Record, Stored};
 
 use crate::command::{EndTransaction, Outcome, TransactionCheck};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::hidden::HalfMessage;
+use crate::hidden::{HalfMessage, HiddenMessage};
 use crate::receive::source_at;
 use crate::refusal::Refusal;
 
@@ -96,11 +96,14 @@ impl<R: ReplyTo> Engine<R> {
 
     fn check_of(&self, number: u64, half: &HalfMessage, log: &Log) -> Option<TransactionCheck> {
         let topic = self.state.topics.get(&half.message.topic)?;
+        let HiddenMessage { position, length_bytes, tag_hash, topic: sent_to, .. } = half.message;
+        let stored = Stored::Hidden { number };
+        let identity = MessageIdentity { topic: sent_to, tag_hash, stored };
         Some(TransactionCheck {
             topic: topic.topic.name.clone(),
             id: TransactionId { shard: self.shard, topic: half.message.topic, number },
             stored_ms: half.stored_ms,
-            source: source_at(half.message.position, half.message.length_bytes, log),
+            source: source_at(position, length_bytes, log, || identity),
         })
     }
 }

@@ -27,7 +27,7 @@ pub use damage::Damage;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use log::{Log, LogOptions, NewFrame};
-pub use reader::{LogReader, LoggedRecord, ReadError, Records};
+pub use reader::{LogReader, LoggedRecord, MessageIdentity, ReadError, Records, Stored};
 pub use record::{Lease, MessageRecord, Record, RecordError};
 pub use recovery::{OpenError, RecoveredFrame, open};
 pub use sealed_index::{IndexBuilder, IndexEntry, IndexFailure, SealedIndex, SealedRun};

@@ -274,8 +274,6 @@ impl Recovery {
         let is_entry = header.kind == FrameKind::Entry;
         let follows = header.previous_checksum == self.end.checksum
             && Some(header.index) == self.end.index.checked_add(u64::from(is_entry));
-        #[cfg(any(test, feature = "simulation"))]
-        let follows = follows || crate::switches::has_bug(crate::switches::Bug::UnchainedFrames);
         if !follows {
             return Ok(false);
         }

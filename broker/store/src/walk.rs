@@ -111,13 +111,17 @@ pub(crate) fn walk_segments(
     visit: &mut dyn FnMut(Found) -> bool,
 ) {
     let last = Some((start.checksum, start.index));
-    let mut walk = Walk { shard, last, bases: (0, start.position), gap: None, visit };
+    let bases = (0, start.position);
+    let mut walk = Walk { shard, last, bases, is_first: true, broken_end: 0, gap: None, visit };
     let mut end = start.position;
-    for segment in segments.iter().filter(|segment| segment.base >= start.position) {
+    let behind = segments.partition_point(|segment| segment.base < start.position);
+    let segments = &segments[behind..];
+    for (at, segment) in segments.iter().enumerate() {
         if segment.base > end {
             walk.gap_at(end, segment.base).is_missing = true;
         }
-        if !walk.segment(segment) {
+        let next = segments.get(at + 1).filter(|next| next.base == segment.end());
+        if !walk.segment(segment, next) {
             return;
         }
         end = end.max(segment.end());
@@ -128,7 +132,7 @@ pub(crate) fn walk_segments(
 /// Walks over segments that a snapshot covers: there may be gaps where nothing is kept any more.
 fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -> bool) -> bool {
     let mut end = 0;
-    for segment in segments {
+    for (at, segment) in segments.iter().enumerate() {
         let gap = Gap {
             from: end,
             to: segment.base,
@@ -141,8 +145,17 @@ fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -
             return false;
         }
         let bases = (0, segment.base);
-        let mut walk = Walk { shard, last: None, bases, gap: None, visit: &mut *visit };
-        if !walk.segment(segment) || !walk.end_gap(GapMeaning::Unused) {
+        let mut walk = Walk {
+            shard,
+            last: None,
+            bases,
+            is_first: true,
+            broken_end: 0,
+            gap: None,
+            visit: &mut *visit,
+        };
+        let next = segments.get(at + 1).filter(|next| next.base == segment.end());
+        if !walk.segment(segment, next) || !walk.end_gap(GapMeaning::Unused) {
             return false;
         }
         end = segment.end();
@@ -156,40 +169,62 @@ struct Walk<'a> {
     last: Option<(u32, u64)>,
     /// Where the segment before and this one begin.
     bases: (u64, u64),
+    is_first: bool,
+    /// Where the last frame ends whose payload does not hold.
+    broken_end: u64,
     gap: Option<Gap>,
     visit: &'a mut dyn FnMut(Found) -> bool,
 }
 
 impl Walk<'_> {
     /// False when the visitor has enough.
-    fn segment(&mut self, segment: &Segment) -> bool {
+    fn segment(&mut self, segment: &Segment, following: Option<&Segment>) -> bool {
         self.bases = (self.bases.1, segment.base);
         let mut scan = SegmentScan::new(self.shard, segment);
         let mut at = segment.base;
         while at < segment.end() {
+            let step = (at + FRAME_ALIGNMENT_BYTES).min(segment.end());
             let next = match scan.header_at(at) {
                 Ok(Some((header, checksum))) => {
                     let Ok(payload) = scan.payload_of(&header) else {
                         at = self.unreadable(&mut scan, segment, at);
                         continue;
                     };
-                    let next = at + header.frame_bytes();
-                    if !self.frame(header, checksum, payload) {
-                        return false;
+                    let carries_on = payload.is_some() && self.follows(&header);
+                    if !carries_on && self.goes_on_in(following) {
+                        // Left over from a torn write, in what is the unused rest of the segment now.
+                        self.gap_at(at, step).has_bytes = true;
+                        step
+                    } else {
+                        // Where a payload does not hold, frames may have been written over it.
+                        let end = at + header.frame_bytes();
+                        let next = if payload.is_some() { end } else { step };
+                        self.broken_end =
+                            if payload.is_some() { 0 } else { end.min(segment.end()) };
+                        if !self.frame(header, checksum, payload) {
+                            return false;
+                        }
+                        next
                     }
-                    next
                 }
+                Ok(None) if at < self.broken_end => step,
                 Ok(None) => {
-                    let next = (at + FRAME_ALIGNMENT_BYTES).min(segment.end());
-                    let is_zero = scan.is_zero(at, next - at).unwrap_or(true);
-                    self.gap_at(at, next).has_bytes |= !is_zero;
-                    next
+                    let is_zero = scan.is_zero(at, step - at).unwrap_or(true);
+                    self.gap_at(at, step).has_bytes |= !is_zero;
+                    step
                 }
                 Err(_) => self.unreadable(&mut scan, segment, at),
             };
             at = next.min(segment.end());
         }
         true
+    }
+
+    /// Whether the log goes on with the first frame of this segment, so that what is before it there is unused.
+    fn goes_on_in(&self, segment: Option<&Segment>) -> bool {
+        let Some(segment) = segment else { return false };
+        let frame = SegmentScan::new(self.shard, segment).frame_at(segment.base);
+        matches!(frame, Ok(Some((header, ..))) if self.carries_on(&header))
     }
 
     /// Tries again with the smallest piece, so that only what really cannot be read is left out.
@@ -228,19 +263,27 @@ impl Walk<'_> {
         }
     }
 
-    fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
+    /// Whether a frame has the checksum and the index that come after the frame before.
+    fn carries_on(&self, header: &FrameHeader) -> bool {
         let is_entry = u64::from(header.kind == FrameKind::Entry);
-        // Only the rest of one segment may be unused between two frames.
+        self.last.is_none_or(|(previous, index)| {
+            header.previous_checksum == previous
+                && Some(header.index) == index.checked_add(is_entry)
+        })
+    }
+
+    /// Whether a frame carries on, and right where the frame before ended.
+    fn follows(&self, header: &FrameHeader) -> bool {
+        let Some(gap) = &self.gap else { return self.carries_on(header) };
+        // Only the rest of one segment may be unused between two frames, or the whole first one before them all.
         let (before, base) = self.bases;
-        let is_near = self
-            .gap
-            .as_ref()
-            .is_none_or(|gap| gap.to == base && gap.from > before && !gap.is_missing);
-        let follows = is_near
-            && self.last.is_none_or(|(previous, index)| {
-                header.previous_checksum == previous
-                    && Some(header.index) == index.checked_add(is_entry)
-            });
+        let is_rest = gap.from > before || (gap.from == before && self.is_first);
+        is_rest && gap.to == base && !gap.is_missing && self.carries_on(header)
+    }
+
+    fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
+        let follows = self.follows(&header);
+        self.is_first = false;
         self.last = Some((checksum, header.index));
         let meaning = if follows { GapMeaning::Unused } else { GapMeaning::Hole };
         self.end_gap(meaning)

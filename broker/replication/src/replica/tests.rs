@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use broker_engine::{
-    Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send, Target, Visible,
+    Acknowledge, ChangeInvisible, ForwardToDeadLetter, NewMessage, Outcome, Receive, Send, Target,
+    Visible,
 };
 use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, ShardId,
@@ -20,6 +21,7 @@ use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
 mod message_types;
+mod misdirected;
 mod read_only;
 mod sealing;
 mod storage_v1;
@@ -190,11 +192,8 @@ impl Shard {
     fn body(&self, source: &broker_engine::Source) -> Bytes {
         match source {
             broker_engine::Source::Memory { body, .. } => body.clone(),
-            broker_engine::Source::Log { position, length_bytes } => {
-                match self.replica.reader().record(*position, *length_bytes) {
-                    Ok(record) => record.into_message().expect("a message").body,
-                    other => panic!("{other:?}"),
-                }
+            broker_engine::Source::Log { position, length_bytes, identity } => {
+                self.replica.reader().message(*position, *length_bytes, identity).unwrap().body
             }
         }
     }
@@ -365,6 +364,27 @@ fn an_acknowledgement_in_time_counts_even_when_its_write_takes_longer_than_the_d
     assert!(shard.receive("billing", "orders", Filter::All).is_empty());
     let topics: Vec<_> = shard.replica.engine().topics().map(|topic| topic.name.clone()).collect();
     assert_eq!(topics, [name("orders")], "it is no dead letter");
+}
+
+#[test]
+fn giving_up_on_what_expired_for_the_last_time_is_answered_once_the_dead_letter_is_durable() {
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 1);
+    shard.ask(send("orders", &["a"])).unwrap();
+    let (handle, _) = shard.receive("billing", "orders", Filter::All)[0];
+    shard.now_ms += 31_000;
+    let slow = shard.replica.step(shard.now_ms).write.expect("the dead letter");
+    let forward = ForwardToDeadLetter {
+        group: GroupName::parse("billing").unwrap(),
+        topic: name("orders"),
+        handle,
+    };
+    let ticket = shard.submit(Command::ForwardToDeadLetter(forward));
+    assert!(shard.replica.step(shard.now_ms).replies.is_empty(), "a crash would bring it back");
+    let written = shard.writer.write(&slow).unwrap();
+    shard.replica.written(shard.now_ms, written);
+    shard.settle();
+    assert!(matches!(shard.replies.get(&ticket), Some(Ok(Outcome::Done))));
 }
 
 #[test]

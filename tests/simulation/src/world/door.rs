@@ -159,9 +159,8 @@ impl World {
         let Some(process) = &self.process else { return false };
         let reader = process.replica.reader();
         for delivery in deliveries {
-            if let Source::Log { position, length_bytes } = delivery.source {
-                let read = reader.record(position, length_bytes).ok();
-                let Some(message) = read.and_then(broker_store::Record::into_message) else {
+            if let Source::Log { position, length_bytes, identity } = delivery.source {
+                let Ok(message) = reader.message(position, length_bytes, &identity) else {
                     return false;
                 };
                 delivery.source = Source::Memory { head: message.head, body: message.body };
@@ -172,9 +171,9 @@ impl World {
 
     fn ask_producer(&mut self, mut check: TransactionCheck) -> Result<(), String> {
         let Some(process) = &self.process else { return Ok(()) };
-        if let Source::Log { position, length_bytes } = check.source {
-            let read = process.replica.reader().record(position, length_bytes).ok();
-            let Some(message) = read.and_then(broker_store::Record::into_message) else {
+        if let Source::Log { position, length_bytes, identity } = check.source {
+            let reader = process.replica.reader();
+            let Ok(message) = reader.message(position, length_bytes, &identity) else {
                 return Ok(());
             };
             check.source = Source::Memory { head: message.head, body: message.body };

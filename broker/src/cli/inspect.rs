@@ -1,6 +1,7 @@
-//! `pinnace inspect`: looks into the log of a data directory or a copy of one: its segments, frames or records, and what
-//! of them does not hold. Reads only, one frame at a time.
+//! `pinnace inspect`: looks into the log of a data directory or a copy of one: its segments, frames or records, what is
+//! derived from them, and what of it does not hold. Reads only, one frame at a time.
 
+mod derived;
 mod fields;
 mod views;
 
@@ -24,6 +25,10 @@ enum What {
     Frames,
     /// Every record, with its fields.
     Records,
+    /// The index of every sealed segment: which messages of which queue are in it.
+    Index,
+    /// The snapshots, with the segments that each needs.
+    Snapshots,
 }
 
 /// Arguments of `pinnace inspect`.
@@ -64,6 +69,8 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         What::Segments => segments(arguments, &log),
         What::Frames => frames(arguments, &log),
         What::Records => records(arguments, &log),
+        What::Index => derived::index(arguments, &log),
+        What::Snapshots => derived::snapshots(arguments, &log),
     }
 }
 

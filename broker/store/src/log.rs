@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc32c::crc32c;
 
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
+use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
 use crate::limits::tail_cache_bytes;
 use crate::reader::LogReader;
 use crate::segments::Segment;
@@ -127,6 +127,7 @@ impl Log {
         }
         let position = self.end.position;
         let header = FrameHeader {
+            version: FORMAT_VERSION,
             kind: frame.kind,
             shard: self.options.shard,
             records: frame.records,

@@ -24,7 +24,7 @@ mod message_types;
 mod misdirected;
 mod read_only;
 mod sealing;
-mod storage_v1;
+mod storage_versions;
 
 /// An answer's destination that is always there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use broker_engine::{
     Command, CommandKind, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source,
 };
 use broker_model::{ReceiptHandle, ShardId};
-use broker_store::{Damage, LogReader, MessageIdentity};
+use broker_store::{Damage, LogReader, MessageIdentity, ReadError};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -143,7 +143,8 @@ impl ShardHandle {
         let read = tokio::task::spawn_blocking(move || {
             read_one(Some(&reader), position, length_bytes, &identity)
         });
-        read.await.map_err(|_| Refusal::Unavailable)?
+        let message = read.await.map_err(|_| Refusal::Unavailable)??;
+        message.ok_or_else(|| Refusal::LogFailed(format!("log position {position} is not kept")))
     }
 
     /// Reads what is not in memory any more.
@@ -217,12 +218,14 @@ fn read_all(
 ) -> Result<Vec<DeliveredMessage>, Refusal> {
     let mut messages = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        let (head, body) = match delivery.source {
-            Source::Memory { head, body } => (head, body),
+        let read = match delivery.source {
+            Source::Memory { head, body } => Some((head, body)),
             Source::Log { position, length_bytes, identity } => {
                 read_one(reader, position, length_bytes, &identity)?
             }
         };
+        // Retention took it after it was picked.
+        let Some((head, body)) = read else { continue };
         messages.push(DeliveredMessage {
             handle: delivery.handle,
             stored_ms: delivery.stored_ms,
@@ -235,15 +238,17 @@ fn read_all(
     Ok(messages)
 }
 
+/// Head and body; none when the message is not kept any more.
 fn read_one(
     reader: Option<&LogReader>,
     position: u64,
     length_bytes: u32,
     identity: &MessageIdentity,
-) -> Result<(Bytes, Bytes), Refusal> {
+) -> Result<Option<(Bytes, Bytes)>, Refusal> {
     let reader = reader.ok_or(Refusal::Unavailable)?;
     match reader.message(position, length_bytes, identity) {
-        Ok(message) => Ok((message.head, message.body)),
+        Ok(message) => Ok(Some((message.head, message.body))),
+        Err(ReadError::Gone(_)) => Ok(None),
         Err(error) => {
             tracing::error!(%error, "a stored message cannot be read");
             Err(Refusal::LogFailed(error.to_string()))

@@ -140,7 +140,7 @@ fn a_later_format_version_is_no_damage_and_nothing_is_touched() {
     let error = reopen(&disk).unwrap_err();
     assert!(!error.is_damage());
     let text = error.to_string();
-    assert!(text.contains("storage format 2") && text.contains("up to 1"), "{text}");
+    assert!(text.contains("storage format 3") && text.contains("up to 2"), "{text}");
     assert_eq!(disk.files_ending("").len(), 2, "not even what was unfinished is removed");
 }
 

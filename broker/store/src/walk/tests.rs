@@ -103,6 +103,7 @@ fn a_missing_file_is_a_hole() {
 /// The bytes of an entry as they stand in the log.
 fn frame_bytes(position: u64, index: u64, previous: u32, payload: &[u8]) -> (Vec<u8>, u32) {
     let header = FrameHeader {
+        version: crate::frame::FORMAT_VERSION,
         kind: FrameKind::Entry,
         shard: 0,
         records: 1,

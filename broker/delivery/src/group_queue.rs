@@ -210,12 +210,14 @@ impl GroupQueue {
             if !is_new {
                 self.look_up_to(offset);
             }
-            let is_free = if is_new {
-                offset >= self.next
-            } else {
-                self.again.get(&offset).is_some_and(|waiting| waiting.deliveries < batch.attempt)
-                    || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt)
-            };
+            // What was new when the batch was decided may have been looked at since, by an acknowledgement behind it from
+            // before a reset; that has no effect on whom it was handed to.
+            let is_free = (is_new && offset >= self.next)
+                || self
+                    .again
+                    .get(&offset)
+                    .is_some_and(|waiting| waiting.deliveries < batch.attempt)
+                || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt);
             if is_free {
                 self.again.remove(&offset);
                 self.leases.remove(offset);
@@ -224,6 +226,16 @@ impl GroupQueue {
             }
         }
         let changes = mask != 0 || (is_new && end > self.next);
+        let passed_over = (batch.first..end.min(self.next))
+            .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
+        for offset in passed_over {
+            if self.again.get(&offset).is_some_and(|waiting| waiting.deliveries == 0) {
+                self.again.remove(&offset);
+                self.in_order(|groups| groups.finish(offset));
+                self.done_insert(offset);
+            }
+        }
+        self.advance();
         if is_new && end > self.next {
             let skipped = (self.next.max(batch.first)..end)
                 .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);

@@ -8,7 +8,7 @@ use broker_engine::{Effects, Engine, ReplyTo};
 use broker_model::ShardId;
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::recovery::{OpenError, RecoveredFrame};
-use broker_store::sealed_index::open_or_build;
+use broker_store::sealed_index::{index_path, open_or_build};
 use broker_store::segments::{self, Segment};
 use broker_store::snapshot::{self, SnapshotError, SnapshotHead};
 use broker_store::{Disk, FrameKind};
@@ -119,26 +119,26 @@ impl<R: ReplyTo> Recovered<R> {
         let segments = segments::look(disk, &options.directory)?;
         let segment_of = segment_of(&segments);
         let failure = self.engine.index_failure_note().clone();
+        let mut built = Vec::new();
         let covered = segments.iter().filter(|segment| segment.base() < self.start.position);
         for segment in covered {
             let (directory, shard) = (&options.directory, options.shard);
             let runs = open_or_build(disk, directory, shard, segment, &failure, &segment_of);
             match runs {
-                Ok(runs) => self.engine.attach(runs),
+                Ok((runs, was_built)) => {
+                    built.extend(was_built.then(|| index_path(directory, segment.base())));
+                    self.engine.attach(runs);
+                }
                 Err(error) => {
                     return Err(OpenError::Derived { shard, reason: error.to_string() });
                 }
             }
         }
-        match self.engine.incomplete_queue() {
-            None => Ok(()),
-            Some((topic, queue, offset)) => Err(OpenError::MissingIndex {
-                shard: options.shard,
-                topic: topic.to_string(),
-                queue,
-                offset,
-            }),
-        }
+        let Some((topic, queue, offset)) = self.engine.incomplete_queue() else { return Ok(()) };
+        // Once the segment is restored a whole one can be built.
+        built.iter().try_for_each(|path| disk.remove(path))?;
+        let (shard, topic) = (options.shard, topic.to_string());
+        Err(OpenError::MissingIndex { shard, topic, queue, offset })
     }
 
     /// Takes in the next frame of the log.

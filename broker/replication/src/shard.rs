@@ -13,6 +13,7 @@ use broker_engine::{Command, Outcome, Reply, ReplyTo, TransactionCheck};
 use broker_model::{ConsumerGroup, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
+use broker_store::sealed_index::IndexError;
 use broker_store::segments::Segment;
 use broker_store::writer::Written;
 use broker_store::{Damage, Disk, DiskError, LogReader};
@@ -361,8 +362,8 @@ impl ShardTask {
         }
     }
 
-    /// Tells everybody that the shard is over, once. An index file that cannot be read is removed: the next start builds
-    /// it from its segment.
+    /// Tells everybody that the shard is over, once. An index file that is damaged is removed: the next start builds it
+    /// from its segment.
     fn note_failure(&mut self) {
         let Some(reason) = self.replica.failure() else { return };
         let mut known = lock(&self.shared.failure);
@@ -371,7 +372,8 @@ impl ShardTask {
         }
         tracing::error!(shard = %self.shared.name, reason, "the log failed; nothing more is stored");
         *known = Some(reason.to_owned());
-        if let Some((path, _)) = self.replica.engine().index_failure() {
+        let index = self.replica.engine().index_failure();
+        if let Some((path, IndexError::Damaged { .. })) = index {
             // What cannot be removed is refused again at the next start.
             let _ = self.disk.remove(path);
         }

@@ -73,7 +73,7 @@ pub enum OpenError {
     /// Messages are in no index, and no segment tells where they are.
     #[error(
         "the index of shard {shard} misses messages of topic {topic}, queue {queue} from offset {offset} on, and the \
-         segments do not tell it: restore the segment files from a copy, nothing was changed"
+         damaged segment does not tell it: restore the segment or index files from a copy, nothing was changed"
     )]
     MissingIndex {
         /// The shard.

@@ -110,9 +110,16 @@ pub(crate) fn walk_segments(
     start: LogEnd,
     visit: &mut dyn FnMut(Found) -> bool,
 ) {
-    let last = Some((start.checksum, start.index));
-    let bases = (0, start.position);
-    let mut walk = Walk { shard, last, bases, is_first: true, broken_end: 0, gap: None, visit };
+    let mut walk = Walk {
+        shard,
+        last: Some((start.checksum, start.index)),
+        bases: (0, start.position),
+        is_first: true,
+        is_whole: true,
+        broken_end: 0,
+        gap: None,
+        visit,
+    };
     let mut end = start.position;
     let behind = segments.partition_point(|segment| segment.base < start.position);
     let segments = &segments[behind..];
@@ -150,6 +157,7 @@ fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -
             last: None,
             bases,
             is_first: true,
+            is_whole: true,
             broken_end: 0,
             gap: None,
             visit: &mut *visit,
@@ -170,6 +178,8 @@ struct Walk<'a> {
     /// Where the segment before and this one begin.
     bases: (u64, u64),
     is_first: bool,
+    /// Everything so far is in one chain of whole frames.
+    is_whole: bool,
     /// Where the last frame ends whose payload does not hold.
     broken_end: u64,
     gap: Option<Gap>,
@@ -191,7 +201,7 @@ impl Walk<'_> {
                         continue;
                     };
                     let carries_on = payload.is_some() && self.follows(&header);
-                    if !carries_on && self.goes_on_in(following) {
+                    if !carries_on && self.ends_in(segment, at) && self.goes_on_in(following) {
                         // Left over from a torn write, in what is the unused rest of the segment now.
                         self.gap_at(at, step).has_bytes = true;
                         step
@@ -218,6 +228,12 @@ impl Walk<'_> {
             at = next.min(segment.end());
         }
         true
+    }
+
+    /// Whether the whole frames so far end in this segment, so that what is behind them there may be an unused rest.
+    fn ends_in(&self, segment: &Segment, at: u64) -> bool {
+        let end = self.gap.as_ref().map_or(at, |gap| gap.from);
+        self.is_whole && (end > segment.base || (self.is_first && end == segment.base))
     }
 
     /// Whether the log goes on with the first frame of this segment, so that what is before it there is unused.
@@ -284,6 +300,7 @@ impl Walk<'_> {
     fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
         let follows = self.follows(&header);
         self.is_first = false;
+        self.is_whole &= follows && payload.is_some();
         self.last = Some((checksum, header.index));
         let meaning = if follows { GapMeaning::Unused } else { GapMeaning::Hole };
         self.end_gap(meaning)

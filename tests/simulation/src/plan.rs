@@ -102,8 +102,11 @@ pub const TOPICS: [(&str, MessageType, u32); 6] = [
 ];
 
 /// Segment and largest body: all that queues up during one write must fit in one segment.
-const SIZES: [(u64, u64); 6] = [
-    (32_768, 40),
+const SIZES: [(u64, u64); 9] = [
+    (8_192, 40),
+    (8_192, 100),
+    (12_288, 40),
+    (16_384, 100),
     (65_536, 40),
     (65_536, 300),
     (131_072, 300),

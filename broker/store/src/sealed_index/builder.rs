@@ -15,7 +15,8 @@ use crate::reader::{LoggedRecord, ReadError, Records};
 use crate::record::{Place, Record, Reference};
 use crate::segments::{Segment, UNFINISHED_INDEX};
 
-/// The runs of a sealed segment; its index is built from the segment when there is none that can be used.
+/// The runs of a sealed segment, and whether its index was built just now from the segment, because there was none that
+/// could be used. What is built from a damaged segment ends where the damage begins: see to it that nothing misses.
 ///
 /// # Errors
 /// [`BuildError`] when the segment does not tell its index either.
@@ -26,9 +27,9 @@ pub fn open_or_build(
     segment: &Segment,
     failure: &IndexFailure,
     segment_of: &dyn Fn(u64) -> u64,
-) -> Result<Vec<SealedRun>, BuildError> {
+) -> Result<(Vec<SealedRun>, bool), BuildError> {
     match SealedIndex::open(disk, directory, shard, segment.base, failure) {
-        Ok(runs) => return Ok(runs),
+        Ok(runs) => return Ok((runs, false)),
         Err(IndexError::Disk(error)) if !error.is_missing => {
             return Err(IndexError::Disk(error).into());
         }
@@ -36,7 +37,7 @@ pub fn open_or_build(
     }
     let builder = IndexBuilder::of_segment(shard, segment)?;
     builder.write(disk, directory, segment_of).map_err(IndexError::from)?;
-    Ok(SealedIndex::open(disk, directory, shard, segment.base, failure)?)
+    Ok((SealedIndex::open(disk, directory, shard, segment.base, failure)?, true))
 }
 
 /// Messages of one queue whose offsets follow each other.

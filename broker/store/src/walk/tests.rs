@@ -210,3 +210,15 @@ fn a_whole_frame_that_was_written_before_a_cut_does_not_come_back_behind_the_new
     assert_eq!(opened(checksum), 2);
     assert_eq!(opened(checksum ^ 1), 1, "it followed another frame");
 }
+
+#[test]
+fn frames_behind_two_unused_segments_are_what_opening_says_of_them() {
+    let promise = frame_bytes(2 * SEGMENT_BYTES, 9, 5, &[]).0;
+    let first_of_all = frame_bytes(3 * SEGMENT_BYTES, 1, 0, &[]).0;
+    let disk = disk_of(&[&[], &[], &promise, &first_of_all]);
+    assert!(!opens(&disk));
+    let damage = crate::damage::find(&disk, &options(), LogEnd::default())
+        .unwrap()
+        .expect("index 8 was durable");
+    assert_eq!((damage.frames_behind, damage.durable_index), (2, 8));
+}

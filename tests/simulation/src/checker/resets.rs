@@ -43,7 +43,7 @@ struct Known {
 }
 
 impl Reset {
-    fn concerns(&self, group: &str, topic: &str, queue: u32) -> bool {
+    pub(super) fn concerns(&self, group: &str, topic: &str, queue: u32) -> bool {
         let is_topic = self.topics.is_empty() || self.topics.iter().any(|name| name == topic);
         self.group == group && is_topic && self.queue.is_none_or(|own| own == queue)
     }

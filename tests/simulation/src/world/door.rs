@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use broker_engine::{Command, Outcome, Refusal, Reply, Source, TransactionCheck};
 
+use broker_store::sealed_index::IndexError;
+
 use super::World;
 use crate::bugs::PlantedBug;
 use crate::network::Packet;
@@ -69,7 +71,8 @@ impl World {
     fn remove_bad_index(&mut self) {
         let disk = self.shared_disk();
         let engine = self.process.as_ref().map(|process| process.replica.engine());
-        if let Some((path, _)) = engine.and_then(broker_engine::Engine::index_failure) {
+        let index = engine.and_then(broker_engine::Engine::index_failure);
+        if let Some((path, IndexError::Damaged { .. })) = index {
             let _refused_again = disk.remove(path);
         }
     }

@@ -330,7 +330,7 @@ impl<R: ReplyTo> Engine<R> {
 fn sorted<K: Ord, V>(map: &std::collections::HashMap<K, V>) -> impl Iterator<Item = (&K, &V)> {
     // The same state gives the same bytes.
     let mut entries: Vec<_> = map.iter().collect();
-    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    entries.sort_unstable_by_key(|(key, _)| *key);
     entries.into_iter()
 }
 

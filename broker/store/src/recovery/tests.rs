@@ -165,7 +165,7 @@ fn frames_of_a_recycled_segment_are_never_taken_for_new_ones() {
     assert!(write(&mut log, &mut writer));
     let end = log.end();
     assert!(matches!(reopen(&disk), Err(OpenError::MissingSegment { position: 0, .. })));
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let shared: Arc<dyn Disk> = Arc::new(disk);
     let (reopened, _) = open(&shared, &options(), start, &mut |_| Ok(())).unwrap();
     assert_eq!(reopened.end(), end, "a snapshot stands for what was before");
 }

@@ -216,7 +216,7 @@ impl<R: ReplyTo> Engine<R> {
             ITEM_PROGRESS => return self.load_progress(&mut item),
             ITEM_TIMED => {
                 let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
-                let inserted = state.timed.insert_packed(bucket, &item);
+                let inserted = state.timed.insert_packed(bucket, item);
                 state.index_entries += inserted.ok_or(StoredStateError("timed message"))?;
                 Ok(())
             }

@@ -5,6 +5,8 @@ mod packed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
+
 use self::packed::Bucket;
 use super::HiddenMessage;
 
@@ -150,7 +152,7 @@ impl TimedMessages {
     }
 
     /// Takes in what [`TimedMessages::packed`] gave; says how many messages they are, none when the bytes are no such.
-    pub(crate) fn insert_packed(&mut self, bucket: u64, chunk: &[u8]) -> Option<u64> {
+    pub(crate) fn insert_packed(&mut self, bucket: u64, chunk: Bytes) -> Option<u64> {
         self.later.entry(bucket).or_default().insert_chunk(chunk)
     }
 

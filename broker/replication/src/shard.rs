@@ -194,19 +194,7 @@ pub fn open_shard(
     let (replica, writer) =
         replica::start(disk, &log_options, Box::new(NoPeers), options.seed, now_ms)?;
     let name = shard_name(options.id);
-    for reason in replica.unusable_snapshots() {
-        tracing::warn!(shard = %name, reason, "a snapshot cannot be used; the one before it is");
-    }
-    if let Some(damage) = replica.damage() {
-        tracing::error!(
-            shard = %name,
-            from = damage.from,
-            to = damage.to,
-            first_index = damage.first_index,
-            last_index = damage.last_index,
-            "{damage}; the shard is read-only: what is before the damage is served, nothing is stored"
-        );
-    }
+    tell_what_is_wrong(&name, &replica);
     let (finished, written) = mpsc::unbounded_channel();
     let writer = WriterThread::start(&name, writer, finished).map_err(|error| {
         StartError::Open(broker_store::OpenError::Disk(DiskError {
@@ -252,6 +240,22 @@ pub fn open_shard(
         recheck_at_ms: None,
     };
     Ok(OpenShard { handle, topics, groups, task })
+}
+
+fn tell_what_is_wrong(name: &str, replica: &Replica<Slot>) {
+    for reason in replica.unusable_snapshots() {
+        tracing::warn!(shard = name, reason, "a snapshot cannot be used; the one before it is");
+    }
+    if let Some(damage) = replica.damage() {
+        tracing::error!(
+            shard = name,
+            from = damage.from,
+            to = damage.to,
+            first_index = damage.first_index,
+            last_index = damage.last_index,
+            "{damage}; the shard is read-only: what is before the damage is served, nothing is stored"
+        );
+    }
 }
 
 #[derive(Debug)]

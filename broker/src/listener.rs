@@ -2,6 +2,7 @@
 //! Knows sockets, limits and counters; what is spoken on a connection lives in `grpc` and in `crate::web`.
 
 pub(crate) mod cores;
+mod counted;
 pub(crate) mod counters;
 pub(crate) mod grpc;
 mod opening;

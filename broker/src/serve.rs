@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::failure::Failure;
 use crate::cli::serve::ServeArguments;
 use crate::health::{Health, Phase};
-use crate::listener::cores::Cores;
+use crate::listener::cores::{Cores, STOP_TIMEOUT};
 use crate::listener::tls::{CertificateSource, Tls};
 use crate::manifests::{Manifests, ManifestsError};
 use crate::metrics::Sources;
@@ -38,7 +38,7 @@ use identity::IdentityError;
 pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     logging::start(arguments.log_format)?;
     allow_many_descriptors();
-    let _lock = DataLock::take(&arguments.data).map_err(|error| match error {
+    let lock = DataLock::take(&arguments.data).map_err(|error| match error {
         LockError::Taken(_) => Failure::input(error.to_string()),
         LockError::Io { .. } => Failure::runtime(error.to_string()),
     })?;
@@ -67,10 +67,13 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let cores = Arc::new(cores);
     let outcome = runtime.block_on(Box::pin(serve(&arguments, &cores)));
-    drop(runtime);
+    // Not to its end: a long log is opened here, and a manifest may lie on a file system that hangs.
+    runtime.shutdown_timeout(STOP_TIMEOUT);
     if let Some(cores) = Arc::into_inner(cores) {
         cores.stop();
     }
+    // Work that was not waited for ends with the process, and so does the lock.
+    std::mem::forget(lock);
     outcome
 }
 

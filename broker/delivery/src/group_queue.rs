@@ -48,6 +48,8 @@ pub enum HandleState {
     Expired,
     /// Who had the message decided its end, which is not committed.
     Leaving,
+    /// The last delivery expired, and the message is on its way to the dead-letter topic, which is not committed.
+    Exhausted,
     /// The message was delivered again, or never under this handle.
     Stale,
 }
@@ -208,12 +210,14 @@ impl GroupQueue {
             if !is_new {
                 self.look_up_to(offset);
             }
-            let is_free = if is_new {
-                offset >= self.next
-            } else {
-                self.again.get(&offset).is_some_and(|waiting| waiting.deliveries < batch.attempt)
-                    || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt)
-            };
+            // What was new when the batch was decided may have been looked at since, by an acknowledgement behind it from
+            // before a reset; that has no effect on whom it was handed to.
+            let is_free = (is_new && offset >= self.next)
+                || self
+                    .again
+                    .get(&offset)
+                    .is_some_and(|waiting| waiting.deliveries < batch.attempt)
+                || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt);
             if is_free {
                 self.again.remove(&offset);
                 self.leases.remove(offset);
@@ -222,6 +226,16 @@ impl GroupQueue {
             }
         }
         let changes = mask != 0 || (is_new && end > self.next);
+        let passed_over = (batch.first..end.min(self.next))
+            .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
+        for offset in passed_over {
+            if self.again.get(&offset).is_some_and(|waiting| waiting.deliveries == 0) {
+                self.again.remove(&offset);
+                self.in_order(|groups| groups.finish(offset));
+                self.done_insert(offset);
+            }
+        }
+        self.advance();
         if is_new && end > self.next {
             let skipped = (self.next.max(batch.first)..end)
                 .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
@@ -247,6 +261,7 @@ impl GroupQueue {
             Some(_) => HandleState::Stale,
             None if self.was_last(offset, nonce) => HandleState::Expired,
             None if self.leaving.contains(&offset) => HandleState::Leaving,
+            None if self.exhausted.contains(&offset) => HandleState::Exhausted,
             None => HandleState::Stale,
         }
     }
@@ -308,7 +323,10 @@ impl GroupQueue {
                 self.in_order(|groups| groups.take(offset));
                 Some(None)
             }
-            HandleState::Done | HandleState::Stale | HandleState::Leaving => None,
+            HandleState::Done
+            | HandleState::Stale
+            | HandleState::Leaving
+            | HandleState::Exhausted => None,
         }
     }
 
@@ -337,6 +355,32 @@ impl GroupQueue {
         self.revived.insert(offset);
         self.again.insert(offset, Waiting::default());
         self.in_order(|groups| groups.add(offset, message_group_hash));
+    }
+
+    /// Messages below this offset are kept no more: they are done. Returns the batches in flight that are empty now, for
+    /// their timers to be dropped.
+    pub fn trim_below(&mut self, offset: u64) -> Vec<(u64, LeaseBatch)> {
+        let mut gone = Vec::new();
+        if offset <= self.cursor && self.revived.first().is_none_or(|first| *first >= offset) {
+            return gone;
+        }
+        while let Some(lowest) = self.leases.lowest().filter(|lowest| *lowest < offset) {
+            if let Some((first, batch, true)) = self.leases.remove(lowest) {
+                gone.push((first, batch));
+            }
+        }
+        self.again = self.again.split_off(&offset);
+        for offsets in [&mut self.leaving, &mut self.exhausted, &mut self.revived] {
+            *offsets = offsets.split_off(&offset);
+        }
+        // Lined up anew when it is needed.
+        self.message_groups = None;
+        if offset > self.cursor {
+            self.done.insert(self.cursor, offset);
+            self.next = self.next.max(offset);
+            self.advance();
+        }
+        gone
     }
 
     /// Sets the progress: all below is done, all from there on is new. Handles given out before mean nothing any more.
@@ -417,6 +461,8 @@ impl GroupQueue {
         }
     }
 }
+
+mod stored;
 
 #[cfg(test)]
 mod tests;

@@ -50,6 +50,11 @@ impl RangeSet {
         Some(end.max(offset))
     }
 
+    /// Start and end of each range, ascending.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
+        self.ranges.iter().map(|(start, end)| (*start, *end))
+    }
+
     /// Offsets in the set.
     #[must_use]
     pub fn count(&self) -> u64 {

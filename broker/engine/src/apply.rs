@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
 use broker_model::{ConsumerGroup, MessageType, Order, Topic};
-use broker_store::record::Place;
-use broker_store::{Lease, MessageRecord, Record, RecordError};
+use broker_store::record::{DeadLetterReference, Place, Reference};
+use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
 
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::hidden::{HalfMessage, HiddenMessage};
-use crate::index::{IndexEntry, Queue};
+use crate::index::Queue;
 use crate::refusal::Refusal;
 use crate::state::{Expiry, Member, TopicState};
 
@@ -43,7 +43,12 @@ impl<R: ReplyTo> Engine<R> {
         Ok(())
     }
 
-    fn apply_record(&mut self, record: Record, at: RecordPlace, effects: &mut Effects<R>) {
+    pub(crate) fn apply_record(
+        &mut self,
+        record: Record,
+        at: RecordPlace,
+        effects: &mut Effects<R>,
+    ) {
         match record {
             Record::Message(message) => self.apply_message(&message, at),
             Record::Lease(lease) => self.apply_lease(&lease),
@@ -52,7 +57,9 @@ impl<R: ReplyTo> Engine<R> {
                 let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
                 self.apply_change(place, nonce, lease);
             }
-            Record::DeadLetter(place) => self.apply_dead_letter(place, at.time_ms),
+            Record::DeadLetter { place, stands } => {
+                self.apply_dead_letter(place, stands, at.time_ms);
+            }
             Record::PutTopic { number, topic } => {
                 if topic.name.is_dead_letter() {
                     effects.new_topics.push((*topic).clone());
@@ -64,16 +71,16 @@ impl<R: ReplyTo> Engine<R> {
             Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
             Record::Timed { number, due_ms, message } => {
                 self.state.timed.insert((due_ms, number), hidden(&message, at));
-                self.state.messages += 1;
+                self.state.index_entries += 1;
             }
-            Record::Due { number, due_ms } => {
-                if let Some(message) = self.state.timed.remove((due_ms, number)) {
-                    self.show(message, at.time_ms);
+            Record::Due { number, due_ms, stands } => {
+                if let Some(message) = self.state.timed.remove_due((due_ms, number)) {
+                    self.show(stands.map_or(message, referred_to), at.time_ms);
                 }
             }
             Record::Recall { number, due_ms } => {
                 let recalled = self.state.timed.remove((due_ms, number)).is_some();
-                self.state.messages -= u64::from(recalled);
+                self.state.index_entries -= u64::from(recalled);
             }
             Record::Half { number, check_after_ms, message } => {
                 let half = HalfMessage {
@@ -83,15 +90,18 @@ impl<R: ReplyTo> Engine<R> {
                     check_at_ms: at.time_ms + check_after_ms,
                 };
                 self.state.transactions.insert(number, half);
-                self.state.messages += 1;
+                self.state.index_entries += 1;
             }
-            Record::EndTransaction { number, is_commit } => {
+            Record::EndTransaction { number, is_commit, .. } => {
                 self.apply_end_transaction(number, is_commit, at.time_ms);
             }
             Record::TransactionCheck { number } => self.state.transactions.note_check(number),
             Record::Cursor(place) => self.apply_cursor(place),
             Record::Reset { group, id } => drop(self.state.resets.insert(group, id)),
-            Record::Redrive { topic, offset } => self.apply_redrive(topic, offset),
+            Record::Redrive { topic, offset, back_to } => {
+                self.apply_redrive(topic, offset, back_to)
+            }
+            Record::Trim { topic, queue, offset } => self.apply_trim(topic, queue, offset),
             Record::PutMember { number, group, client_id } => {
                 self.apply_put_member(number, group, &client_id);
             }
@@ -106,14 +116,14 @@ impl<R: ReplyTo> Engine<R> {
 
     fn apply_message(&mut self, message: &MessageRecord, at: RecordPlace) {
         let message_group_hash = message.message_group_hash;
-        self.push(hidden(message, at), message_group_hash, at.time_ms);
-        self.state.messages += 1;
+        let is_kept = self.push(hidden(message, at), message_group_hash, at.time_ms);
+        self.state.index_entries += u64::from(is_kept);
     }
 
     /// A message that was counted before takes its place in its queue.
     fn show(&mut self, message: HiddenMessage, time_ms: u64) {
         if !self.push(message, 0, time_ms) {
-            self.state.messages -= 1;
+            self.state.index_entries -= 1;
         }
     }
 
@@ -135,7 +145,7 @@ impl<R: ReplyTo> Engine<R> {
     fn apply_end_transaction(&mut self, number: u64, is_commit: bool, time_ms: u64) {
         match self.state.transactions.remove(number, is_commit) {
             Some(half) if is_commit => self.show(half.message, time_ms),
-            Some(_) => self.state.messages -= 1,
+            Some(_) => self.state.index_entries -= 1,
             None => {}
         }
     }
@@ -252,35 +262,57 @@ impl<R: ReplyTo> Engine<R> {
         self.state.expiries.remove(&Expiry { deadline_ms, group_topic, queue, first, nonce });
     }
 
-    fn apply_dead_letter(&mut self, place: Place, time_ms: u64) {
-        let entry = self.state.topics.get(&place.topic);
-        let entry =
-            entry.and_then(|t| t.queues.get(place.queue as usize)?.get(place.offset)).copied();
-        let group = self.state.group_of(place.group);
-        let name = group.map(|group| broker_model::TopicName::dead_letter_of(&group.name));
-        let number = name.and_then(|name| self.state.topic_numbers.get(&name).copied());
-        let dead_letters = number.and_then(|number| self.state.topics.get_mut(&number));
-        if let (Some(entry), Some(topic)) = (entry, dead_letters)
+    fn apply_dead_letter(
+        &mut self,
+        place: Place,
+        stands: Option<DeadLetterReference>,
+        time_ms: u64,
+    ) {
+        if let Some((number, entry)) = self.dead_letter_entry(place, stands, time_ms)
+            && let Some(topic) = self.state.topics.get_mut(&number)
             && let Some(queue) = topic.queues.first_mut()
         {
-            // A dead letter that dies again keeps its first origin.
-            let origin = if entry.origin == 0 { place.topic } else { entry.origin };
-            queue.push_dead_letter(IndexEntry { stored_ms: time_ms, origin, ..entry }, place);
-            self.state.messages += 1;
+            queue.push_dead_letter(entry, place);
+            self.state.index_entries += 1;
             self.dirty.extend_from_slice(&topic.group_topics);
             if !topic.pulls.is_empty() {
-                self.dirty_topics.extend(number);
+                self.dirty_topics.push(number);
             }
         }
         self.apply_done(place);
     }
 
-    fn apply_put_topic(&mut self, number: u32, topic: Topic) {
+    /// The dead-letter topic, and the entry of the message there.
+    fn dead_letter_entry(
+        &self,
+        place: Place,
+        stands: Option<DeadLetterReference>,
+        stored_ms: u64,
+    ) -> Option<(u32, IndexEntry)> {
+        if let Some(DeadLetterReference { reference, origin_topic: origin }) = stands {
+            let Reference { topic, position, length_bytes, tag_hash, .. } = reference;
+            return Some((
+                topic,
+                IndexEntry { position, tag_hash, stored_ms, length_bytes, origin },
+            ));
+        }
+        // As format 1 had it.
+        let topic = self.state.topics.get(&place.topic)?;
+        let entry = topic.queues.get(place.queue as usize)?.get(place.offset)?;
+        let group = self.state.group_of(place.group)?;
+        let name = broker_model::TopicName::dead_letter_of(&group.name);
+        let number = self.state.topic_numbers.get(&name).copied()?;
+        Some((number, IndexEntry { stored_ms, origin: entry.origin_or(place.topic), ..entry }))
+    }
+
+    pub(crate) fn apply_put_topic(&mut self, number: u32, topic: Topic) {
         let number = self.state.topic_numbers.get(&topic.name).copied().unwrap_or(number);
         self.state.next_topic_number = self.state.next_topic_number.max(number + 1);
-        self.reserved_topics.retain(|name| *name != topic.name);
         self.state.topic_numbers.insert(topic.name.clone(), number);
         self.state.topic_names.insert(number, topic.name.clone());
+        if topic.retention_ms.is_some() || topic.retention_bytes.is_some() {
+            self.retention.next_ms.get_or_insert(0);
+        }
         let queues = topic.queues_on(self.shard) as usize;
         let state =
             self.state.topics.entry(number).or_insert_with(|| TopicState::new(topic.clone()));
@@ -306,15 +338,15 @@ impl<R: ReplyTo> Engine<R> {
         }
         self.state.topic_numbers.remove(&name);
         if let Some(topic) = self.state.topics.remove(&number) {
-            self.state.messages -= topic.queues.iter().map(Queue::len).sum::<u64>();
+            self.state.index_entries -= topic.queues.iter().map(Queue::index_entries).sum::<u64>();
             for waiter in topic.pulls {
                 self.state.waiters -= 1;
                 effects.now.push((waiter.reply, Err(Refusal::TopicNotFound(name.clone()))));
             }
         }
         self.state.pull_ends.retain(|end| end.topic != number);
-        self.state.messages -= self.state.timed.forget_topic(number);
-        self.state.messages -= self.state.transactions.forget_topic(number);
+        self.state.index_entries -= self.state.timed.forget_topic(number);
+        self.state.index_entries -= self.state.transactions.forget_topic(number);
     }
 
     fn apply_put_group(&mut self, number: u32, group: ConsumerGroup) {
@@ -362,8 +394,8 @@ impl<R: ReplyTo> Engine<R> {
 }
 
 /// Where a record stands, and the time of its frame.
-#[derive(Clone, Copy)]
-struct RecordPlace {
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RecordPlace {
     position: u64,
     length_bytes: u32,
     time_ms: u64,
@@ -377,6 +409,12 @@ fn hidden(message: &MessageRecord, at: RecordPlace) -> HiddenMessage {
         topic: message.topic,
         queue: message.queue,
     }
+}
+
+/// A message as the record says that makes it visible.
+fn referred_to(stands: Reference) -> HiddenMessage {
+    let Reference { topic, queue, position, length_bytes, tag_hash, .. } = stands;
+    HiddenMessage { position, tag_hash, length_bytes, topic, queue }
 }
 
 fn is_lite_topic<R>(state: &TopicState<R>) -> bool {

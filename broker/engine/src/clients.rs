@@ -25,6 +25,15 @@ impl Clients {
         self.by_age.iter().map(|(number, id)| (*number, Arc::clone(id)))
     }
 
+    /// The last number given.
+    pub(crate) fn last_number(&self) -> u32 {
+        self.next_number
+    }
+
+    pub(crate) fn set_last_number(&mut self, number: u32) {
+        self.next_number = self.next_number.max(number);
+    }
+
     fn insert(&mut self, number: u32, id: &str) {
         if self.numbers.get(id) == Some(&number) {
             return;

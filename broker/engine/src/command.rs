@@ -8,9 +8,9 @@ use bytes::Bytes;
 use broker_model::{
     ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
 };
-use broker_store::record::Place;
+use broker_store::MessageIdentity;
 
-use crate::lookup::{FindPlace, Names, NamesOf};
+use crate::lookup::{Names, NamesOf};
 use crate::refusal::Refusal;
 
 /// One request to a shard.
@@ -86,8 +86,6 @@ pub enum Command {
     ReadTopics,
     /// Names for numbers in records; answered with [`Outcome::Names`].
     ReadNames(NamesOf),
-    /// Where a message stands by reference; answered with [`Outcome::Place`], none when it stands there no more.
-    FindPlace(FindPlace),
 }
 
 /// Messages for one topic, stored in one piece: all or none.
@@ -329,8 +327,6 @@ pub enum Outcome {
     Members(Vec<(GroupName, String)>),
     /// Names and numbers.
     Names(Box<Names>),
-    /// The place of a message.
-    Place(Option<Place>),
 }
 
 /// Messages read from a queue.
@@ -427,6 +423,8 @@ pub enum Source {
         position: u64,
         /// Its length.
         length_bytes: u32,
+        /// What the record must say.
+        identity: MessageIdentity,
     },
 }
 

@@ -1,11 +1,13 @@
 //! The engine of one shard: a match of one line per verb, each in its own file.
 
 use broker_model::{ConsumerGroup, ShardId, Topic, TopicName};
-use broker_store::Log;
+use broker_store::sealed_index::IndexError;
+use broker_store::{IndexFailure, Log};
 
 use crate::command::{Command, Outcome, Pulled};
 use crate::effects::{Effects, ReplyTo};
 use crate::refusal::Refusal;
+use crate::retention::RetentionCheck;
 use crate::state::State;
 
 /// State and decisions of one shard. `R` is where answers go.
@@ -19,8 +21,6 @@ pub struct Engine<R> {
     pub(crate) is_disk_full: bool,
     /// Group topics that may have something for a waiting poll.
     pub(crate) dirty: Vec<usize>,
-    /// Dead-letter topics whose creation is decided but not committed.
-    pub(crate) reserved_topics: Vec<TopicName>,
     /// Groups and topics whose deletion is decided but not committed: made again, they get new numbers.
     pub(crate) deleting_groups: Vec<u32>,
     pub(crate) deleting_topics: Vec<u32>,
@@ -28,6 +28,9 @@ pub struct Engine<R> {
     pub(crate) dirty_topics: Vec<u32>,
     /// When lite topics are looked through; none while there is no LITE topic.
     pub(crate) next_lite_check_ms: Option<u64>,
+    pub(crate) retention: RetentionCheck,
+    /// Set when an index file could not be read: what was decided since then must not be carried out.
+    index_failure: IndexFailure,
 }
 
 impl<R: ReplyTo> Engine<R> {
@@ -41,11 +44,12 @@ impl<R: ReplyTo> Engine<R> {
             next_waiter: 0,
             is_disk_full: false,
             dirty: Vec::new(),
-            reserved_topics: Vec::new(),
             deleting_groups: Vec::new(),
             deleting_topics: Vec::new(),
             dirty_topics: Vec::new(),
             next_lite_check_ms: None,
+            retention: RetentionCheck::default(),
+            index_failure: IndexFailure::default(),
         }
     }
 
@@ -94,7 +98,6 @@ impl<R: ReplyTo> Engine<R> {
             Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
             Command::ReadTopics => self.read_topics(reply, effects),
             Command::ReadNames(of) => self.read_names(&of, reply, effects),
-            Command::FindPlace(find) => effects.now.push((reply, self.find_place(find))),
         }
     }
 
@@ -123,6 +126,19 @@ impl<R: ReplyTo> Engine<R> {
             }
         }
         self.state.pull_ends.clear();
+    }
+
+    /// Where index files that are opened for this engine note that they cannot be read.
+    #[must_use]
+    pub fn index_failure_note(&self) -> &IndexFailure {
+        &self.index_failure
+    }
+
+    /// The index file that could not be read, if there is one. What was decided since then must not be carried out: it
+    /// took messages for gone that are there.
+    #[must_use]
+    pub fn index_failure(&self) -> Option<&(std::path::PathBuf, IndexError)> {
+        self.index_failure.get()
     }
 
     /// All topics of this shard.

@@ -1,29 +1,20 @@
-//! The in-memory index of one queue: where each message is, and what a filter needs to know about it.
+//! The index of one queue: where each message is, and what a filter needs to know about it. The newest messages stand in
+//! memory; those of sealed segments in the index files of the segments, read when asked for.
 
 use std::collections::VecDeque;
 
 use broker_store::record::Place;
-
-/// One message of a queue.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IndexEntry {
-    /// Log position of its record.
-    pub(crate) position: u64,
-    /// Hash of its tag.
-    pub(crate) tag_hash: u64,
-    /// When it was stored, or dead-lettered; Unix time.
-    pub(crate) stored_ms: u64,
-    /// Length of its record.
-    pub(crate) length_bytes: u32,
-    /// Number of the topic it was sent to when that is not this one; 0 otherwise.
-    pub(crate) origin: u32,
-}
+use broker_store::{IndexEntry, SealedRun};
 
 /// A queue's messages, by offset.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Offset of the first entry kept.
+    /// Offset of the oldest message.
     base: u64,
+    /// Messages in index files, without gaps from `base` on; the first run may begin before it.
+    sealed: VecDeque<SealedRun>,
+    /// Offset of the first entry in memory.
+    memory_base: u64,
     entries: VecDeque<IndexEntry>,
     /// Parallel to `entries`: hashes of the message groups; empty while no message has one.
     message_groups: VecDeque<u64>,
@@ -34,10 +25,23 @@ pub(crate) struct Queue {
     bytes: u64,
 }
 
+/// A message that is in memory only, for the index file that it is put into.
+pub(crate) struct UnsealedMessage {
+    pub(crate) offset: u64,
+    pub(crate) entry: IndexEntry,
+    pub(crate) message_group_hash: u64,
+    pub(crate) origin: Option<Place>,
+}
+
 impl Queue {
+    /// A queue as it was stored: its messages, `base..end`, are all in index files that are attached next.
+    pub(crate) fn stored(base: u64, end: u64) -> Self {
+        Self { base, memory_base: base, next_append: end, ..Self::default() }
+    }
+
     /// The offset behind the last committed message.
     pub(crate) fn end(&self) -> u64 {
-        self.base + self.entries.len() as u64
+        self.memory_base + self.entries.len() as u64
     }
 
     /// Takes the offset for a message that is about to be appended.
@@ -45,6 +49,11 @@ impl Queue {
         let offset = self.next_append;
         self.next_append += 1;
         offset
+    }
+
+    /// Whether index files are missing: messages were stored that are nowhere.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.end() != self.next_append
     }
 
     /// Adds a committed message.
@@ -66,10 +75,64 @@ impl Queue {
         self.origins.push_back(origin);
     }
 
+    /// Messages that are in memory, or were stored, stand in an index file now. Returns how many left memory; none when
+    /// the run is of messages that are gone, or does not follow what is known.
+    pub(crate) fn attach(&mut self, run: SealedRun) -> Option<u64> {
+        let end = run.end();
+        if end <= self.memory_base || run.first > self.memory_base {
+            return None;
+        }
+        if self.entries.is_empty() {
+            // At a start: what was in memory is counted already.
+            self.bytes += run.bytes;
+        }
+        let count = usize::try_from(end - self.memory_base).unwrap_or(usize::MAX);
+        let count = count.min(self.entries.len());
+        self.entries.drain(..count);
+        self.message_groups.drain(..count.min(self.message_groups.len()));
+        self.origins.drain(..count.min(self.origins.len()));
+        if self.entries.is_empty() {
+            // Millions of queues are idle most of the time.
+            self.entries = VecDeque::new();
+            self.message_groups = VecDeque::new();
+            self.origins = VecDeque::new();
+        }
+        self.memory_base = end;
+        self.sealed.push_back(run);
+        Some(count as u64)
+    }
+
+    /// The messages in memory.
+    pub(crate) fn unsealed(&self) -> impl Iterator<Item = UnsealedMessage> {
+        (self.memory_base..).zip(&self.entries).map(|(offset, entry)| UnsealedMessage {
+            offset,
+            entry: *entry,
+            message_group_hash: self.message_group_hash(offset),
+            origin: self.origin(offset),
+        })
+    }
+
+    /// The runs in index files, the oldest first.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = &SealedRun> {
+        self.sealed.iter()
+    }
+
+    /// Forgets everything below an offset. Returns how many runs are gone.
+    pub(crate) fn trim_below(&mut self, offset: u64) -> u64 {
+        let mut runs = 0;
+        while self.sealed.front().is_some_and(|run| run.end() <= offset) {
+            let run = self.sealed.pop_front();
+            self.bytes -= run.map_or(0, |run| run.bytes);
+            runs += 1;
+        }
+        self.base = self.base.max(offset.min(self.end()));
+        runs
+    }
+
     /// Forgets all messages; offsets go on.
     pub(crate) fn clear(&mut self) {
-        let next_append = self.next_append;
-        *self = Self { base: self.end(), next_append, ..Self::default() };
+        let (base, next_append) = (self.end(), self.next_append);
+        *self = Self { base, memory_base: base, next_append, ..Self::default() };
     }
 
     /// The offset of the oldest message.
@@ -77,30 +140,74 @@ impl Queue {
         self.base
     }
 
+    /// Whether a message of this offset is kept.
+    pub(crate) fn contains(&self, offset: u64) -> bool {
+        (self.base..self.end()).contains(&offset)
+    }
+
     /// Hash of the message group at this offset, 0 without one.
     pub(crate) fn message_group_hash(&self, offset: u64) -> u64 {
-        let at = offset.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
-        at.and_then(|at| self.message_groups.get(at)).copied().unwrap_or(0)
+        match self.in_memory(offset) {
+            Some(at) => self.message_groups.get(at).copied().unwrap_or(0),
+            None => self.run_of(offset).map_or(0, |run| run.message_group_hash(offset)),
+        }
     }
 
     /// The message that became this dead letter, as its group saw it.
     pub(crate) fn origin(&self, offset: u64) -> Option<Place> {
-        let at = usize::try_from(offset.checked_sub(self.base)?).ok()?;
-        self.origins.get(at).copied()
+        match self.in_memory(offset) {
+            Some(at) => self.origins.get(at).copied(),
+            None => self.run_of(offset)?.origin(offset),
+        }
     }
 
     /// The first offset stored at this time or later.
     pub(crate) fn offset_at(&self, time_ms: u64) -> u64 {
-        self.base + self.entries.partition_point(|entry| entry.stored_ms < time_ms) as u64
+        let later = self.sealed.iter().find(|run| run.last_ms >= time_ms);
+        let Some(run) = later else {
+            let earlier = self.entries.partition_point(|entry| entry.stored_ms < time_ms);
+            return (self.memory_base + earlier as u64).max(self.base);
+        };
+        let (mut low, mut high) = (run.first.max(self.base), run.end());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if run.entry(middle).is_some_and(|entry| entry.stored_ms < time_ms) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
-    pub(crate) fn get(&self, offset: u64) -> Option<&IndexEntry> {
-        let at = usize::try_from(offset.checked_sub(self.base)?).ok()?;
-        self.entries.get(at)
+    /// The message at this offset; none when there is none, or when its index cannot be read (`Engine::index_failure`).
+    pub(crate) fn get(&self, offset: u64) -> Option<IndexEntry> {
+        if offset < self.base {
+            return None;
+        }
+        match self.in_memory(offset) {
+            Some(at) => self.entries.get(at).copied(),
+            None => self.run_of(offset)?.entry(offset),
+        }
     }
 
+    fn in_memory(&self, offset: u64) -> Option<usize> {
+        usize::try_from(offset.checked_sub(self.memory_base)?).ok()
+    }
+
+    fn run_of(&self, offset: u64) -> Option<&SealedRun> {
+        let at = self.sealed.partition_point(|run| run.end() <= offset);
+        self.sealed.get(at).filter(|run| run.first <= offset)
+    }
+
+    /// Messages kept.
     pub(crate) fn len(&self) -> u64 {
-        self.entries.len() as u64
+        self.end() - self.base
+    }
+
+    /// What the queue takes in memory: entries and runs.
+    pub(crate) fn index_entries(&self) -> u64 {
+        (self.entries.len() + self.sealed.len()) as u64
     }
 
     pub(crate) fn bytes(&self) -> u64 {

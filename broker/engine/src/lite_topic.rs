@@ -37,6 +37,19 @@ impl LiteTopics {
         names.iter().filter_map(|name| self.queue(name)).map(|queue| queue as usize).collect()
     }
 
+    /// Queues and names, by queue.
+    pub(crate) fn names(&self) -> Vec<(u32, Arc<str>)> {
+        let mut names: Vec<_> =
+            self.names.iter().map(|(queue, lite)| (*queue, lite.name.clone())).collect();
+        names.sort_unstable_by_key(|(queue, _)| *queue);
+        names
+    }
+
+    /// Queues that no lite topic has, of so many, may be given to others.
+    pub(crate) fn free_all_but_named(&mut self, queues: u32) {
+        self.free = (0..queues).filter(|queue| !self.names.contains_key(queue)).collect();
+    }
+
     pub(crate) fn note_use(&mut self, queue: u32, now_ms: u64) {
         if let Some(lite) = self.names.get_mut(&queue) {
             lite.used_ms = lite.used_ms.max(now_ms);
@@ -125,7 +138,7 @@ impl<R: ReplyTo> Engine<R> {
             return;
         }
         let Some(entries) = state.queues.get_mut(queue as usize) else { return };
-        self.state.messages -= entries.len();
+        self.state.index_entries -= entries.index_entries();
         entries.clear();
         let end = entries.end();
         for index in state.group_topics.clone() {

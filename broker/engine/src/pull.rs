@@ -123,12 +123,13 @@ impl<R: ReplyTo> Engine<R> {
             room_bytes = room_bytes.saturating_sub(bytes);
             let shard = self.shard;
             let (group, nonce, attempt, queue) = (0, 0, 0, pull.queue);
+            let identity = || self.identity_of((topic, queue, offset), &entry);
             pulled.messages.push(Delivery {
                 handle: ReceiptHandle { shard, topic, group, queue, offset, nonce, attempt },
                 stored_ms: entry.stored_ms,
                 invisible_until_ms: 0,
                 origin_topic: self.state.topic_names.get(&entry.origin).cloned(),
-                source: source_at(entry.position, entry.length_bytes, log),
+                source: source_at(entry.position, entry.length_bytes, log, identity),
             });
         }
         Ok(pulled)

@@ -12,12 +12,11 @@ use broker_model::limits::{
 };
 use broker_model::{Filter, MessageType, ReceiptHandle};
 use broker_store::record::Place;
-use broker_store::{Lease, Log, Record};
+use broker_store::{Lease, Log, MessageIdentity, Record};
 
 use crate::command::{Delivery, Outcome, Receive, Source};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::index::IndexEntry;
 use crate::refusal::Refusal;
 use crate::state::{Expiry, PollEnd, TopicState, Waiter};
 
@@ -433,13 +432,15 @@ impl<R: ReplyTo> Engine<R> {
     /// The message behind a handle; none when nothing is kept there.
     fn delivery(&self, handle: ReceiptHandle, deadline_ms: u64, log: &Log) -> Option<Delivery> {
         let topic = self.state.topics.get(&handle.topic)?;
-        let entry: &IndexEntry = topic.queues.get(handle.queue as usize)?.get(handle.offset)?;
+        let entry = topic.queues.get(handle.queue as usize)?.get(handle.offset)?;
         Some(Delivery {
             handle,
             stored_ms: entry.stored_ms,
             invisible_until_ms: deadline_ms,
             origin_topic: self.state.topic_names.get(&entry.origin).cloned(),
-            source: source_at(entry.position, entry.length_bytes, log),
+            source: source_at(entry.position, entry.length_bytes, log, || {
+                self.identity_of((handle.topic, handle.queue, handle.offset), &entry)
+            }),
         })
     }
 }
@@ -459,12 +460,17 @@ pub(crate) fn place_of(handle: &ReceiptHandle) -> Place {
 }
 
 /// Where the bytes of a message are: in the tail of the log in memory, or further back.
-pub(crate) fn source_at(position: u64, length_bytes: u32, log: &Log) -> Source {
+pub(crate) fn source_at(
+    position: u64,
+    length_bytes: u32,
+    log: &Log,
+    identity: impl FnOnce() -> MessageIdentity,
+) -> Source {
     let in_memory = log.read_tail(position, length_bytes);
     let record = in_memory.and_then(|mut bytes| Record::decode(&mut bytes).ok());
     match record.and_then(Record::into_message) {
         Some(message) => Source::Memory { head: message.head, body: message.body },
-        None => Source::Log { position, length_bytes },
+        None => Source::Log { position, length_bytes, identity: identity() },
     }
 }
 

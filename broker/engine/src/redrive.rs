@@ -3,7 +3,7 @@
 
 use broker_model::TopicName;
 use broker_store::Record;
-use broker_store::record::Place;
+use broker_store::record::{Origin, Place};
 
 use crate::command::{Outcome, Redrive, Redriven};
 use crate::effects::{Effects, ReplyTo};
@@ -40,7 +40,8 @@ impl<R: ReplyTo> Engine<R> {
         for offset in offsets.into_iter().take(taken) {
             let Some(topic) = self.state.topics.get_mut(&number) else { break };
             topic.redriving.insert(offset);
-            effects.append(&Record::Redrive { topic: number, offset });
+            let back_to = self.origin_of(number, offset);
+            effects.append(&Record::Redrive { topic: number, offset, back_to });
             redriven.messages += 1;
         }
         redriven.left = total - redriven.messages;
@@ -56,8 +57,8 @@ impl<R: ReplyTo> Engine<R> {
             self.state.group_topic(*index)?;
             let origin = self.state.topics.get(&place.topic)?;
             let is_wanted = request.topic.as_ref().is_none_or(|name| *name == origin.topic.name);
-            let entry = origin.queues.get(place.queue as usize)?.get(place.offset);
-            (is_wanted && entry.is_some()).then_some(())
+            let is_kept = origin.queues.get(place.queue as usize)?.contains(place.offset);
+            (is_wanted && is_kept).then_some(())
         };
         (queue.base()..queue.end())
             .filter(|offset| !topic.is_redriven(*offset) && !topic.redriving.contains(offset))
@@ -65,7 +66,17 @@ impl<R: ReplyTo> Engine<R> {
             .collect()
     }
 
-    pub(crate) fn apply_redrive(&mut self, number: u32, offset: u64) {
+    /// Where a dead letter came from.
+    fn origin_of(&self, number: u32, offset: u64) -> Option<Origin> {
+        let place = self.state.topics.get(&number)?.queues.first()?.origin(offset)?;
+        let topic = self.state.topics.get(&place.topic);
+        let queue = topic.and_then(|topic| topic.queues.get(place.queue as usize));
+        let message_group_hash = queue.map_or(0, |queue| queue.message_group_hash(place.offset));
+        Some(Origin { place, message_group_hash })
+    }
+
+    pub(crate) fn apply_redrive(&mut self, number: u32, offset: u64, back_to: Option<Origin>) {
+        let back_to = back_to.or_else(|| self.origin_of(number, offset));
         let Some(topic) = self.state.topics.get_mut(&number) else { return };
         topic.redriving.remove(&offset);
         let is_first = topic.redriven.insert(offset, offset + 1) > 0;
@@ -73,27 +84,29 @@ impl<R: ReplyTo> Engine<R> {
         if broker_store::switches::has_bug(broker_store::switches::Bug::ForgottenRedrive) {
             topic.redriven = broker_delivery::RangeSet::default();
         }
-        let origin = topic.queues.first().and_then(|queue| queue.origin(offset));
         // Whoever reads the dead letters does not get it any more.
         for index in topic.group_topics.clone() {
             let Some(progress) = self.state.group_topic(index) else { continue };
             let group = progress.group;
             self.apply_done(Place { group, topic: number, queue: 0, offset });
         }
-        if let Some(place) = origin.filter(|_| is_first) {
-            self.revive(place);
+        if let Some(origin) = back_to.filter(|_| is_first) {
+            self.revive(origin);
         }
     }
 
-    fn revive(&mut self, place: Place) {
-        let origin = self.state.topics.get(&place.topic);
-        let queue = origin.and_then(|topic| topic.queues.get(place.queue as usize));
-        let hash = queue.map_or(0, |queue| queue.message_group_hash(place.offset));
+    fn revive(&mut self, origin: Origin) {
+        let Origin { place, message_group_hash } = origin;
+        let topic = self.state.topics.get(&place.topic);
+        let queue = topic.and_then(|topic| topic.queues.get(place.queue as usize));
+        if !queue.is_some_and(|queue| queue.contains(place.offset)) {
+            return;
+        }
         let index = self.state.group_topic_indexes.get(&(place.group, place.topic)).copied();
         let Some(index) = index else { return };
         let progress = self.state.group_topic_mut(index);
         if let Some(queue) = progress.and_then(|p| p.queues.get_mut(place.queue as usize)) {
-            queue.revive(place.offset, hash);
+            queue.revive(place.offset, message_group_hash);
             self.dirty.push(index);
         }
     }

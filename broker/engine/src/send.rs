@@ -1,7 +1,7 @@
 //! Send: choose a queue, take offsets, append. Answered when committed. A message that is not visible at once is kept
 //! aside and gets its offset when it becomes visible.
 
-use broker_model::limits::{MESSAGES_PER_SHARD_MAX, SEND_REQUEST_BYTES_MAX};
+use broker_model::limits::{INDEX_ENTRIES_PER_SHARD_MAX, SEND_REQUEST_BYTES_MAX};
 use broker_store::{MessageRecord, Record};
 
 use crate::command::{Hidden, NewMessage, Outcome, Send, SentMessage, Target, Visible};
@@ -104,8 +104,10 @@ impl<R: ReplyTo> Engine<R> {
         if self.is_disk_full {
             return Err(Refusal::DiskFull);
         }
-        if self.state.messages + send.messages.len() as u64 > MESSAGES_PER_SHARD_MAX {
-            let text = format!("the shard holds {MESSAGES_PER_SHARD_MAX} messages, its limit");
+        if self.state.index_entries + send.messages.len() as u64 > INDEX_ENTRIES_PER_SHARD_MAX {
+            let text = format!(
+                "the index of the shard holds {INDEX_ENTRIES_PER_SHARD_MAX} entries, its limit"
+            );
             return Err(Refusal::TooMany(text));
         }
         let bytes: usize = send.messages.iter().map(|m| m.head.len() + m.body.len()).sum();

@@ -31,7 +31,7 @@ impl<R: ReplyTo> Engine<R> {
                 }
                 // Acknowledged before: the same answer again.
                 Ok(HandleState::Done) => Ok(()),
-                Ok(HandleState::Stale) => Err(Refusal::InvalidHandle),
+                Ok(HandleState::Stale | HandleState::Exhausted) => Err(Refusal::InvalidHandle),
                 Err(refusal) => Err(refusal),
             });
         }
@@ -56,7 +56,12 @@ impl<R: ReplyTo> Engine<R> {
                 let handle = self.rename_delivery(&request.handle, deadline_ms, effects);
                 effects.on_commit.push((reply, Ok(Outcome::InvisibleChanged(handle))));
             }
-            Ok(HandleState::Done | HandleState::Stale | HandleState::Leaving) => {
+            Ok(
+                HandleState::Done
+                | HandleState::Stale
+                | HandleState::Leaving
+                | HandleState::Exhausted,
+            ) => {
                 effects.now.push((reply, Err(Refusal::InvalidHandle)));
             }
             Err(refusal) => effects.now.push((reply, Err(refusal))),
@@ -75,8 +80,8 @@ impl<R: ReplyTo> Engine<R> {
                 self.begin_leaving(place_of(&request.handle));
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
-            // It ends in another way, which changes nothing when it is said twice; the answer waits for it.
-            Ok(HandleState::Leaving) => {
+            // Its end is decided already, and changes nothing when it is said twice; the answer waits for it.
+            Ok(HandleState::Leaving | HandleState::Exhausted) => {
                 effects.append(&Record::Acknowledge(place_of(&request.handle)));
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }

@@ -133,7 +133,8 @@ pub(crate) struct State<R> {
     /// Group to the id of its last reset.
     pub(crate) resets: HashMap<u32, String>,
     pub(crate) clients: Clients,
-    pub(crate) messages: u64,
+    /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
+    pub(crate) index_entries: u64,
     pub(crate) waiters: usize,
 }
 
@@ -159,7 +160,7 @@ impl<R> Default for State<R> {
             member_numbers: HashMap::new(),
             resets: HashMap::new(),
             clients: Clients::default(),
-            messages: 0,
+            index_entries: 0,
             waiters: 0,
         }
     }

@@ -1,5 +1,5 @@
 //! Everything that time alone causes: deliveries that expire, messages that are due, producers to be asked about their
-//! transactions, lite topics that nobody uses, and polls that end without a message.
+//! transactions, lite topics that nobody uses, messages beyond retention, and polls that end without a message.
 
 use broker_model::limits::LITE_EXPIRY_CHECK_MS;
 use broker_store::Log;
@@ -18,7 +18,9 @@ impl<R: ReplyTo> Engine<R> {
         let poll = self.state.poll_ends.first().map(|end| end.deadline_ms);
         let pull = self.state.pull_ends.first().map(|end| end.deadline_ms);
         let check = self.state.transactions.next_check_ms();
-        let times = [expiry, poll, pull, check, self.next_due_ms(), self.next_lite_check_ms];
+        let (due, lite, trim) =
+            (self.next_due_ms(), self.next_lite_check_ms, self.retention.next_ms);
+        let times = [expiry, poll, pull, check, due, lite, trim];
         times.into_iter().flatten().min()
     }
 
@@ -29,6 +31,9 @@ impl<R: ReplyTo> Engine<R> {
         if self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.expire_lite_topics(now_ms, effects);
             self.next_lite_check_ms = Some(now_ms + LITE_EXPIRY_CHECK_MS);
+        }
+        if self.retention.next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.trim_topics(now_ms, effects);
         }
         while let Some(expiry) = self.state.expiries.first().copied() {
             if expiry.deadline_ms > now_ms {

@@ -1,11 +1,12 @@
 //! Timed messages: visible when they are due, gone when they are recalled before.
 
 use broker_store::Record;
+use broker_store::record::Reference;
 
 use crate::command::{Outcome, Recall};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::hidden::TimedKey;
+use crate::hidden::{HiddenMessage, TimedKey};
 use crate::refusal::Refusal;
 
 /// Timed messages made due whose commit is still outstanding.
@@ -36,10 +37,17 @@ impl<R: ReplyTo> Engine<R> {
         while let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX) {
             let (due_ms, number) = key;
             if let Some(message) = self.state.timed.leave(key) {
-                self.take_offset(message.topic, message.queue);
-                effects.append(&Record::Due { number, due_ms });
+                let stands = Some(self.reference_to(message));
+                effects.append(&Record::Due { number, due_ms, stands });
             }
         }
+    }
+
+    /// The place that a hidden message takes in its queue now.
+    pub(crate) fn reference_to(&mut self, message: HiddenMessage) -> Reference {
+        let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
+        let offset = self.take_offset(topic, queue);
+        Reference { topic, queue, offset, position, length_bytes, tag_hash }
     }
 
     /// When the next timed message is due; none while the commit of earlier ones has to come first.

@@ -5,12 +5,12 @@ use broker_model::TransactionId;
 use broker_model::limits::{
     TRANSACTION_AGE_MS_MAX, TRANSACTION_CHECK_INTERVAL_MS, TRANSACTION_CHECKS_MAX,
 };
-use broker_store::{Log, Record};
+use broker_store::{Log, MessageIdentity, Record, Stored};
 
 use crate::command::{EndTransaction, Outcome, TransactionCheck};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::hidden::HalfMessage;
+use crate::hidden::{HalfMessage, HiddenMessage};
 use crate::receive::source_at;
 use crate::refusal::Refusal;
 
@@ -57,11 +57,10 @@ impl<R: ReplyTo> Engine<R> {
     fn append_end(&mut self, number: u64, is_commit: bool, effects: &mut Effects<R>) {
         let half = self.state.transactions.get(number).copied();
         let is_first = self.state.transactions.end_of(number).is_none();
-        if let Some(half) = half.filter(|_| is_commit && is_first) {
-            self.take_offset(half.message.topic, half.message.queue);
-        }
+        let shown = half.filter(|_| is_commit && is_first);
+        let stands = shown.map(|half| self.reference_to(half.message));
         self.state.transactions.end(number, is_commit);
-        effects.append(&Record::EndTransaction { number, is_commit });
+        effects.append(&Record::EndTransaction { number, is_commit, stands });
     }
 
     pub(crate) fn note_transaction_check(
@@ -97,11 +96,14 @@ impl<R: ReplyTo> Engine<R> {
 
     fn check_of(&self, number: u64, half: &HalfMessage, log: &Log) -> Option<TransactionCheck> {
         let topic = self.state.topics.get(&half.message.topic)?;
+        let HiddenMessage { position, length_bytes, tag_hash, topic: sent_to, .. } = half.message;
+        let stored = Stored::Hidden { number };
+        let identity = MessageIdentity { topic: sent_to, tag_hash, stored };
         Some(TransactionCheck {
             topic: topic.topic.name.clone(),
             id: TransactionId { shard: self.shard, topic: half.message.topic, number },
             stored_ms: half.stored_ms,
-            source: source_at(half.message.position, half.message.length_bytes, log),
+            source: source_at(position, length_bytes, log, || identity),
         })
     }
 }

@@ -77,8 +77,11 @@ pub const SEND_BYTES_PER_SHARD_MAX: usize = 64 * 1024 * 1024;
 pub const POLL_BYTES_PER_SHARD_MAX: usize = 128 * 1024 * 1024;
 /// Bytes of all other commands of one shard that wait or are not durable yet; beyond it a command is refused.
 pub const SMALL_COMMAND_BYTES_PER_SHARD_MAX: usize = 32 * 1024 * 1024;
-/// Messages held in memory index by one shard; beyond it sends are refused.
-pub const MESSAGES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;
+/// Entries of the index in memory of one shard: messages that stand in no index file yet, hidden ones, and one for each
+/// queue and sealed segment that holds messages of it; beyond it sends are refused.
+pub const INDEX_ENTRIES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;
+/// How often messages beyond their topic's retention are looked for.
+pub const RETENTION_CHECK_MS: u64 = 10_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).
 pub const LOOK_AHEAD_MESSAGES_MAX: usize = 200_000;
 /// Named receives that a group in order remembers, per topic and shard.

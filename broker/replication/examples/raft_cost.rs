@@ -10,7 +10,7 @@ use broker_engine::{Command, Effects, Engine, NewMessage, ReplyTo, Send, Target,
 use broker_model::{MessageType, QueuePlacement, ShardId, Topic, TopicName};
 use broker_replication::replica;
 use broker_replication::transport::NoPeers;
-use broker_store::log::LogOptions;
+use broker_store::log::{LogEnd, LogOptions};
 use broker_store::simulated_disk::SimulatedDisk;
 use broker_store::{Disk, FrameKind, NewFrame, recovery};
 use bytes::Bytes;
@@ -59,7 +59,7 @@ fn micros_per_frame(begin: Instant) -> f64 {
 /// Engine and log, nothing between.
 fn bare(body: &Bytes) -> f64 {
     let (disk, options) = medium();
-    let opened = recovery::open(&disk, &options, &mut |_| Ok(()));
+    let opened = recovery::open(&disk, &options, LogEnd::default(), &mut |_| Ok(()));
     let (mut log, mut writer) = opened.expect("an empty disk opens");
     let mut engine = Engine::new(ShardId(0), 1);
     let mut index = 0;

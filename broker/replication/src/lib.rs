@@ -4,9 +4,11 @@
 
 pub mod catalog;
 pub mod clock;
-mod maintenance;
+pub mod maintenance;
 mod raft_log;
+mod recovered;
 pub mod replica;
+pub mod sealing;
 pub mod shard;
 pub mod transport;
 mod writer_thread;

@@ -43,8 +43,10 @@ pub(crate) struct RaftLog {
 }
 
 impl RaftLog {
-    pub(crate) fn new(vote: Vote) -> Self {
-        Self { vote, first_index: 1, last_index: 0, terms: Vec::new() }
+    /// A log whose entries up to `last_index` are covered by a snapshot.
+    pub(crate) fn new(vote: Vote, last_index: u64, last_term: u64) -> Self {
+        let terms = if last_index == 0 { Vec::new() } else { vec![(last_index, last_term)] };
+        Self { vote, first_index: last_index + 1, last_index, terms }
     }
 
     pub(crate) fn append(&mut self, index: u64, term: u64) {
@@ -138,11 +140,18 @@ mod tests {
 
     #[test]
     fn terms_are_found_by_index() {
-        let mut log = RaftLog::new(Vote { term: 0, vote: 0, voters: vec![1] });
+        let mut log = RaftLog::new(Vote { term: 0, vote: 0, voters: vec![1] }, 0, 0);
         for (index, term) in [(1, 1), (2, 1), (3, 4), (4, 4)] {
             log.append(index, term);
         }
         let terms: Vec<_> = (0..6).map(|index| log.term_at(index)).collect();
         assert_eq!(terms, [Some(0), Some(1), Some(1), Some(4), Some(4), None]);
+    }
+
+    #[test]
+    fn behind_a_snapshot_only_its_last_term_is_known() {
+        let mut log = RaftLog::new(Vote { term: 3, vote: 1, voters: vec![1] }, 7, 3);
+        log.append(8, 5);
+        assert_eq!((log.term_at(7), log.term_at(8), log.term_at(6)), (Some(3), Some(5), None));
     }
 }

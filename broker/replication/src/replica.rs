@@ -9,26 +9,29 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use broker_engine::{Command, Effects, Engine, Refusal, Reply, ReplyTo, TransactionCheck};
-use broker_model::{ShardId, Topic};
+use broker_model::Topic;
 use broker_store::damage;
 use broker_store::log::LogOptions;
-use broker_store::recovery::{self, OpenError, RecoveredFrame};
+use broker_store::recovery::{self, OpenError};
+use broker_store::segments::Segment;
 use broker_store::writer::{Write, Writer, Written};
 use broker_store::{Damage, Disk, FrameKind, Log, LogReader, NewFrame};
 use bytes::{Bytes, BytesMut};
 use raft::{Config, RawNode};
 
 use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
+use crate::recovered::{REPLICA_ID, Recovered};
+use crate::sealing::Sealed;
 use crate::transport::Transport;
 
 mod read_only;
 
-/// The one voter of a shard with one replica.
-const REPLICA_ID: u64 = 1;
 /// A frame with this many bytes is closed even while the log is busy.
 const FRAME_BYTES_TARGET: usize = 1024 * 1024;
 /// Leases alone wait this long for a frame with something that is waited for.
 const LEASE_DELAY_MS: u64 = 20;
+/// The log behind a snapshot grows to this many times its size before the next one is written.
+const SNAPSHOT_DISTANCE_FACTOR: u64 = 4;
 /// After this much silence a marker frame vouches for the last entry (storage-format.md, "torn or damaged").
 const MARK_DELAY_MS: u64 = 100;
 
@@ -92,6 +95,12 @@ pub struct Replica<R> {
     failure: Option<String>,
     /// The log is damaged: what is before the damage is served, and nothing is written.
     damage: Option<Damage>,
+    /// Log position of the last frame applied since the start; 0 before the first.
+    applied_position: u64,
+    /// Where the log goes on behind the newest snapshot, and how large that is.
+    sealed_position: u64,
+    snapshot_bytes: u64,
+    unusable_snapshots: Vec<String>,
 }
 
 impl<R> Debug for Replica<R> {
@@ -114,21 +123,23 @@ pub fn start<R: ReplyTo>(
     seed: u64,
     now_ms: u64,
 ) -> Result<(Replica<R>, Writer), StartError> {
-    let first_vote = Vote { term: 0, vote: 0, voters: vec![REPLICA_ID] };
-    let mut state = Recovered::new(options.shard, seed, first_vote.clone());
-    let opened = recovery::open(disk, options, &mut |frame| state.take(frame));
+    let mut state = Recovered::load(disk, options, seed)?;
+    let sealed_position = state.start.position;
+    let opened = recovery::open(disk, options, state.start, &mut |frame| state.take(frame));
     let (log, writer, damage) = match opened {
         Ok((log, writer)) => (log, writer, None),
         Err(error) if error.is_damage() => {
-            // From the beginning again, and no further than what is whole.
-            state = Recovered::new(options.shard, seed, first_vote);
-            let readable = damage::open_read_only(disk, options, &mut |frame| state.take(frame));
+            // From the snapshot again, and no further than what is whole.
+            state = Recovered::load(disk, options, seed)?;
+            let start = state.start;
+            let readable =
+                damage::open_read_only(disk, options, start, &mut |frame| state.take(frame));
             let (log, writer, damage) = readable?.ok_or(error)?;
             (log, writer, Some(damage))
         }
         Err(error) => return Err(error.into()),
     };
-    let Recovered { engine, mut raft_log, vote, .. } = state;
+    let Recovered { engine, mut raft_log, vote, snapshot_bytes, unusable, .. } = state;
     raft_log.start(vote.clone());
     let config = Config {
         id: REPLICA_ID,
@@ -157,40 +168,13 @@ pub fn start<R: ReplyTo>(
         marked_index: 0,
         failure: None,
         damage,
+        applied_position: 0,
+        sealed_position,
+        snapshot_bytes,
+        unusable_snapshots: unusable.iter().map(ToString::to_string).collect(),
     };
     replica.process_ready(now_ms);
     Ok((replica, writer))
-}
-
-/// What the frames of the log come to.
-struct Recovered<R> {
-    engine: Engine<R>,
-    raft_log: RaftLog,
-    vote: Vote,
-    effects: Effects<R>,
-}
-
-impl<R: ReplyTo> Recovered<R> {
-    fn new(shard: u32, seed: u64, vote: Vote) -> Self {
-        let engine = Engine::new(ShardId(shard), seed);
-        Self { engine, raft_log: RaftLog::new(vote.clone()), vote, effects: Effects::default() }
-    }
-
-    fn take(&mut self, frame: RecoveredFrame) -> Result<(), OpenError> {
-        let header = frame.header;
-        if header.kind == FrameKind::HardState {
-            if let Some(vote) = Vote::decode(&frame.payload) {
-                self.vote = vote;
-            }
-            return Ok(());
-        }
-        self.raft_log.append(header.index, header.term);
-        // With one voter every durable entry is committed.
-        let (position, effects) = (frame.payload_position, &mut self.effects);
-        self.engine.apply(header.time_ms, position, frame.payload, effects).map_err(|reason| {
-            OpenError::Unreadable { shard: header.shard, index: header.index, reason }
-        })
-    }
 }
 
 impl<R: ReplyTo> Replica<R> {
@@ -225,6 +209,7 @@ impl<R: ReplyTo> Replica<R> {
         }
         self.process_ready(now_ms);
         self.apply_in_memory(now_ms);
+        self.stop_without_index();
         let write = self.log.take_write();
         let replies = std::mem::take(&mut self.open.now);
         let new_topics = std::mem::take(&mut self.open.new_topics);
@@ -254,6 +239,21 @@ impl<R: ReplyTo> Replica<R> {
         self.engine.answer_all_waiters(&mut self.open);
     }
 
+    /// What was decided while an index file could not be read took messages for gone that are there: it goes nowhere.
+    fn stop_without_index(&mut self) {
+        let Some((_, error)) = self.engine.index_failure().filter(|_| self.failure.is_none())
+        else {
+            return;
+        };
+        let reason = error.to_string();
+        self.fail(&reason);
+        for (_, reply) in &mut self.open.now {
+            if reply.is_ok() {
+                *reply = Err(Refusal::LogFailed(reason.clone()));
+            }
+        }
+    }
+
     /// Answers polls that wait, closes the open frame: the shard stops after the next writes.
     pub fn stop(&mut self, now_ms: u64) {
         self.engine.answer_all_waiters(&mut self.open);
@@ -281,6 +281,36 @@ impl<R: ReplyTo> Replica<R> {
     pub fn is_leader(&self) -> bool {
         // Without a log to write there is nobody to agree with.
         self.damage.is_some() || self.node.raft.state == raft::StateRole::Leader
+    }
+
+    fn has_index_failure(&self) -> bool {
+        self.engine.index_failure().is_some()
+    }
+
+    /// Up to where segments are to be sealed; none while it is not worth it: what a start has to read behind the newest
+    /// snapshot stays within one segment and a few times the size of that snapshot.
+    #[must_use]
+    pub fn seal_until(&self) -> Option<u64> {
+        let until = self.log.active_base();
+        let distance_bytes = until.saturating_sub(self.sealed_position);
+        let worth_bytes = SNAPSHOT_DISTANCE_FACTOR * self.snapshot_bytes;
+        let is_due = distance_bytes > 0 && distance_bytes >= worth_bytes;
+        // Then everything before it is committed, and its file is there.
+        (is_due && self.applied_position > until).then_some(until)
+    }
+
+    /// Takes note of sealed segments: their messages leave memory. Gives back the segments that nobody needs any more.
+    pub fn sealed(&mut self, sealed: Sealed) -> Vec<Segment> {
+        self.engine.attach(sealed.runs);
+        self.sealed_position = self.sealed_position.max(sealed.position);
+        self.snapshot_bytes = sealed.snapshot_bytes;
+        self.log.forget(&sealed.unneeded)
+    }
+
+    /// Snapshots that could not be used at the start, and why.
+    #[must_use]
+    pub fn unusable_snapshots(&self) -> &[String] {
+        &self.unusable_snapshots
     }
 
     /// Why the log failed, if it did.
@@ -333,7 +363,7 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     fn close_frame(&mut self, now_ms: u64) {
-        if !self.open.has_records() || self.damage.is_some() {
+        if !self.open.has_records() || self.damage.is_some() || self.has_index_failure() {
             return;
         }
         let payload: BytesMut = std::mem::take(&mut self.open.payload);
@@ -450,6 +480,7 @@ impl<R: ReplyTo> Replica<R> {
                 // Our own bytes, just encoded: memory is broken or there is a bug. Stop before more is built on it.
                 return self.fail(&format!("a committed frame cannot be read: {error}"));
             }
+            self.applied_position = payload_position;
             self.open.now.extend(frame.on_commit);
         }
         self.node.advance_apply_to(index);

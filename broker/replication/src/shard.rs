@@ -13,6 +13,8 @@ use broker_engine::{Command, Outcome, Reply, ReplyTo, TransactionCheck};
 use broker_model::{ConsumerGroup, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
+use broker_store::sealed_index::IndexError;
+use broker_store::segments::Segment;
 use broker_store::writer::Written;
 use broker_store::{Damage, Disk, DiskError, LogReader};
 use bytes::Bytes;
@@ -20,8 +22,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::maintenance::{self, Findings};
+use crate::maintenance::{self, Findings, Work};
 use crate::replica::{self, Replica, StartError};
+use crate::sealing::SealError;
 use crate::transport::NoPeers;
 use crate::writer_thread::WriterThread;
 use budget::{Budgets, Share};
@@ -32,8 +35,8 @@ const QUEUED_COMMANDS_MAX: usize = 16 * 1024;
 const COMMANDS_PER_STEP: usize = 1024;
 /// Bytes written between two looks at the disk.
 const MAINTENANCE_BYTES: u64 = 8 * 1024 * 1024;
-/// How often a full disk is looked at again.
-const FULL_DISK_RECHECK_MS: u64 = 1_000;
+/// How soon a full disk is looked at again, a segment that somebody reads yet, and what could not be sealed.
+const RECHECK_MS: u64 = 1_000;
 
 /// What a shard needs.
 #[derive(Debug, Clone)]
@@ -191,16 +194,7 @@ pub fn open_shard(
     let (replica, writer) =
         replica::start(disk, &log_options, Box::new(NoPeers), options.seed, now_ms)?;
     let name = shard_name(options.id);
-    if let Some(damage) = replica.damage() {
-        tracing::error!(
-            shard = %name,
-            from = damage.from,
-            to = damage.to,
-            first_index = damage.first_index,
-            last_index = damage.last_index,
-            "{damage}; the shard is read-only: what is before the damage is served, nothing is stored"
-        );
-    }
+    tell_what_is_wrong(&name, &replica);
     let (finished, written) = mpsc::unbounded_channel();
     let writer = WriterThread::start(&name, writer, finished).map_err(|error| {
         StartError::Open(broker_store::OpenError::Disk(DiskError {
@@ -238,11 +232,30 @@ pub fn open_shard(
         shared,
         disk: disk.clone(),
         log_options,
-        maintained_bytes: 0,
+        maintained_position: 0,
         is_maintaining: false,
+        seal_after_ms: 0,
+        unused: Vec::new(),
+        is_given_up: Arc::default(),
         recheck_at_ms: None,
     };
     Ok(OpenShard { handle, topics, groups, task })
+}
+
+fn tell_what_is_wrong(name: &str, replica: &Replica<Slot>) {
+    for reason in replica.unusable_snapshots() {
+        tracing::warn!(shard = name, reason, "a snapshot cannot be used; the one before it is");
+    }
+    if let Some(damage) = replica.damage() {
+        tracing::error!(
+            shard = name,
+            from = damage.from,
+            to = damage.to,
+            first_index = damage.first_index,
+            last_index = damage.last_index,
+            "{damage}; the shard is read-only: what is before the damage is served, nothing is stored"
+        );
+    }
 }
 
 #[derive(Debug)]
@@ -255,8 +268,14 @@ struct ShardTask {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     log_options: LogOptions,
-    maintained_bytes: u64,
+    maintained_position: u64,
     is_maintaining: bool,
+    /// When sealing may be tried, after it failed.
+    seal_after_ms: u64,
+    /// Segments that nobody needs any more and that are there yet.
+    unused: Vec<Segment>,
+    /// Set when the shard ends: work beside it is not to be waited for.
+    is_given_up: Arc<AtomicBool>,
     recheck_at_ms: Option<u64>,
 }
 
@@ -292,6 +311,7 @@ impl ShardTask {
                 }
             }
         }
+        self.is_given_up.store(true, Ordering::Relaxed);
         if let Some(done) = stopping {
             // Nobody to tell is fine: the shard stops either way.
             let _gone = done.send(());
@@ -301,6 +321,7 @@ impl ShardTask {
     fn step(&mut self, events: &mpsc::UnboundedSender<ShardEvent>) {
         let now_ms = self.shared.clock.now_ms();
         let output = self.replica.step(now_ms);
+        self.note_failure();
         if let Some(write) = output.write {
             self.writer.write(write);
         }
@@ -341,30 +362,50 @@ impl ShardTask {
                     *lock(&self.shared.reader) = self.replica.reader();
                 }
             }
-            Err(error) => {
-                let reason = error.to_string();
-                tracing::error!(shard = %self.shared.name, %reason, "the log failed; nothing more is stored");
-                self.replica.fail(&reason);
-                *lock(&self.shared.failure) = Some(reason);
-            }
+            Err(error) => self.replica.fail(&error.to_string()),
+        }
+    }
+
+    /// Tells everybody that the shard is over, once. An index file that is damaged is removed: the next start builds it
+    /// from its segment.
+    fn note_failure(&mut self) {
+        let Some(reason) = self.replica.failure() else { return };
+        let mut known = lock(&self.shared.failure);
+        if known.is_some() {
+            return;
+        }
+        tracing::error!(shard = %self.shared.name, reason, "the log failed; nothing more is stored");
+        *known = Some(reason.to_owned());
+        let index = self.replica.engine().index_failure();
+        if let Some((path, IndexError::Damaged { .. })) = index {
+            // What cannot be removed is refused again at the next start.
+            let _ = self.disk.remove(path);
         }
     }
 
     fn maintain(&mut self, now_ms: u64) {
-        let bytes = self.replica.log().bytes();
-        let is_due = bytes >= self.maintained_bytes + MAINTENANCE_BYTES
+        let position = self.replica.log().end().position;
+        let seal_until = self.replica.seal_until().filter(|_| now_ms >= self.seal_after_ms);
+        let is_due = position >= self.maintained_position + MAINTENANCE_BYTES
+            || seal_until.is_some()
             || self.recheck_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let is_over = self.replica.failure().is_some() || self.replica.damage().is_some();
         if self.is_maintaining || !is_due || is_over {
             return;
         }
-        self.maintained_bytes = bytes;
+        self.maintained_position = position;
         self.is_maintaining = true;
         self.recheck_at_ms = None;
+        let work = Work {
+            wants_spare: self.replica.log().wants_spare(),
+            seal_until,
+            unused: std::mem::take(&mut self.unused),
+        };
         let (disk, options) = (self.disk.clone(), self.log_options.clone());
-        let (inputs, wants_spare) = (self.own_inputs.clone(), self.replica.log().wants_spare());
+        let failure = self.replica.engine().index_failure_note().clone();
+        let (inputs, is_given_up) = (self.own_inputs.clone(), Arc::clone(&self.is_given_up));
         tokio::task::spawn_blocking(move || {
-            let findings = maintenance::run(&disk, &options, wants_spare);
+            let findings = maintenance::run(&disk, &options, work, &failure, &is_given_up);
             if let Some(inputs) = inputs.upgrade() {
                 let _stopped = inputs.blocking_send(Input::Maintained(findings));
             }
@@ -373,15 +414,35 @@ impl ShardTask {
 
     fn on_maintained(&mut self, now_ms: u64, findings: Result<Findings, DiskError>) {
         self.is_maintaining = false;
-        match findings {
-            Ok(Findings { is_disk_full }) => {
-                self.replica.set_disk_full(is_disk_full);
-                self.recheck_at_ms = is_disk_full.then_some(now_ms + FULL_DISK_RECHECK_MS);
-            }
+        let Findings { is_disk_full, failure, sealed, unused } = match findings {
+            Ok(findings) => findings,
             Err(error) => {
-                // The spare is a convenience: without it the writer makes its segment itself.
-                tracing::warn!(shard = %self.shared.name, %error, "the spare segment could not be made");
+                return tracing::warn!(shard = %self.shared.name, %error, "the space of the volume is not known");
             }
+        };
+        self.replica.set_disk_full(is_disk_full);
+        self.unused = unused;
+        if let Some(error) = failure {
+            // The spare is a convenience: without it the writer makes its segment itself.
+            tracing::warn!(shard = %self.shared.name, %error, "a segment could not be made ready or removed");
+        }
+        match sealed {
+            None => {}
+            Some(Ok(sealed)) => {
+                self.unused.extend(self.replica.sealed(sealed));
+                *lock(&self.shared.reader) = self.replica.reader();
+            }
+            Some(Err(SealError::GivenUp)) => {}
+            Some(Err(SealError::Disk(error))) => {
+                tracing::warn!(shard = %self.shared.name, %error, "segments could not be sealed; tried again");
+                self.seal_after_ms = now_ms + RECHECK_MS;
+                self.recheck_at_ms = Some(self.seal_after_ms);
+            }
+            // What was stored cannot be read: what is stored behind it would be lost by a repair.
+            Some(Err(SealError::Open(error))) => self.replica.fail(&error.to_string()),
+        }
+        if is_disk_full || !self.unused.is_empty() {
+            self.recheck_at_ms = Some(now_ms + RECHECK_MS);
         }
     }
 }

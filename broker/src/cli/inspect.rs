@@ -1,12 +1,13 @@
-//! `pinnace inspect`: looks into the log of a data directory or a copy of one: its segments, frames or records, and what
-//! of them does not hold. Reads only, one frame at a time.
+//! `pinnace inspect`: looks into the log of a data directory or a copy of one: its segments, frames or records, what is
+//! derived from them, and what of it does not hold. Reads only, one frame at a time.
 
+mod derived;
 mod fields;
 mod views;
 
-use broker_store::log::LogOptions;
+use broker_store::log::{LogEnd, LogOptions};
 use broker_store::walk::{self, Found};
-use broker_store::{FrameKind, Record, damage};
+use broker_store::{FrameKind, Record, damage, snapshot};
 use clap::{Args, ValueEnum};
 
 use super::data_directory::DataArguments;
@@ -24,6 +25,10 @@ enum What {
     Frames,
     /// Every record, with its fields.
     Records,
+    /// The index of every sealed segment: which messages of which queue are in it.
+    Index,
+    /// The snapshots, with the segments that each needs.
+    Snapshots,
 }
 
 /// Arguments of `pinnace inspect`.
@@ -64,13 +69,15 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         What::Segments => segments(arguments, &log),
         What::Frames => frames(arguments, &log),
         What::Records => records(arguments, &log),
+        What::Index => derived::index(arguments, &log),
+        What::Snapshots => derived::snapshots(arguments, &log),
     }
 }
 
 fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure> {
     let extents = walk::extents(&ReadOnlyDisk, &log.directory).map_err(failed)?;
     let mut segments = Segments::new(&extents);
-    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, &mut |found| {
+    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, start(log)?, &mut |found| {
         segments.take(&found);
         true
     })
@@ -79,7 +86,7 @@ fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failur
     for view in segments.views(arguments.from, arguments.to) {
         lines.print(&view, views::segment_row)?;
     }
-    let found = damage::find(&ReadOnlyDisk, log);
+    let found = damage::find(&ReadOnlyDisk, log, start(log)?);
     if let Some(damage) = found.map_err(|error| Failure::runtime(error.to_string()))? {
         eprintln!("damaged: {damage}");
     }
@@ -137,7 +144,7 @@ fn each(
     show: &mut dyn FnMut(Found) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut outcome = Ok(());
-    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, &mut |found| {
+    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, start(log)?, &mut |found| {
         let (from, to) = views::range(&found);
         if from >= arguments.to {
             return false;
@@ -149,6 +156,11 @@ fn each(
     })
     .map_err(failed)?;
     outcome
+}
+
+/// Where the newest snapshot ends.
+fn start(log: &LogOptions) -> Result<LogEnd, Failure> {
+    snapshot::start(&ReadOnlyDisk, log).map_err(failed)
 }
 
 fn failed(error: broker_store::DiskError) -> Failure {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use broker_model::limits::{QUEUES_DEFAULT, QUEUES_PER_TOPIC_MAX};
 use broker_model::{MessageType, TopicName};
-use broker_proto::admin::{self, Topic, TopicStatus};
+use broker_proto::admin::{self, Retention, Topic, TopicStatus};
 use clap::{Args, Subcommand};
-use operator_api::quantity::DurationText;
+use operator_api::limits::RETENTION_MS_MIN;
+use operator_api::quantity::{DurationText, SizeText};
 use serde::Serialize;
 
 use super::admin::{Admin, AdminArguments, owner};
@@ -46,6 +47,12 @@ pub(crate) struct CreateArguments {
     /// LITE only: a lite topic that nobody used for so long is deleted [default: 24h].
     #[arg(long, value_name = "DURATION", env = "PINNACE_LITE_EXPIRY", value_parser = expiry_ms)]
     lite_expiry: Option<u64>,
+    /// Oldest age kept, like 72h, at least one minute [default: no limit].
+    #[arg(long, value_name = "DURATION", env = "PINNACE_RETENTION_TIME", value_parser = retention_ms)]
+    retention_time: Option<u64>,
+    /// Most bytes kept over all shards, like 10Gi [default: no limit].
+    #[arg(long, value_name = "SIZE", env = "PINNACE_RETENTION_BYTES", value_parser = retention_bytes)]
+    retention_bytes: Option<u64>,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -229,10 +236,17 @@ async fn create(arguments: CreateArguments) -> Result<(), Failure> {
         queues: arguments.queues.unwrap_or(QUEUES_DEFAULT),
         owner: Some(owner()),
         lite_expiry: arguments.lite_expiry.map(|ms| proto_duration(Duration::from_millis(ms))),
+        retention: retention(&arguments),
         ..Topic::default()
     };
     let answer = admin.create_topic(topic.clone()).await?;
     created(&arguments, answer.topic.unwrap_or(topic), None, "created")
+}
+
+fn retention(arguments: &CreateArguments) -> Option<Retention> {
+    let is_given = arguments.retention_time.is_some() || arguments.retention_bytes.is_some();
+    let time = arguments.retention_time.map(|ms| proto_duration(Duration::from_millis(ms)));
+    is_given.then_some(Retention { time, bytes: arguments.retention_bytes })
 }
 
 fn created(
@@ -261,6 +275,17 @@ fn differences(arguments: &CreateArguments, held: &Topic) -> Vec<String> {
         let held = or_dash(held_expiry.map(duration).unwrap_or_default());
         differences.push(format!("its lite expiry is {held}, not {}", duration(wanted)));
     }
+    let retention = held.retention.unwrap_or_default();
+    let held_ms = retention.time.as_ref().map(milliseconds);
+    if let Some(wanted) = arguments.retention_time.filter(|wanted| Some(*wanted) != held_ms) {
+        let held = held_ms.map_or_else(|| "without limit".to_owned(), duration);
+        differences.push(format!("it keeps messages {held}, not {}", duration(wanted)));
+    }
+    let held_bytes = retention.bytes;
+    if let Some(wanted) = arguments.retention_bytes.filter(|wanted| Some(*wanted) != held_bytes) {
+        let held = held_bytes.map_or_else(|| "bytes without limit".to_owned(), bytes);
+        differences.push(format!("it keeps {held}, not {}", bytes(wanted)));
+    }
     differences
 }
 
@@ -282,6 +307,21 @@ fn expiry_ms(text: &str) -> Result<u64, String> {
     match DurationText(text.to_owned()).as_ms().map_err(|error| error.to_string())? {
         0 => Err("it must be longer than nothing, like 12h".to_owned()),
         ms => Ok(ms),
+    }
+}
+
+fn retention_ms(text: &str) -> Result<u64, String> {
+    let ms = DurationText(text.to_owned()).as_ms().map_err(|error| error.to_string())?;
+    if ms < RETENTION_MS_MIN {
+        return Err("it must be at least one minute, like 72h".to_owned());
+    }
+    Ok(ms)
+}
+
+fn retention_bytes(text: &str) -> Result<u64, String> {
+    match SizeText(text.to_owned()).as_bytes().map_err(|error| error.to_string())? {
+        0 => Err("it must be more than nothing, like 10Gi".to_owned()),
+        bytes => Ok(bytes),
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 /// Most runtimes of one process, whatever the machine has.
 const CORES_MAX: usize = 64;
-/// A core that is told to stop may take this long for what it just does.
-const STOP_TIMEOUT: Duration = Duration::from_millis(200);
+/// A runtime that is told to stop may take this long for what it just does on a thread that may block.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 struct Core {
@@ -61,9 +61,13 @@ impl Cores {
 
     /// Ends all runtimes; what still runs on them is dropped.
     pub(crate) fn stop(self) {
-        for core in self.cores {
+        // All of them are told before the first is waited for.
+        let told = self.cores.into_iter().map(|core| {
             let _ = core.stop.send(());
-            if core.thread.join().is_err() {
+            core.thread
+        });
+        for thread in told.collect::<Vec<_>>() {
+            if thread.join().is_err() {
                 tracing::error!("a core thread ended by a panic");
             }
         }

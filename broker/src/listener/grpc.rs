@@ -15,12 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{error::Elapsed, sleep, timeout};
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
+use super::counted::Counted;
 use super::opening::{Speech, listen};
 use super::rewound::Rewound;
 use super::tls::Tls;
@@ -45,6 +47,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Answer bytes that wait in memory per call for a slow reader.
 const SEND_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// When the port stops, a client without an open call has this long to take leave, that is, to answer a ping.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A gRPC service: cheap to clone, always ready.
 pub(crate) trait GrpcService:
@@ -87,7 +91,11 @@ pub(crate) async fn serve<S: GrpcService>(
 ) {
     let Accepted { stream, peer, place } = accepted;
     let opened = match TcpStream::from_std(stream) {
-        Ok(stream) => timeout(OPENING_TIMEOUT, Box::pin(open(stream, &tls))).await,
+        Ok(stream) => tokio::select! {
+            opened = timeout(OPENING_TIMEOUT, Box::pin(open(stream, &tls))) => opened,
+            // Who said nothing yet has nothing to finish.
+            () = port.stop.cancelled() => Ok(Err(Unopened::Nothing)),
+        },
         Err(error) => Ok(Err(Unopened::Broken(error))),
     };
     if let Some((opened, proxied_peer)) = settle(opened, &port, peer) {
@@ -167,9 +175,12 @@ where
     S: GrpcService,
 {
     let info = TcpConnectInfo { local_addr: None, remote_addr: Some(peer) };
+    let calls = TaskTracker::new();
+    let open_calls = calls.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
-        service.clone().call(request)
+        let (call, answer) = (open_calls.token(), service.clone().call(request));
+        async move { answer.await.map(|answer| answer.map(|body| Counted { body, _call: call })) }
     });
     let connection = http2_settings().serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
@@ -177,7 +188,25 @@ where
         ended = connection.as_mut() => return ended,
         () = port.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    calls.close();
+    tokio::select! {
+        ended = connection => ended,
+        () = forsaken(&calls) => {
+            tracing::debug!(port = port.name, %peer, "cut: no call is open, and it does not take leave");
+            Ok(())
+        }
+    }
+}
+
+/// Ends once no call is open and the client had its time to take leave.
+async fn forsaken(calls: &TaskTracker) {
+    loop {
+        calls.wait().await;
+        sleep(LEAVE_TIMEOUT).await;
+        if calls.is_empty() {
+            return;
+        }
+    }
 }
 
 fn http2_settings() -> http2::Builder<TokioExecutor> {

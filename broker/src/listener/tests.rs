@@ -187,6 +187,24 @@ async fn stopping_sends_clients_away_and_accepts_no_more() {
     assert!(TcpStream::connect(test.address).await.is_err());
 }
 
+/// Time is paused: what passes is what somebody waited for on purpose.
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_long_for_clients_that_say_nothing_more() {
+    let test = start(10).await;
+    let silent = connect(&test).await;
+    let mut frozen = connect(&test).await;
+    frozen.write_all(HTTP2_HELLO).await.unwrap();
+    assert_eq!(next_frame_type(&mut frozen).await, 4);
+    assert_eq!(test.port.open(), 2);
+    let told = tokio::time::Instant::now();
+    test.port.stop.cancel();
+    test.port.connections.close();
+    test.port.connections.wait().await;
+    // For a call that is open, `crate::shutdown` sets the limit.
+    assert!(told.elapsed() < Duration::from_secs(4), "waited for {:?}", told.elapsed());
+    drop((silent, frozen));
+}
+
 #[tokio::test]
 async fn a_taken_address_is_named() {
     let test = start(1).await;

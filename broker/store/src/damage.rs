@@ -68,10 +68,10 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    pub(crate) fn new(shard: u32, base: u64) -> Self {
+    pub(crate) fn new(shard: u32, start: LogEnd) -> Self {
         Self {
             shard,
-            end: LogEnd { position: base, ..LogEnd::default() },
+            end: start,
             is_broken: false,
             behind: None,
             frames_behind: 0,
@@ -79,7 +79,7 @@ impl Survey {
             durable_index: 0,
             highest_index: 0,
             cause: None,
-            files_end: base,
+            files_end: start.position,
         }
     }
 
@@ -160,21 +160,26 @@ impl Survey {
     }
 }
 
-/// Finds out what is damaged; none when the log can be opened as it is. Changes nothing.
+/// Finds out what is damaged behind `start`, where the newest snapshot ends; none when the log can be opened as it is.
+/// Changes nothing.
 ///
 /// # Errors
 /// [`OpenError`] when the files cannot be looked at.
-pub fn find(disk: &dyn Disk, options: &LogOptions) -> Result<Option<Damage>, OpenError> {
+pub fn find(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    start: LogEnd,
+) -> Result<Option<Damage>, OpenError> {
     let segments = segments::look(disk, &options.directory)?;
-    let mut survey = Survey::new(options.shard, segments.first().map_or(0, |s| s.base));
-    walk_segments(options.shard, &segments, &mut |found| {
+    let mut survey = Survey::new(options.shard, start);
+    walk_segments(options.shard, &segments, start, &mut |found| {
         survey.take(found);
         true
     });
     Ok(survey.damage())
 }
 
-/// Reads a damaged log up to the damage and gives every frame to `visit`, in order. The writer that comes with it
+/// Reads a damaged log from `start` up to the damage and gives every frame to `visit`, in order. The writer that comes with it
 /// refuses everything. None when nothing is damaged. Changes nothing.
 ///
 /// # Errors
@@ -182,12 +187,13 @@ pub fn find(disk: &dyn Disk, options: &LogOptions) -> Result<Option<Damage>, Ope
 pub fn open_read_only(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
+    start: LogEnd,
     visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
 ) -> Result<Option<(Log, Writer, Damage)>, OpenError> {
     let segments = segments::look(&**disk, &options.directory)?;
-    let mut survey = Survey::new(options.shard, segments.first().map_or(0, |s| s.base));
+    let mut survey = Survey::new(options.shard, start);
     let mut outcome = Ok(());
-    walk_segments(options.shard, &segments, &mut |found| {
+    walk_segments(options.shard, &segments, start, &mut |found| {
         outcome = survey.take(found).map_or(Ok(()), &mut *visit);
         outcome.is_ok()
     });

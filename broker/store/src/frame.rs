@@ -8,7 +8,9 @@ use crate::limits::{FRAME_ALIGNMENT_BYTES, FRAME_PAYLOAD_BYTES_MAX};
 /// Bytes of the header.
 pub const FRAME_HEADER_BYTES: usize = 80;
 /// Version of the layout of frames and records.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
+/// The first version, which is still read.
+pub const FIRST_FORMAT_VERSION: u8 = 1;
 const MAGIC: u32 = u32::from_le_bytes(*b"PNF1");
 
 /// What a frame carries. Numbers are stored.
@@ -24,6 +26,8 @@ pub enum FrameKind {
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
+    /// The format version that it was written in, [`FORMAT_VERSION`] for a new one.
+    pub version: u8,
     /// What the payload is.
     pub kind: FrameKind,
     /// The shard it belongs to.
@@ -56,7 +60,7 @@ impl FrameHeader {
     pub fn encode(&self) -> ([u8; FRAME_HEADER_BYTES], u32) {
         let mut bytes = [0u8; FRAME_HEADER_BYTES];
         bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        bytes[4] = FORMAT_VERSION;
+        bytes[4] = self.version;
         bytes[5] = self.kind as u8;
         bytes[8..12].copy_from_slice(&self.shard.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.records.to_le_bytes());
@@ -78,7 +82,8 @@ impl FrameHeader {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
         let bytes: &[u8; FRAME_HEADER_BYTES] = bytes.get(..FRAME_HEADER_BYTES)?.try_into().ok()?;
-        if !starts_like_a_frame(bytes) || bytes[4] != FORMAT_VERSION {
+        let is_known = (FIRST_FORMAT_VERSION..=FORMAT_VERSION).contains(&bytes[4]);
+        if !starts_like_a_frame(bytes) || !is_known {
             return None;
         }
         let checksum = u32_at(bytes, 76);
@@ -91,6 +96,7 @@ impl FrameHeader {
             _ => return None,
         };
         let header = Self {
+            version: bytes[4],
             kind,
             shard: u32_at(bytes, 8),
             records: u32_at(bytes, 12),
@@ -155,6 +161,7 @@ mod tests {
 
     fn header(index: u64, time_ms: u64, payload_bytes: u32) -> FrameHeader {
         FrameHeader {
+            version: FORMAT_VERSION,
             kind: FrameKind::Entry,
             shard: 3,
             records: 2,

@@ -12,10 +12,12 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod repair;
+pub mod sealed_index;
 mod segment_scan;
 pub mod segments;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated_disk;
+pub mod snapshot;
 #[cfg(any(test, feature = "simulation"))]
 pub mod switches;
 pub mod walk;
@@ -25,7 +27,9 @@ pub use damage::Damage;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use log::{Log, LogOptions, NewFrame};
-pub use reader::{LogReader, LoggedRecord, ReadError, Records};
+pub use reader::{LogReader, LoggedRecord, MessageIdentity, ReadError, Records, Stored};
 pub use record::{Lease, MessageRecord, Record, RecordError};
 pub use recovery::{OpenError, RecoveredFrame, open};
+pub use sealed_index::{IndexBuilder, IndexEntry, IndexFailure, SealedIndex, SealedRun};
+pub use snapshot::{SnapshotHead, SnapshotWriter};
 pub use writer::{Write, Writer};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc32c::crc32c;
 
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
+use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
 use crate::limits::tail_cache_bytes;
 use crate::reader::LogReader;
 use crate::segments::Segment;
@@ -68,6 +68,8 @@ pub struct Log {
     /// Log position behind the segment that frames are appended to.
     active_end: u64,
     active_base: u64,
+    /// Bytes of the kept segments before it.
+    older_bytes: u64,
     end: LogEnd,
     durable_index: u64,
     durable_position: u64,
@@ -90,11 +92,14 @@ impl Log {
     pub(crate) fn new(options: LogOptions, segments: Vec<Segment>, end: LogEnd) -> Self {
         let active = segments.iter().rfind(|s| s.base <= end.position);
         let (active_base, active_end) = active.map_or((0, 0), |s| (s.base, s.end()));
+        let older = segments.iter().filter(|segment| segment.base < active_base);
+        let older_bytes = older.map(|segment| segment.file.length_bytes()).sum();
         Self {
             options,
             segments: Arc::new(segments),
             active_end,
             active_base,
+            older_bytes,
             end,
             durable_index: end.index,
             durable_position: end.position,
@@ -115,12 +120,14 @@ impl Log {
         let length = frame_bytes(frame.payload.len());
         if self.end.position + length > self.active_end {
             // A frame never crosses segments: the rest of this one stays unused.
+            self.older_bytes += self.active_end - self.active_base;
             self.active_base = self.active_end;
             self.active_end += self.options.segment_bytes;
             self.end.position = self.active_base;
         }
         let position = self.end.position;
         let header = FrameHeader {
+            version: FORMAT_VERSION,
             kind: frame.kind,
             shard: self.options.shard,
             records: frame.records,
@@ -195,6 +202,22 @@ impl Log {
         }
     }
 
+    /// Where the segment begins that frames are appended to.
+    #[must_use]
+    pub fn active_base(&self) -> u64 {
+        self.active_base
+    }
+
+    /// Stops reading older segments; gives them back, for their files to be removed once nobody else reads them.
+    pub fn forget(&mut self, bases: &[u64]) -> Vec<Segment> {
+        let goes =
+            |segment: &Segment| bases.contains(&segment.base) && segment.base < self.active_base;
+        let (gone, kept): (Vec<_>, Vec<_>) = self.segments.iter().cloned().partition(goes);
+        self.segments = Arc::new(kept);
+        self.older_bytes -= gone.iter().map(|segment| segment.file.length_bytes()).sum::<u64>();
+        gone
+    }
+
     /// The last entry that is durable on this replica.
     #[must_use]
     pub fn durable_index(&self) -> u64 {
@@ -219,10 +242,10 @@ impl Log {
         self.in_flight || !self.queued.is_empty()
     }
 
-    /// Bytes from the first segment to the end.
+    /// Bytes of the segments that are kept, up to the end.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.end.position - self.segments.first().map_or(0, |segment| segment.base)
+        self.older_bytes + self.end.position - self.active_base
     }
 
     /// Whether the segment in use is more than half full, so that a spare will be wanted.

@@ -1,6 +1,7 @@
 //! Reading durable records from any thread: a snapshot of the open segments, without the log's owner.
 //! One record by its place, or all records of a stretch in order. Nothing here knows what records mean.
 
+mod identity;
 mod records;
 
 use std::ops::RangeInclusive;
@@ -12,9 +13,10 @@ use bytes::Bytes;
 use crate::disk::DiskError;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::limits::CLOCK_STEP_MS_MAX;
-use crate::record::{Record, RecordError};
+use crate::record::{MessageRecord, Record, RecordError};
 use crate::segments::Segment;
 
+pub use identity::{MessageIdentity, Stored};
 pub use records::{LoggedRecord, Records};
 
 /// Reads records that were durable when it was made.
@@ -38,6 +40,9 @@ pub enum ReadError {
         /// What is wrong.
         reason: RecordError,
     },
+    /// A whole record, and not the one that was wanted: the disk read or wrote another place.
+    #[error("the record at log position {0} is not the message that was stored there")]
+    Another(u64),
     /// There is no whole frame where one must be.
     #[error(
         "the log is damaged at log position {0}: there is no whole frame that follows the one before"
@@ -66,6 +71,26 @@ impl LogReader {
         segment.file.read_at(position - segment.base, &mut bytes)?;
         Record::decode(&mut Bytes::from(bytes))
             .map_err(|reason| ReadError::Damaged { position, reason })
+    }
+
+    /// Reads the message whose record of `length_bytes` is at a log position.
+    ///
+    /// # Errors
+    /// [`ReadError`]; neither damaged bytes nor, as far as `identity` tells, another message are ever returned.
+    pub fn message(
+        &self,
+        position: u64,
+        length_bytes: u32,
+        identity: &MessageIdentity,
+    ) -> Result<MessageRecord, ReadError> {
+        let record = self.record(position, length_bytes)?;
+        let is_it = identity.is_of(&record);
+        #[cfg(any(test, feature = "simulation"))]
+        let is_it = is_it || crate::switches::has_bug(crate::switches::Bug::AnyRecord);
+        if !is_it {
+            return Err(ReadError::Another(position));
+        }
+        record.into_message().ok_or(ReadError::Another(position))
     }
 
     /// The oldest log position that is kept.

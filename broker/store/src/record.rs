@@ -5,6 +5,7 @@ mod catalog;
 mod fields;
 mod message;
 mod progress;
+mod reference;
 
 use broker_model::{ConsumerGroup, Topic};
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,6 +14,7 @@ use crc32c::{crc32c, crc32c_append};
 use fields::{Reader, put_text, put_u32, put_u64};
 pub use message::{MessageRecord, message_bytes};
 pub use progress::{Lease, Place};
+pub use reference::{DeadLetterReference, Origin, Reference};
 
 /// Length and checksum in front of every record.
 pub const RECORD_HEADER_BYTES: usize = 8;
@@ -40,6 +42,11 @@ const KIND_DELETE_MEMBER: u8 = 20;
 const KIND_PUT_LITE_TOPIC: u8 = 21;
 const KIND_DELETE_LITE_TOPIC: u8 = 22;
 const KIND_CLIENT: u8 = 23;
+const KIND_DUE_TO: u8 = 24;
+const KIND_COMMIT_TO: u8 = 25;
+const KIND_DEAD_LETTER_TO: u8 = 26;
+const KIND_REDRIVE_TO: u8 = 27;
+const KIND_TRIM: u8 = 28;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +71,13 @@ pub enum Record {
         deadline_ms: u64,
     },
     /// A message is done for a group and stands, by reference, in queue 0 of the group's dead-letter topic, which was
-    /// created by an earlier record; its offset there is the next one.
-    DeadLetter(Place),
+    /// created by an earlier record.
+    DeadLetter {
+        /// The message, for the group.
+        place: Place,
+        /// Where it stands as a dead letter. None in logs of format 1: at the next offset there.
+        stands: Option<DeadLetterReference>,
+    },
     /// A topic was created or changed.
     PutTopic {
         /// Its number, never used again for another.
@@ -105,6 +117,8 @@ pub enum Record {
         number: u64,
         /// As in [`Record::Timed`].
         due_ms: u64,
+        /// Where it stands. None in logs of format 1: at the next offset of its queue.
+        stands: Option<Reference>,
     },
     /// A timed message was taken back before its time.
     Recall {
@@ -128,6 +142,8 @@ pub enum Record {
         number: u64,
         /// Committed, or rolled back.
         is_commit: bool,
+        /// Where the committed message stands. None in logs of format 1: at the next offset of its queue.
+        stands: Option<Reference>,
     },
     /// The producer was asked about a transaction.
     TransactionCheck {
@@ -148,6 +164,17 @@ pub enum Record {
         /// Number of the dead-letter topic.
         topic: u32,
         /// Its offset there, in queue 0.
+        offset: u64,
+        /// Where it goes. None in logs of format 1: what the dead letter says.
+        back_to: Option<Origin>,
+    },
+    /// The oldest messages of a queue are gone: everything below an offset.
+    Trim {
+        /// Number of the topic.
+        topic: u32,
+        /// The queue in this shard.
+        queue: u32,
+        /// The first offset that is kept.
         offset: u64,
     },
     /// A consumer of a broadcasting group has progress of its own, under a group number of its own.
@@ -215,8 +242,10 @@ impl Record {
         match self {
             Self::Message(message) => message.encode_fields(payload),
             Self::Lease(lease) => lease.encode_fields(payload),
-            Self::Acknowledge(place) | Self::DeadLetter(place) | Self::Cursor(place) => {
+            Self::Acknowledge(place) | Self::Cursor(place) => place.encode_fields(payload),
+            Self::DeadLetter { place, stands } => {
                 place.encode_fields(payload);
+                stands.iter().for_each(|stands| stands.encode_fields(payload));
             }
             Self::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
                 place.encode_fields(payload);
@@ -239,10 +268,16 @@ impl Record {
                 put_u64s(payload, &[*number, *time_ms]);
                 message.encode_fields(payload);
             }
-            Self::Due { number, due_ms } | Self::Recall { number, due_ms } => {
+            Self::Recall { number, due_ms } => put_u64s(payload, &[*number, *due_ms]),
+            Self::Due { number, due_ms, stands } => {
                 put_u64s(payload, &[*number, *due_ms]);
+                stands.iter().for_each(|stands| stands.encode_fields(payload));
             }
-            Self::EndTransaction { number, is_commit } => {
+            Self::EndTransaction { number, stands: Some(stands), .. } => {
+                put_u64(payload, *number);
+                stands.encode_fields(payload);
+            }
+            Self::EndTransaction { number, is_commit, stands: None } => {
                 put_u64(payload, *number);
                 payload.extend_from_slice(&[u8::from(*is_commit)]);
             }
@@ -251,8 +286,13 @@ impl Record {
                 put_u32(payload, *number);
                 put_text(payload, id);
             }
-            Self::Redrive { topic, offset } => {
+            Self::Redrive { topic, offset, back_to } => {
                 put_u32(payload, *topic);
+                put_u64(payload, *offset);
+                back_to.iter().for_each(|origin| origin.encode_fields(payload));
+            }
+            Self::Trim { topic, queue, offset } => {
+                put_u32s(payload, &[*topic, *queue]);
                 put_u64(payload, *offset);
             }
             Self::PutMember { number: first, group: second, client_id: name }
@@ -271,20 +311,25 @@ impl Record {
             Self::Lease(_) => KIND_LEASE,
             Self::Acknowledge(_) => KIND_ACKNOWLEDGE,
             Self::ChangeInvisible { .. } => KIND_CHANGE_INVISIBLE,
-            Self::DeadLetter(_) => KIND_DEAD_LETTER,
+            Self::DeadLetter { stands: None, .. } => KIND_DEAD_LETTER,
+            Self::DeadLetter { .. } => KIND_DEAD_LETTER_TO,
             Self::PutTopic { .. } => KIND_PUT_TOPIC,
             Self::DeleteTopic { .. } => KIND_DELETE_TOPIC,
             Self::PutGroup { .. } => KIND_PUT_GROUP,
             Self::DeleteGroup { .. } => KIND_DELETE_GROUP,
             Self::Timed { .. } => KIND_TIMED,
-            Self::Due { .. } => KIND_DUE,
+            Self::Due { stands: None, .. } => KIND_DUE,
+            Self::Due { .. } => KIND_DUE_TO,
             Self::Recall { .. } => KIND_RECALL,
             Self::Half { .. } => KIND_HALF,
-            Self::EndTransaction { .. } => KIND_END_TRANSACTION,
+            Self::EndTransaction { stands: None, .. } => KIND_END_TRANSACTION,
+            Self::EndTransaction { .. } => KIND_COMMIT_TO,
             Self::TransactionCheck { .. } => KIND_TRANSACTION_CHECK,
             Self::Cursor(_) => KIND_CURSOR,
             Self::Reset { .. } => KIND_RESET,
-            Self::Redrive { .. } => KIND_REDRIVE,
+            Self::Redrive { back_to: None, .. } => KIND_REDRIVE,
+            Self::Redrive { .. } => KIND_REDRIVE_TO,
+            Self::Trim { .. } => KIND_TRIM,
             Self::PutMember { .. } => KIND_PUT_MEMBER,
             Self::DeleteMember { .. } => KIND_DELETE_MEMBER,
             Self::PutLiteTopic { .. } => KIND_PUT_LITE_TOPIC,
@@ -336,7 +381,9 @@ impl Record {
                 attempt: reader.u32()?,
                 deadline_ms: reader.u64()?,
             },
-            KIND_DEAD_LETTER => Self::DeadLetter(Place::decode_fields(reader)?),
+            KIND_DEAD_LETTER => {
+                Self::DeadLetter { place: Place::decode_fields(reader)?, stands: None }
+            }
             KIND_PUT_TOPIC => Self::PutTopic {
                 number: reader.u32()?,
                 topic: Box::new(catalog::decode_topic(reader)?),
@@ -352,20 +399,25 @@ impl Record {
                 due_ms: reader.u64()?,
                 message: MessageRecord::decode_fields(reader)?,
             },
-            KIND_DUE => Self::Due { number: reader.u64()?, due_ms: reader.u64()? },
+            KIND_DUE => Self::Due { number: reader.u64()?, due_ms: reader.u64()?, stands: None },
             KIND_RECALL => Self::Recall { number: reader.u64()?, due_ms: reader.u64()? },
             KIND_HALF => Self::Half {
                 number: reader.u64()?,
                 check_after_ms: reader.u64()?,
                 message: MessageRecord::decode_fields(reader)?,
             },
-            KIND_END_TRANSACTION => {
-                Self::EndTransaction { number: reader.u64()?, is_commit: reader.u8()? != 0 }
-            }
+            KIND_END_TRANSACTION => Self::EndTransaction {
+                number: reader.u64()?,
+                is_commit: reader.u8()? != 0,
+                stands: None,
+            },
             KIND_TRANSACTION_CHECK => Self::TransactionCheck { number: reader.u64()? },
             KIND_CURSOR => Self::Cursor(Place::decode_fields(reader)?),
             KIND_RESET => Self::Reset { group: reader.u32()?, id: reader.text()? },
-            KIND_REDRIVE => Self::Redrive { topic: reader.u32()?, offset: reader.u64()? },
+            KIND_REDRIVE => {
+                Self::Redrive { topic: reader.u32()?, offset: reader.u64()?, back_to: None }
+            }
+            kind @ KIND_DUE_TO..=KIND_TRIM => Self::decode_reference_fields(kind, reader)?,
             kind => return Self::decode_member_fields(kind, reader),
         };
         Ok(record)

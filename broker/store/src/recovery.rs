@@ -59,6 +59,40 @@ pub enum OpenError {
         /// Where it should begin.
         position: u64,
     },
+    /// The log does not begin at its beginning, and no snapshot says what was before.
+    #[error(
+        "the log of shard {shard} begins at log position {position}, and no snapshot of what was before can be used: \
+         restore the directory 'snapshot' from a copy, nothing was changed"
+    )]
+    NoSnapshot {
+        /// The shard.
+        shard: u32,
+        /// Where the first segment begins.
+        position: u64,
+    },
+    /// Messages are in no index, and no segment tells where they are.
+    #[error(
+        "the index of shard {shard} misses messages of topic {topic}, queue {queue} from offset {offset} on, and the \
+         damaged segment does not tell it: restore the segment or index files from a copy, nothing was changed"
+    )]
+    MissingIndex {
+        /// The shard.
+        shard: u32,
+        /// Name of the topic.
+        topic: String,
+        /// Queue in the shard.
+        queue: u32,
+        /// The first offset that misses.
+        offset: u64,
+    },
+    /// A snapshot or index cannot be used.
+    #[error("the log of shard {shard} cannot be opened: {reason}")]
+    Derived {
+        /// The shard.
+        shard: u32,
+        /// What is wrong with which file.
+        reason: String,
+    },
     /// A later version of Pinnace wrote it.
     #[error(
         "the log of shard {shard} was written in storage format {found} at log position {position}; this version of \
@@ -95,29 +129,35 @@ impl OpenError {
         match self {
             Self::Corrupt { .. } | Self::MissingSegment { .. } => true,
             Self::Disk(error) => error.operation == "read",
-            Self::LaterVersion { .. } | Self::Unreadable { .. } => false,
+            Self::NoSnapshot { .. }
+            | Self::MissingIndex { .. }
+            | Self::Derived { .. }
+            | Self::LaterVersion { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 }
 
-/// Opens the log in a directory, creating it when there is none. Every frame is given to `visit`, in order.
+/// Opens the log in a directory, creating it when there is none. Reads it from `start`, the beginning of a segment, on;
+/// what stands before is covered by a snapshot, and there may be gaps in it. Every frame is given to `visit`, in order.
 ///
 /// # Errors
 /// [`OpenError`], also any that `visit` returns.
 pub fn open(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
+    start: LogEnd,
     visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
 ) -> Result<(Log, Writer), OpenError> {
     disk.create_directory(&options.directory)?;
     let mut segments = segments::look(&**disk, &options.directory)?;
-    if segments.is_empty() {
+    if segments.is_empty() && start == LogEnd::default() {
         let directory = &options.directory;
         segments.push(segments::open_or_create(&**disk, directory, 0, options.segment_bytes)?);
     }
-    check_order(options.shard, &segments)?;
-    let mut recovery = Recovery::new(options.shard);
-    let found = recovery.read_all(&segments, visit)?;
+    let covered = covered(options.shard, &segments, start)?;
+    let mut recovery = Recovery::new(options.shard, start);
+    let found = covered + recovery.read_all(&segments[covered..], visit)?;
     // Only now it is known that the log is ours to change.
     segments::remove_unfinished(&**disk, &options.directory)?;
     let writer = Writer::new(
@@ -131,19 +171,47 @@ pub fn open(
     Ok((log, writer))
 }
 
-fn check_order(shard: u32, segments: &[Segment]) -> Result<(), OpenError> {
-    for pair in segments.windows(2) {
-        if pair[0].end() != pair[1].base {
-            return Err(OpenError::MissingSegment { shard, position: pair[0].end() });
+/// How many segments are covered by a snapshot. All others must follow each other from `start` on.
+fn covered(shard: u32, segments: &[Segment], start: LogEnd) -> Result<usize, OpenError> {
+    let covered = segments.partition_point(|segment| segment.base < start.position);
+    let mut position = start.position;
+    for segment in &segments[covered..] {
+        if segment.base != position {
+            break;
         }
+        position = segment.end();
     }
-    Ok(())
+    let is_whole = segments.last().is_some_and(|last| last.end() == position);
+    if is_whole { Ok(covered) } else { Err(OpenError::MissingSegment { shard, position }) }
+}
+
+/// Reads the frames of a sealed segment from `start`, its beginning, to its last one, which is the one that `next` carries
+/// on from. Changes nothing. Says where the log goes on.
+///
+/// # Errors
+/// [`OpenError`] also when frames between the two are damaged, and any that `visit` returns.
+pub fn replay(
+    shard: u32,
+    segment: &Segment,
+    next: &Segment,
+    start: LogEnd,
+    visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
+) -> Result<LogEnd, OpenError> {
+    let mut recovery = Recovery::new(shard, start);
+    let mut scan = SegmentScan::new(shard, segment);
+    while recovery.read_next(&mut scan, visit)? {}
+    let stopped = recovery.end;
+    let end = LogEnd { position: next.base, ..stopped };
+    recovery.end = end;
+    if recovery.read_next(&mut SegmentScan::new(shard, next), &mut |_| Ok(()))? {
+        return Ok(end);
+    }
+    let (position, index) = (stopped.position, stopped.index + 1);
+    Err(OpenError::Corrupt { shard, position, index, durable_index: index })
 }
 
 struct Recovery {
     shard: u32,
-    /// Log position of the first segment.
-    first_position: u64,
     end: LogEnd,
     /// Newest payloads, for the tail cache.
     recent: VecDeque<(u64, Bytes)>,
@@ -154,11 +222,10 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn new(shard: u32) -> Self {
+    fn new(shard: u32, start: LogEnd) -> Self {
         Self {
             shard,
-            first_position: 0,
-            end: LogEnd::default(),
+            end: start,
             recent: VecDeque::new(),
             recent_bytes: 0,
             partial_block: Vec::new(),
@@ -171,8 +238,6 @@ impl Recovery {
         segments: &[Segment],
         visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
     ) -> Result<usize, OpenError> {
-        self.first_position = segments[0].base;
-        self.end.position = self.first_position;
         let mut current = 0;
         let mut scan = SegmentScan::new(self.shard, &segments[0]);
         loop {
@@ -209,11 +274,7 @@ impl Recovery {
         let is_entry = header.kind == FrameKind::Entry;
         let follows = header.previous_checksum == self.end.checksum
             && Some(header.index) == self.end.index.checked_add(u64::from(is_entry));
-        #[cfg(any(test, feature = "simulation"))]
-        let follows = follows || crate::switches::has_bug(crate::switches::Bug::UnchainedFrames);
-        // The very first frame of a log whose older segments are gone has nothing to follow.
-        let is_first = header.position == self.first_position;
-        if !follows && !is_first {
+        if !follows {
             return Ok(false);
         }
         self.end = LogEnd {

@@ -8,6 +8,7 @@ use crate::disk::{Disk, DiskError};
 use crate::log::LogOptions;
 use crate::recovery::OpenError;
 use crate::segments::{self, Segment, UNFINISHED_SEGMENT, segment_path};
+use crate::snapshot;
 
 /// A file that a repair keeps aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,9 @@ pub enum RepairError {
 /// # Errors
 /// [`RepairError`].
 pub fn plan(disk: &dyn Disk, options: &LogOptions) -> Result<Option<Plan>, RepairError> {
-    let Some(damage) = damage::find(disk, options)? else { return Ok(None) };
+    let Some(damage) = damage::find(disk, options, snapshot::start(disk, options)?)? else {
+        return Ok(None);
+    };
     let directory = &options.directory;
     let segments = segments::look(disk, directory).map_err(OpenError::from)?;
     let mut asides: Vec<Aside> = Vec::new();

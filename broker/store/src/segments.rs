@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::sealed_index::index_path;
 
 const SPARE: &str = "spare.zero";
 /// A segment being made by the writer, and a spare being made ahead of it: both may happen at the same time.
 pub(crate) const UNFINISHED_SEGMENT: &str = "segment.tmp";
 const UNFINISHED_SPARE: &str = "spare.tmp";
+/// The index of a segment being made.
+pub(crate) const UNFINISHED_INDEX: &str = "index.tmp";
 
 /// A part of the log in one file.
 #[derive(Debug, Clone)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Log position of its first byte.
     pub(crate) base: u64,
     /// The file; its length is the segment's.
@@ -22,8 +25,21 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Log position behind its last byte.
-    pub(crate) fn end(&self) -> u64 {
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.base + self.file.length_bytes()
+    }
+
+    /// Log position of its first byte.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether nobody else can read it any more.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.file) == 1
     }
 }
 
@@ -31,10 +47,13 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
     directory.join(format!("{base:020}.seg"))
 }
 
-/// Removes what an interrupted preparation left.
+/// Removes what an interrupted preparation left, and indexes without a segment.
 pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
-    for name in disk.list(directory)? {
-        if name == UNFINISHED_SEGMENT || name == UNFINISHED_SPARE {
+    let names = disk.list(directory)?;
+    for name in &names {
+        let stem = name.strip_suffix(".idx");
+        let is_alone = stem.is_some_and(|stem| !names.contains(&format!("{stem}.seg")));
+        if is_alone || [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_INDEX].contains(&&**name) {
             disk.remove(&directory.join(name))?;
         }
     }
@@ -42,7 +61,10 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(),
 }
 
 /// The segments of a directory, in the order of the log. Changes nothing.
-pub(crate) fn look(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
+///
+/// # Errors
+/// [`DiskError`].
+pub fn look(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
     let mut segments = Vec::new();
     for name in disk.list(directory)? {
         let base = name.strip_suffix(".seg").and_then(|digits| digits.parse().ok());
@@ -102,13 +124,17 @@ pub fn prepare_spare(
     }
 }
 
-/// Turns a segment that is no longer needed into the spare, or removes it when there is one. What it holds stays on the
-/// disk until it is overwritten; no frame of it is valid at another position.
+/// Turns a segment that is no longer needed into the spare, or removes it when there is one, and removes its index. What
+/// it holds stays on the disk until it is overwritten; no frame of it is valid at another position.
 ///
 /// # Errors
 /// [`DiskError`].
 pub fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
     let (path, spare) = (segment_path(directory, base), directory.join(SPARE));
+    match disk.remove(&index_path(directory, base)) {
+        Err(error) if !error.is_missing => return Err(error),
+        _ => {}
+    }
     match disk.open(&spare) {
         Err(error) if error.is_missing => disk.rename(&path, &spare),
         Err(error) => Err(error),

@@ -8,10 +8,12 @@ use std::cell::Cell;
 pub enum Bug {
     /// Damage below a durable mark is cut like a torn tail.
     CutCorruption,
-    /// A frame is valid wherever its own checksums hold: the chain to the one before is not looked at.
-    UnchainedFrames,
+    /// A frame is valid when its header is, whatever became of its payload.
+    TornFrames,
     /// A dead letter that was put back can be put back again.
     ForgottenRedrive,
+    /// A record whose own checksum holds is taken for the message, whichever it is.
+    AnyRecord,
 }
 
 thread_local! {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::FRAME_ALIGNMENT_BYTES;
+use crate::log::LogEnd;
 use crate::segment_scan::SegmentScan;
 use crate::segments::{self, Segment};
 
@@ -59,6 +60,8 @@ pub enum GapMeaning {
     Hole,
     /// No frame comes behind it.
     Tail,
+    /// Nothing of it was needed any more, and its segments are gone.
+    Dropped,
 }
 
 /// What a walk comes across, in the order of the log.
@@ -80,7 +83,8 @@ pub fn extents(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentExtent>, 
     Ok(segments.iter().map(extent).collect())
 }
 
-/// Walks over the log in a directory and gives `visit` everything it comes across until that says false.
+/// Walks over the log in a directory and gives `visit` everything it comes across until that says false. What is before
+/// `start`, where the newest snapshot ends, is looked at segment by segment: there are gaps where nothing is kept.
 ///
 /// # Errors
 /// [`DiskError`] when the directory cannot be listed or a file cannot be opened; unreadable bytes are gaps.
@@ -88,24 +92,43 @@ pub fn walk(
     disk: &dyn Disk,
     shard: u32,
     directory: &Path,
+    start: LogEnd,
     visit: &mut dyn FnMut(Found) -> bool,
 ) -> Result<(), DiskError> {
-    walk_segments(shard, &segments::look(disk, directory)?, visit);
+    let segments = segments::look(disk, directory)?;
+    let covered = segments.partition_point(|segment| segment.base < start.position);
+    if walk_covered(shard, &segments[..covered], visit) {
+        walk_segments(shard, &segments, start, visit);
+    }
     Ok(())
 }
 
+/// Walks from `start`, the beginning of a segment, on.
 pub(crate) fn walk_segments(
     shard: u32,
     segments: &[Segment],
+    start: LogEnd,
     visit: &mut dyn FnMut(Found) -> bool,
 ) {
-    let mut walk = Walk { shard, last: None, bases: (0, 0), is_first: true, gap: None, visit };
-    let mut end = segments.first().map_or(0, |segment| segment.base);
-    for segment in segments {
+    let mut walk = Walk {
+        shard,
+        last: Some((start.checksum, start.index)),
+        bases: (0, start.position),
+        is_first: true,
+        is_whole: true,
+        broken_end: 0,
+        gap: None,
+        visit,
+    };
+    let mut end = start.position;
+    let behind = segments.partition_point(|segment| segment.base < start.position);
+    let segments = &segments[behind..];
+    for (at, segment) in segments.iter().enumerate() {
         if segment.base > end {
             walk.gap_at(end, segment.base).is_missing = true;
         }
-        if !walk.segment(segment) {
+        let next = segments.get(at + 1).filter(|next| next.base == segment.end());
+        if !walk.segment(segment, next) {
             return;
         }
         end = end.max(segment.end());
@@ -113,47 +136,111 @@ pub(crate) fn walk_segments(
     walk.end_gap(GapMeaning::Tail);
 }
 
+/// Walks over segments that a snapshot covers: there may be gaps where nothing is kept any more.
+fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -> bool) -> bool {
+    let mut end = 0;
+    for (at, segment) in segments.iter().enumerate() {
+        let gap = Gap {
+            from: end,
+            to: segment.base,
+            meaning: GapMeaning::Dropped,
+            has_bytes: false,
+            is_missing: true,
+            unreadable: None,
+        };
+        if end < segment.base && !visit(Found::Gap(gap)) {
+            return false;
+        }
+        let bases = (0, segment.base);
+        let mut walk = Walk {
+            shard,
+            last: None,
+            bases,
+            is_first: true,
+            is_whole: true,
+            broken_end: 0,
+            gap: None,
+            visit: &mut *visit,
+        };
+        let next = segments.get(at + 1).filter(|next| next.base == segment.end());
+        if !walk.segment(segment, next) || !walk.end_gap(GapMeaning::Unused) {
+            return false;
+        }
+        end = segment.end();
+    }
+    true
+}
+
 struct Walk<'a> {
     shard: u32,
-    /// Checksum and index of the frame before.
+    /// Checksum and index of the frame before; none when that is not known.
     last: Option<(u32, u64)>,
     /// Where the segment before and this one begin.
     bases: (u64, u64),
     is_first: bool,
+    /// Everything so far is in one chain of whole frames.
+    is_whole: bool,
+    /// Where the last frame ends whose payload does not hold.
+    broken_end: u64,
     gap: Option<Gap>,
     visit: &'a mut dyn FnMut(Found) -> bool,
 }
 
 impl Walk<'_> {
     /// False when the visitor has enough.
-    fn segment(&mut self, segment: &Segment) -> bool {
+    fn segment(&mut self, segment: &Segment, following: Option<&Segment>) -> bool {
         self.bases = (self.bases.1, segment.base);
         let mut scan = SegmentScan::new(self.shard, segment);
         let mut at = segment.base;
         while at < segment.end() {
+            let step = (at + FRAME_ALIGNMENT_BYTES).min(segment.end());
             let next = match scan.header_at(at) {
                 Ok(Some((header, checksum))) => {
                     let Ok(payload) = scan.payload_of(&header) else {
                         at = self.unreadable(&mut scan, segment, at);
                         continue;
                     };
-                    let next = at + header.frame_bytes();
-                    if !self.frame(header, checksum, payload) {
-                        return false;
+                    let carries_on = payload.is_some() && self.follows(&header);
+                    if !carries_on && self.ends_in(segment, at) && self.goes_on_in(following) {
+                        // Left over from a torn write, in what is the unused rest of the segment now.
+                        self.gap_at(at, step).has_bytes = true;
+                        step
+                    } else {
+                        // Where a payload does not hold, frames may have been written over it.
+                        let end = at + header.frame_bytes();
+                        let next = if payload.is_some() { end } else { step };
+                        self.broken_end =
+                            if payload.is_some() { 0 } else { end.min(segment.end()) };
+                        if !self.frame(header, checksum, payload) {
+                            return false;
+                        }
+                        next
                     }
-                    next
                 }
+                Ok(None) if at < self.broken_end => step,
                 Ok(None) => {
-                    let next = (at + FRAME_ALIGNMENT_BYTES).min(segment.end());
-                    let is_zero = scan.is_zero(at, next - at).unwrap_or(true);
-                    self.gap_at(at, next).has_bytes |= !is_zero;
-                    next
+                    let is_zero = scan.is_zero(at, step - at).unwrap_or(true);
+                    self.gap_at(at, step).has_bytes |= !is_zero;
+                    step
                 }
                 Err(_) => self.unreadable(&mut scan, segment, at),
             };
             at = next.min(segment.end());
         }
         true
+    }
+
+    /// Whether the whole frames so far end in this segment, so that what is behind them there may be an unused rest.
+    fn ends_in(&self, segment: &Segment, at: u64) -> bool {
+        let end = self.gap.as_ref().map_or(at, |gap| gap.from);
+        self.is_whole && (end > segment.base || (self.is_first && end == segment.base))
+    }
+
+    /// Whether the log goes on with the first frame of this segment, so that what is before it there is unused.
+    fn goes_on_in(&self, segment: Option<&Segment>) -> bool {
+        let Some(segment) = segment else { return false };
+        let frame = SegmentScan::new(self.shard, segment).frame_at(segment.base);
+        matches!(frame, Ok(Some((header, ..))) if self.carries_on(&header))
     }
 
     /// Tries again with the smallest piece, so that only what really cannot be read is left out.
@@ -192,24 +279,28 @@ impl Walk<'_> {
         }
     }
 
-    fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
+    /// Whether a frame has the checksum and the index that come after the frame before.
+    fn carries_on(&self, header: &FrameHeader) -> bool {
         let is_entry = u64::from(header.kind == FrameKind::Entry);
-        // Only the rest of one segment may be unused between two frames.
+        self.last.is_none_or(|(previous, index)| {
+            header.previous_checksum == previous
+                && Some(header.index) == index.checked_add(is_entry)
+        })
+    }
+
+    /// Whether a frame carries on, and right where the frame before ended.
+    fn follows(&self, header: &FrameHeader) -> bool {
+        let Some(gap) = &self.gap else { return self.carries_on(header) };
+        // Only the rest of one segment may be unused between two frames, or the whole first one before them all.
         let (before, base) = self.bases;
-        let is_near = self
-            .gap
-            .as_ref()
-            .is_none_or(|gap| gap.to == base && gap.from > before && !gap.is_missing);
-        let follows = match self.last {
-            Some((previous, index)) => {
-                is_near
-                    && header.previous_checksum == previous
-                    && Some(header.index) == index.checked_add(is_entry)
-            }
-            // The very first frame of a log whose older segments are gone has nothing to follow.
-            None => self.is_first && self.gap.is_none(),
-        };
+        let is_rest = gap.from > before || (gap.from == before && self.is_first);
+        is_rest && gap.to == base && !gap.is_missing && self.carries_on(header)
+    }
+
+    fn frame(&mut self, header: FrameHeader, checksum: u32, payload: Option<Bytes>) -> bool {
+        let follows = self.follows(&header);
         self.is_first = false;
+        self.is_whole &= follows && payload.is_some();
         self.last = Some((checksum, header.index));
         let meaning = if follows { GapMeaning::Unused } else { GapMeaning::Hole };
         self.end_gap(meaning)

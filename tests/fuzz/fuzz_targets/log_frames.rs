@@ -59,6 +59,7 @@ fn frame(input: &mut Input<'_>, chain: &mut Chain, position: u64, wish: u8) -> V
     let payload = input.take(length);
     let kind = if wish & 1 == 0 { FrameKind::Entry } else { FrameKind::HardState };
     let mut header = FrameHeader {
+        version: broker_store::frame::FORMAT_VERSION,
         kind,
         shard: 0,
         records: 1,

@@ -41,6 +41,7 @@ pub fn audit(world: &mut World) -> Result<(), String> {
     let mut quiet = 0;
     for _ in 0..ROUNDS_MAX {
         world.true_ms += ROUND_MS;
+        settle(world)?;
         let count = drain(world)?;
         quiet = if count == 0 { quiet + 1 } else { 0 };
         if quiet == 2 {
@@ -74,6 +75,15 @@ fn resume(world: &mut World) -> Result<(), String> {
         if existing.contains(&group.settings.name) {
             world.ask(Command::PutGroup(Box::new(group.settings)))?.map_err(|e| e.to_string())?;
         }
+    }
+    Ok(())
+}
+
+/// What is due becomes visible only once that is written.
+fn settle(world: &mut World) -> Result<(), String> {
+    world.step_replica()?;
+    while world.process.as_ref().is_some_and(|process| process.write.is_some()) {
+        world.finish_write()?;
     }
     Ok(())
 }

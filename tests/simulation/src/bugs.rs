@@ -16,8 +16,8 @@ pub enum PlantedBug {
     AnsweredBeforeSync,
     /// Damage below a durable mark is cut like a torn tail.
     CutCorruption,
-    /// Frames behind a cut come back.
-    UnchainedFrames,
+    /// A torn frame counts as whole.
+    TornFrames,
     /// A message that was handed out is handed out to others too.
     TwoHolders,
     /// Timed messages come three seconds early.
@@ -50,14 +50,16 @@ pub enum PlantedBug {
     ForgottenRenewal,
     /// A body comes back changed.
     ChangedBody,
+    /// A whole record that the disk read from another place is taken for the message.
+    AnyRecord,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
-        Self::UnchainedFrames,
+        Self::TornFrames,
         Self::TwoHolders,
         Self::EarlyTimer,
         Self::ReorderedMessageGroup,
@@ -74,6 +76,7 @@ impl PlantedBug {
         Self::IgnoredFilter,
         Self::ForgottenRenewal,
         Self::ChangedBody,
+        Self::AnyRecord,
     ];
 
     /// The switch inside the broker, for those that sit there.
@@ -81,8 +84,9 @@ impl PlantedBug {
     pub fn switch(self) -> Option<switches::Bug> {
         match self {
             Self::CutCorruption => Some(switches::Bug::CutCorruption),
-            Self::UnchainedFrames => Some(switches::Bug::UnchainedFrames),
+            Self::TornFrames => Some(switches::Bug::TornFrames),
             Self::ForgottenRedrive => Some(switches::Bug::ForgottenRedrive),
+            Self::AnyRecord => Some(switches::Bug::AnyRecord),
             _ => None,
         }
     }

@@ -98,8 +98,8 @@ pub struct Checker {
     /// Due, as the broker's clock said before it was set back.
     was_due: BTreeSet<u64>,
     places: BTreeMap<Place, Stored>,
-    /// Handed out without bytes.
-    unread: BTreeSet<Place>,
+    /// Handed out without bytes, and when first.
+    unread: BTreeMap<Place, u64>,
     topics: BTreeMap<u32, Named>,
     readers: BTreeMap<u32, Named>,
     /// Topics and groups whose deletion was asked and not answered: what is new under the name may be old.
@@ -144,7 +144,7 @@ impl Checker {
             ends: BTreeMap::new(),
             was_due: BTreeSet::new(),
             places: BTreeMap::new(),
-            unread: BTreeSet::new(),
+            unread: BTreeMap::new(),
             topics: BTreeMap::new(),
             readers: BTreeMap::new(),
             unsure_names: BTreeSet::new(),

@@ -127,7 +127,11 @@ impl Clients {
                     _ => Visible::AtOnce,
                 };
                 let tag = ["a", "b"][random.index(2)];
-                let length = random.below(plan.body_bytes_max);
+                let mut length = random.below(plan.body_bytes_max);
+                if plan.faults.misdirected_reads > 0 && visible != Visible::AtOnce {
+                    // Where it will stand is not in its record: only the length tells it from others of its tag and queue.
+                    length = checker.messages() as u64;
+                }
                 let id = checker.new_message(Message {
                     topic: topic.name.to_string(),
                     tag,

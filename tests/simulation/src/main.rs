@@ -57,6 +57,7 @@ struct Findings {
     events: AtomicU64,
     deliveries: AtomicU64,
     starts: AtomicU64,
+    sealed: AtomicU64,
     refusals: AtomicU64,
     failures: Mutex<Vec<Failure>>,
 }
@@ -69,6 +70,7 @@ impl Findings {
                 self.events.fetch_add(summary.events, Ordering::Relaxed);
                 self.deliveries.fetch_add(summary.deliveries, Ordering::Relaxed);
                 self.starts.fetch_add(summary.starts, Ordering::Relaxed);
+                self.sealed.fetch_add(summary.sealed, Ordering::Relaxed);
                 self.refusals.fetch_add(summary.refusals, Ordering::Relaxed);
             }
             Err(failure) => {
@@ -123,11 +125,12 @@ fn play(options: &Options) -> Result<ExitCode, String> {
     let failed = findings.failures.lock().map_or(0, |failures| failures.len());
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "{} events, {} deliveries, {} starts, {} refused starts, seeds from {}, {:.1} s",
+        "{} events, {} deliveries, {} starts, {} refused starts, {} sealings, seeds from {}, {:.1} s",
         get(&findings.events),
         get(&findings.deliveries),
         get(&findings.starts),
         get(&findings.refusals),
+        get(&findings.sealed),
         options.from,
         begun.elapsed().as_secs_f64()
     );

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use broker_engine::ReplyTo;
+use broker_replication::maintenance::{Findings, Work};
 use broker_replication::replica::{self, Replica, StartError};
 use broker_replication::transport::NoPeers;
 use broker_store::Disk;
 use broker_store::log::LogOptions;
+use broker_store::segments::Segment;
 use broker_store::writer::{Write, Writer};
 
 /// Where an answer goes; who asked may be gone.
@@ -37,18 +39,10 @@ pub struct Process {
     pub writer: Writer,
     /// Handed to the writer, not done.
     pub write: Option<Write>,
-    /// The background job under way, as its next step.
-    pub job: Option<Job>,
-}
-
-/// Work beside the data path, one step at a time, so that everything else can happen in between. A job whose process
-/// dies is gone. Snapshots and retention are further kinds of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Job {
-    /// Look at the space that is left.
-    Space,
-    /// Make a spare segment.
-    Spare,
+    /// What the work beside the data path found, and the shard does not know yet.
+    pub findings: Option<Findings>,
+    /// Segments that nobody needs any more and that are there yet.
+    pub unused: Vec<Segment>,
 }
 
 /// Where the log is.
@@ -69,6 +63,15 @@ impl Process {
         now_ms: u64,
     ) -> Result<Self, StartError> {
         let (replica, writer) = replica::start(disk, options, Box::new(NoPeers), seed, now_ms)?;
-        Ok(Self { replica, writer, write: None, job: None })
+        Ok(Self { replica, writer, write: None, findings: None, unused: Vec::new() })
+    }
+
+    /// What there is to do beside the data path now.
+    pub fn work(&mut self) -> Work {
+        Work {
+            wants_spare: self.replica.log().wants_spare(),
+            seal_until: self.replica.seal_until(),
+            unused: std::mem::take(&mut self.unused),
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::fmt::{self, Write};
 
+/// Of an event, how much is printed.
+const SHOWN_CHARACTERS: usize = 2_000;
+
 /// Hash of all events so far (FNV-1a), and where to print them.
 #[derive(Debug)]
 pub struct Trace {
@@ -35,9 +38,7 @@ impl Trace {
         // Hashing cannot fail.
         let _never = writeln!(Hasher(&mut self.hash), "{now_ms} {event}");
         if self.prints {
-            let text = event.to_string();
-            let shown: String = text.chars().take(600).collect();
-            println!("{:>5} {now_ms} {shown}", self.events);
+            println!("{:>5} {now_ms} {}", self.events, shown(&event.to_string()));
         }
     }
 
@@ -46,4 +47,20 @@ impl Trace {
     pub fn hash(&self) -> u64 {
         self.hash
     }
+}
+
+/// An event as it is printed: of bytes only their beginning, so that what is around them can be read.
+fn shown(event: &str) -> String {
+    let mut pieces = event.split("b\"");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let is_escaped =
+            |at: usize| piece[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
+        let end = piece.match_indices('"').map(|(at, _)| at).find(|at| !is_escaped(*at));
+        let (bytes, rest) = piece.split_at(end.unwrap_or(piece.len()));
+        text.push_str("b\"");
+        text.extend(bytes.chars().take(16));
+        text.push_str(rest);
+    }
+    text.chars().take(SHOWN_CHARACTERS).collect()
 }

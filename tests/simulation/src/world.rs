@@ -5,12 +5,15 @@ mod door;
 mod faults;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use broker_engine::Command;
 use broker_model::{GroupName, TopicName};
-use broker_store::Disk;
+use broker_replication::maintenance::{self, Findings, Work};
+use broker_replication::sealing::SealError;
 use broker_store::log::LogOptions;
 use broker_store::simulated_disk::SimulatedDisk;
+use broker_store::{Disk, DiskError, IndexFailure};
 
 use crate::audit;
 use crate::bugs::{EagerDisk, PlantedBug};
@@ -18,7 +21,7 @@ use crate::checker::Checker;
 use crate::clients::{Clients, NewCall};
 use crate::network::{Network, Packet};
 use crate::plan::Plan;
-use crate::process::{Job, Process, log_options};
+use crate::process::{Process, log_options};
 use crate::random::Random;
 use crate::trace::Trace;
 
@@ -35,6 +38,8 @@ pub struct Summary {
     pub starts: u64,
     /// Starts that were refused, and accepted as such.
     pub refusals: u64,
+    /// How often segments were sealed.
+    pub sealed: u64,
 }
 
 /// See the head of this file.
@@ -64,6 +69,7 @@ pub struct World {
     pub(crate) has_faults: bool,
     starts: u64,
     refusals: u64,
+    sealed: u64,
 }
 
 impl World {
@@ -91,6 +97,7 @@ impl World {
             has_faults: false,
             starts: 0,
             refusals: 0,
+            sealed: 0,
         }
     }
 
@@ -123,6 +130,7 @@ impl World {
             deliveries: self.checker.deliveries,
             starts: self.starts,
             refusals: self.refusals,
+            sealed: self.sealed,
         })
     }
 
@@ -209,33 +217,47 @@ impl World {
         self.pump()
     }
 
-    /// One step of the background work, or the beginning of some.
+    /// The work beside the data path happens, or the shard hears what came of it; everything else can be in between.
     fn advance_job(&mut self) -> Result<(), String> {
-        let disk = self.shared_disk();
         let Some(process) = &mut self.process else { return Ok(()) };
-        let job = process.job.take().unwrap_or(Job::Space);
-        process.job = match job {
-            Job::Space => match disk.space(&self.options.directory) {
-                Ok(space) => {
-                    let is_full = space.free_bytes < 2 * self.options.segment_bytes;
-                    process.replica.set_disk_full(is_full);
-                    (process.replica.log().wants_spare() && !is_full).then_some(Job::Spare)
-                }
-                Err(_) => None,
-            },
-            Job::Spare => {
-                // Without a spare the writer makes its segment itself.
-                let _convenience = broker_store::segments::prepare_spare(
-                    &*disk,
-                    &self.options.directory,
-                    self.options.segment_bytes,
-                );
-                None
-            }
-        };
-        self.trace.note(self.true_ms, format_args!("job {job:?}"));
+        if let Some(findings) = process.findings.take() {
+            return self.deliver(findings);
+        }
+        let (work, note) = (process.work(), process.replica.engine().index_failure_note().clone());
+        let found = self.maintain(work, &note);
+        let sealed = found.as_ref().ok().and_then(|found| found.sealed.as_ref());
+        let sealed = sealed.map(|sealed| sealed.as_ref().map(|sealed| sealed.position));
+        self.trace.note(self.true_ms, format_args!("work beside; sealed up to {sealed:?}"));
+        if let Some(process) = &mut self.process {
+            process.findings = found.ok();
+        }
         self.pass_delays();
         Ok(())
+    }
+
+    pub(crate) fn maintain(
+        &mut self,
+        work: Work,
+        note: &IndexFailure,
+    ) -> Result<Findings, DiskError> {
+        let disk = self.shared_disk();
+        maintenance::run(&disk, &self.options, work, note, &AtomicBool::new(false))
+    }
+
+    /// As the shell does.
+    fn deliver(&mut self, findings: Findings) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.replica.set_disk_full(findings.is_disk_full);
+        process.unused = findings.unused;
+        match findings.sealed {
+            Some(Ok(sealed)) => {
+                self.sealed += 1;
+                process.unused.extend(process.replica.sealed(sealed));
+            }
+            Some(Err(SealError::Open(error))) => process.replica.fail(&error.to_string()),
+            Some(Err(SealError::Disk(_) | SealError::GivenUp)) | None => {}
+        }
+        self.step_replica()
     }
 
     pub(crate) fn pass_delays(&mut self) {

@@ -36,5 +36,6 @@ fn histories_have_every_kind_of_fault() {
     assert!(has(|p| p.faults.bit_flip > 0) > 50 && has(|p| p.faults.disk_full > 0) > 50);
     assert!(has(|p| p.faults.failed_writes > 0) > 50 && has(|p| p.faults.failed_syncs > 0) > 50);
     assert!(has(|p| p.faults.stale_reads > 0) > 50 && has(|p| p.faults.failed_reads > 0) > 50);
+    assert!(has(|p| p.faults.misdirected_reads > 0) > 50);
     assert!(has(|p| p.faults.drop > 0) > 50 && has(|p| p.faults.duplicate > 0) > 50);
 }

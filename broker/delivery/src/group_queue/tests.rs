@@ -327,5 +327,23 @@ fn an_acknowledgement_after_the_last_delivery_expired_is_too_late() {
     let batch = queue.select_new(1, 1, |_| true).unwrap();
     queue.lease(batch, 7, 100);
     assert_eq!(queue.expire(0, 7, 1), [0], "it had its only delivery");
-    assert_eq!(queue.handle_state(0, 7), HandleState::Stale, "it will be a dead letter");
+    assert_eq!(queue.handle_state(0, 7), HandleState::Exhausted, "it will be a dead letter");
+    queue.acknowledge(0);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Done, "it is one");
+}
+
+#[test]
+fn a_batch_of_new_messages_counts_although_an_acknowledgement_from_before_a_reset_is_read_first() {
+    let mut queue = GroupQueue::default();
+    queue.reset(0);
+    queue.acknowledge(6);
+    let batch = Batch { first: 0, span: 4, mask: 0b1011, attempt: 1 };
+    assert!(queue.lease(batch, 7, 100), "it was decided before the acknowledgement was applied");
+    assert!(!queue.lease(batch, 7, 100), "once");
+    assert_eq!(queue.inflight(), 3);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Current);
+    assert_eq!(queue.handle_state(2, 7), HandleState::Done, "it did not pass the filter");
+    queue.expire(0, 7, 5);
+    assert_eq!(queue.select_again(10, |_| true).map(|again| again.attempt), Some(2));
+    assert_eq!(queue.select_again(10, |offset| offset > 3).unwrap().first, 4, "looked at only");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker_model::limits::{RECEIVE_BATCH_BYTES_MAX, WAITERS_PER_GROUP_TOPIC_MAX};
 use broker_model::{Filter, GroupName, MessageType, QueuePlacement};
-use broker_store::log::LogOptions;
+use broker_store::log::{LogEnd, LogOptions};
 use broker_store::simulated_disk::SimulatedDisk;
 use broker_store::{Disk, recovery};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ impl Bench {
     fn new(queues: u32) -> Self {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
         let options = LogOptions { shard: 0, directory: "log".into(), segment_bytes: 1024 * 1024 };
-        let (log, _) = recovery::open(&disk, &options, &mut |_| Ok(())).unwrap();
+        let (log, _) = recovery::open(&disk, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
         let mut bench = Self { engine: Engine::new(ShardId(0), 1), log, position: 0 };
         bench.ask(Command::PutTopic(Box::new(Topic::with_defaults(
             topic(),

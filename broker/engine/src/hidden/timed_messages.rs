@@ -5,6 +5,8 @@ mod packed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
+
 use self::packed::Bucket;
 use super::HiddenMessage;
 
@@ -48,6 +50,13 @@ impl TimedMessages {
 
     pub(crate) fn remove(&mut self, key: TimedKey) -> Option<HiddenMessage> {
         self.leaving.remove(&key).or_else(|| self.take(key))
+    }
+
+    /// As [`TimedMessages::remove`], for one that is due: whatever is due by then is sorted first, on every replica, so
+    /// that nothing packed has to be remembered as gone.
+    pub(crate) fn remove_due(&mut self, key: TimedKey) -> Option<HiddenMessage> {
+        self.unpack_until(key.0.saturating_add(1));
+        self.remove(key)
     }
 
     /// Marks a message as leaving and returns it; none when it is not there or leaves already.
@@ -103,6 +112,57 @@ impl TimedMessages {
         self.soon_end_ms = self.soon_end_ms.max(end_ms);
     }
 
+    /// The last number given.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.next_number
+    }
+
+    pub(crate) fn set_last_number(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number);
+    }
+
+    /// Every message, packed, as [`TimedMessages::insert_packed`] takes it.
+    pub(crate) fn packed(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        let sorted = self.soon.iter().chain(self.leaving.iter());
+        let mut near: BTreeMap<u64, Vec<(u64, u64, HiddenMessage)>> = BTreeMap::new();
+        for ((due_ms, number), message) in sorted {
+            let bucket = near.entry(due_ms / BUCKET_MS).or_default();
+            bucket.push((due_ms % BUCKET_MS, *number, *message));
+        }
+        let near = near.into_iter().flat_map(|(bucket, mut messages)| {
+            // Packed most tightly in the order in which they were stored.
+            messages.sort_unstable_by_key(|(_, number, _)| *number);
+            chunks_of(bucket, &packed(messages.into_iter()))
+        });
+        let later = self.later.iter().flat_map(|(bucket, held)| {
+            let start_ms = bucket * BUCKET_MS;
+            let is_kept = |due_in_ms: u64, number: u64| {
+                !self.recalled.contains(&(start_ms + due_in_ms, number))
+            };
+            if self.recalled.is_empty() || held.iter().all(|(due, number, _)| is_kept(due, number))
+            {
+                return chunks_of(*bucket, held);
+            }
+            chunks_of(
+                *bucket,
+                &packed(held.iter().filter(|(due, number, _)| is_kept(*due, *number))),
+            )
+        });
+        near.chain(later)
+    }
+
+    /// Takes in what [`TimedMessages::packed`] gave; says how many messages they are, none when the bytes are no such.
+    pub(crate) fn insert_packed(&mut self, bucket: u64, chunk: Bytes) -> Option<u64> {
+        self.later.entry(bucket).or_default().insert_chunk(chunk)
+    }
+
+    /// Log positions of all messages.
+    pub(crate) fn log_positions(&self) -> impl Iterator<Item = u64> {
+        let sorted = self.soon.values().chain(self.leaving.values()).copied();
+        let packed = self.later.values().flat_map(|bucket| bucket.iter().map(|(_, _, m)| m));
+        sorted.chain(packed).map(|message| message.position)
+    }
+
     /// Forgets the messages of a topic; says how many they were.
     pub(crate) fn forget_topic(&mut self, topic: u32) -> u64 {
         let before = self.len();
@@ -127,6 +187,16 @@ impl TimedMessages {
         let packed: u64 = self.later.values().map(Bucket::len).sum();
         (self.soon.len() + self.leaving.len()) as u64 + packed - self.recalled.len() as u64
     }
+}
+
+fn packed(messages: impl Iterator<Item = (u64, u64, HiddenMessage)>) -> Bucket {
+    let mut bucket = Bucket::default();
+    messages.for_each(|(due_in_ms, number, message)| bucket.push(due_in_ms, number, message));
+    bucket
+}
+
+fn chunks_of(number: u64, bucket: &Bucket) -> Vec<(u64, Vec<u8>)> {
+    bucket.chunks().map(|chunk| (number, chunk)).collect()
 }
 
 #[cfg(test)]

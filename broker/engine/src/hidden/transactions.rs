@@ -66,11 +66,7 @@ impl Transactions {
         self.ending.remove(&number);
         let half = self.open.remove(&number)?;
         self.checks.remove(&(half.check_at_ms, number));
-        self.ended.insert(number, is_commit);
-        self.ended_order.push_back(number);
-        if self.ended_order.len() > ENDED_TRANSACTIONS_MAX {
-            self.ended_order.pop_front().map(|oldest| self.ended.remove(&oldest));
-        }
+        self.remember_end(number, is_commit);
         Some(half)
     }
 
@@ -96,6 +92,35 @@ impl Transactions {
         half.check_at_ms = now_ms + interval_ms;
         self.checks.insert((half.check_at_ms, number));
         Some((number, *half))
+    }
+
+    /// The last number given.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.next_number
+    }
+
+    pub(crate) fn set_last_number(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number);
+    }
+
+    /// Every transaction that has not ended, by number.
+    pub(crate) fn open(&self) -> Vec<(u64, HalfMessage)> {
+        let mut open: Vec<_> = self.open.iter().map(|(number, half)| (*number, *half)).collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
+        open
+    }
+
+    /// How transactions ended that are remembered, the oldest first.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.ended_order.iter().filter_map(|number| Some((*number, *self.ended.get(number)?)))
+    }
+
+    pub(crate) fn remember_end(&mut self, number: u64, is_commit: bool) {
+        self.ended.insert(number, is_commit);
+        self.ended_order.push_back(number);
+        if self.ended_order.len() > ENDED_TRANSACTIONS_MAX {
+            self.ended_order.pop_front().map(|oldest| self.ended.remove(&oldest));
+        }
     }
 
     /// Forgets the transactions of a topic; says how many they were.

@@ -49,8 +49,7 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::ReadMembers
         | Command::ReadProgress(_)
         | Command::ReadTopics
-        | Command::ReadNames(_)
-        | Command::FindPlace(_) => true,
+        | Command::ReadNames(_) => true,
         Command::Redrive(redrive) => redrive.is_dry_run,
         Command::Send(_)
         | Command::Acknowledge(_)

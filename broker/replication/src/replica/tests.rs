@@ -1,23 +1,30 @@
 //! A whole shard without threads, on the simulated disk: what clients are told holds after any torn write and restart.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 
 use broker_engine::{
-    Acknowledge, ChangeInvisible, NewMessage, Outcome, Receive, Send, Target, Visible,
+    Acknowledge, ChangeInvisible, ForwardToDeadLetter, NewMessage, Outcome, Receive, Send, Target,
+    Visible,
 };
 use broker_model::{
-    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, TopicName,
-    tag_hash,
+    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, ShardId,
+    TopicName, tag_hash,
 };
 use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;
 
 use super::*;
+use crate::maintenance::{self, Work};
+use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
 mod message_types;
+mod misdirected;
 mod read_only;
-mod storage_v1;
+mod sealing;
+mod storage_versions;
 
 /// An answer's destination that is always there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,10 +44,23 @@ struct Shard {
     tickets: u64,
     replies: BTreeMap<Ticket, Reply>,
     checks: Vec<TransactionCheck>,
+    unused: Vec<Segment>,
+    /// How often segments were sealed.
+    seals: u32,
 }
 
 fn options() -> LogOptions {
-    LogOptions { shard: 0, directory: "shard-0".into(), segment_bytes: 256 * 1024 }
+    let segment_bytes = SEGMENT_BYTES.get();
+    LogOptions { shard: 0, directory: "shard-0".into(), segment_bytes }
+}
+
+thread_local! {
+    static SEGMENT_BYTES: Cell<u64> = const { Cell::new(256 * 1024) };
+}
+
+/// From now on segments of this test are so small that they are sealed all the time.
+fn use_small_segments() {
+    SEGMENT_BYTES.set(8 * 1024);
 }
 
 fn open(disk: &SimulatedDisk, now_ms: u64) -> (Replica<Ticket>, Writer) {
@@ -60,6 +80,8 @@ impl Shard {
             tickets: 0,
             replies: BTreeMap::new(),
             checks: Vec::new(),
+            unused: Vec::new(),
+            seals: 0,
         };
         shard.settle();
         shard
@@ -70,6 +92,7 @@ impl Shard {
         self.disk.restart();
         self.now_ms += 1;
         (self.replica, self.writer) = open(&self.disk, self.now_ms);
+        self.unused.clear();
         self.replies.clear();
         self.settle();
     }
@@ -81,17 +104,45 @@ impl Shard {
         ticket
     }
 
-    /// Steps until nothing is left to write.
+    /// Steps until nothing is left to write, and to seal.
     fn settle(&mut self) {
         loop {
             let output = self.replica.step(self.now_ms);
             self.replies.extend(output.replies);
             self.checks.extend(output.checks);
-            let Some(write) = output.write else { return };
+            let Some(write) = output.write else { break };
             match self.writer.write(&write) {
                 Ok(written) => self.replica.written(self.now_ms, written),
                 Err(error) => self.replica.fail(&error.to_string()),
             }
+        }
+        self.maintain();
+    }
+
+    fn maintain(&mut self) {
+        let seal_until = self.replica.seal_until();
+        if self.replica.failure().is_some() || self.replica.damage().is_some() {
+            return;
+        }
+        if seal_until.is_none() && self.unused.is_empty() {
+            return;
+        }
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let unused = std::mem::take(&mut self.unused);
+        let work = Work { wants_spare: false, seal_until, unused };
+        let failure = self.replica.engine().index_failure_note().clone();
+        let findings = maintenance::run(&disk, &options(), work, &failure, &AtomicBool::new(false));
+        let Ok(findings) = findings else { return };
+        self.unused = findings.unused;
+        match findings.sealed {
+            None => {}
+            Some(Ok(sealed)) => {
+                self.seals += 1;
+                self.unused.extend(self.replica.sealed(sealed));
+            }
+            // The power went.
+            Some(Err(SealError::Disk(_))) => {}
+            Some(Err(error)) => panic!("{error}"),
         }
     }
 
@@ -141,11 +192,8 @@ impl Shard {
     fn body(&self, source: &broker_engine::Source) -> Bytes {
         match source {
             broker_engine::Source::Memory { body, .. } => body.clone(),
-            broker_engine::Source::Log { position, length_bytes } => {
-                match self.replica.reader().record(*position, *length_bytes) {
-                    Ok(record) => record.into_message().expect("a message").body,
-                    other => panic!("{other:?}"),
-                }
+            broker_engine::Source::Log { position, length_bytes, identity } => {
+                self.replica.reader().message(*position, *length_bytes, identity).unwrap().body
             }
         }
     }
@@ -319,6 +367,27 @@ fn an_acknowledgement_in_time_counts_even_when_its_write_takes_longer_than_the_d
 }
 
 #[test]
+fn giving_up_on_what_expired_for_the_last_time_is_answered_once_the_dead_letter_is_durable() {
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 1);
+    shard.ask(send("orders", &["a"])).unwrap();
+    let (handle, _) = shard.receive("billing", "orders", Filter::All)[0];
+    shard.now_ms += 31_000;
+    let slow = shard.replica.step(shard.now_ms).write.expect("the dead letter");
+    let forward = ForwardToDeadLetter {
+        group: GroupName::parse("billing").unwrap(),
+        topic: name("orders"),
+        handle,
+    };
+    let ticket = shard.submit(Command::ForwardToDeadLetter(forward));
+    assert!(shard.replica.step(shard.now_ms).replies.is_empty(), "a crash would bring it back");
+    let written = shard.writer.write(&slow).unwrap();
+    shard.replica.written(shard.now_ms, written);
+    shard.settle();
+    assert!(matches!(shard.replies.get(&ticket), Some(Ok(Outcome::Done))));
+}
+
+#[test]
 fn only_the_last_delivery_can_be_renewed_once_nobody_has_the_message() {
     let mut shard = Shard::new();
     shard.create("orders", 1, "billing", 5);
@@ -446,6 +515,7 @@ proptest! {
     /// nobody receives what nobody sent.
     #[test]
     fn what_was_answered_holds_through_torn_writes_and_restarts(steps in steps()) {
+        use_small_segments();
         let mut shard = Shard::new();
         shard.create("orders", 3, GROUPS[0], 1_000);
         shard.create("orders", 3, GROUPS[1], 1_000);
@@ -492,6 +562,7 @@ proptest! {
             }
         }
         shard.restart();
+        sealing::check_derived(&shard);
         for (number, group) in GROUPS.iter().enumerate() {
             let mut left = sent.clone();
             left.retain(|text| !done[number].contains(text) && !unknown[number].contains(text));

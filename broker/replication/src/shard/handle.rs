@@ -7,7 +7,7 @@ use broker_engine::{
     Command, CommandKind, Delivery, Outcome, Pull, Pulled, Receive, Refusal, Reply, Source,
 };
 use broker_model::{ReceiptHandle, ShardId};
-use broker_store::{Damage, LogReader};
+use broker_store::{Damage, LogReader, MessageIdentity, ReadError};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -135,14 +135,16 @@ impl ShardHandle {
     /// # Errors
     /// [`Refusal::LogFailed`] when it cannot be read.
     pub async fn read_message(&self, source: Source) -> Result<(Bytes, Bytes), Refusal> {
-        let (position, length_bytes) = match source {
+        let (position, length_bytes, identity) = match source {
             Source::Memory { head, body } => return Ok((head, body)),
-            Source::Log { position, length_bytes } => (position, length_bytes),
+            Source::Log { position, length_bytes, identity } => (position, length_bytes, identity),
         };
         let reader = lock(&self.shared.reader).clone();
-        let read =
-            tokio::task::spawn_blocking(move || read_one(Some(&reader), position, length_bytes));
-        read.await.map_err(|_| Refusal::Unavailable)?
+        let read = tokio::task::spawn_blocking(move || {
+            read_one(Some(&reader), position, length_bytes, &identity)
+        });
+        let message = read.await.map_err(|_| Refusal::Unavailable)??;
+        message.ok_or_else(|| Refusal::LogFailed(format!("log position {position} is not kept")))
     }
 
     /// Reads what is not in memory any more.
@@ -216,10 +218,14 @@ fn read_all(
 ) -> Result<Vec<DeliveredMessage>, Refusal> {
     let mut messages = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        let (head, body) = match delivery.source {
-            Source::Memory { head, body } => (head, body),
-            Source::Log { position, length_bytes } => read_one(reader, position, length_bytes)?,
+        let read = match delivery.source {
+            Source::Memory { head, body } => Some((head, body)),
+            Source::Log { position, length_bytes, identity } => {
+                read_one(reader, position, length_bytes, &identity)?
+            }
         };
+        // Retention took it after it was picked.
+        let Some((head, body)) = read else { continue };
         messages.push(DeliveredMessage {
             handle: delivery.handle,
             stored_ms: delivery.stored_ms,
@@ -232,17 +238,17 @@ fn read_all(
     Ok(messages)
 }
 
+/// Head and body; none when the message is not kept any more.
 fn read_one(
     reader: Option<&LogReader>,
     position: u64,
     length_bytes: u32,
-) -> Result<(Bytes, Bytes), Refusal> {
+    identity: &MessageIdentity,
+) -> Result<Option<(Bytes, Bytes)>, Refusal> {
     let reader = reader.ok_or(Refusal::Unavailable)?;
-    match reader.record(position, length_bytes) {
-        Ok(record) => match record.into_message() {
-            Some(message) => Ok((message.head, message.body)),
-            None => Err(Refusal::LogFailed(format!("no message at log position {position}"))),
-        },
+    match reader.message(position, length_bytes, identity) {
+        Ok(message) => Ok(Some((message.head, message.body))),
+        Err(ReadError::Gone(_)) => Ok(None),
         Err(error) => {
             tracing::error!(%error, "a stored message cannot be read");
             Err(Refusal::LogFailed(error.to_string()))

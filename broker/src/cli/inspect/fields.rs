@@ -1,6 +1,6 @@
 //! Every record kind as a name and its fields in words. A new kind gets its line here.
 
-use broker_store::record::Place;
+use broker_store::record::{Place, Reference};
 use broker_store::{Lease, MessageRecord, Record};
 use serde_json::{Map, Value, json};
 
@@ -32,12 +32,21 @@ pub(super) fn of(record: Record, bodies: bool) -> (String, Map<String, Value>) {
             });
             ("change invisible", joined(of_place(&place), change))
         }
-        Record::DeadLetter(place) => ("dead letter", of_place(&place)),
+        Record::DeadLetter { place, stands } => {
+            let stands = stands.map(|to| {
+                joined(of_reference(&to.reference), json!({"originTopic": to.origin_topic}))
+            });
+            ("dead letter", joined(of_place(&place), json!({"stands": stands})))
+        }
         Record::Cursor(place) => ("cursor", of_place(&place)),
-        Record::Due { number, due_ms } => ("due", json!({"number": number, "dueMs": due_ms})),
+        Record::Due { number, due_ms, stands } => {
+            let stands = stands.as_ref().map(of_reference);
+            ("due", json!({"number": number, "dueMs": due_ms, "stands": stands}))
+        }
         Record::Recall { number, due_ms } => ("recall", json!({"number": number, "dueMs": due_ms})),
-        Record::EndTransaction { number, is_commit } => {
-            ("end transaction", json!({"number": number, "commit": is_commit}))
+        Record::EndTransaction { number, is_commit, stands } => {
+            let stands = stands.as_ref().map(of_reference);
+            ("end transaction", json!({"number": number, "commit": is_commit, "stands": stands}))
         }
         Record::TransactionCheck { number } => ("transaction check", json!({"number": number})),
         other => return of_catalog(other),
@@ -90,11 +99,25 @@ fn of_catalog(record: Record) -> (String, Map<String, Value>) {
             ("delete lite topic", json!({"topic": topic, "queue": queue}))
         }
         Record::Reset { group, id } => ("reset", json!({"group": group, "id": id})),
-        Record::Redrive { topic, offset } => ("redrive", json!({"topic": topic, "offset": offset})),
+        Record::Redrive { topic, offset, back_to } => {
+            let back_to = back_to.map(|origin| of_place(&origin.place));
+            ("redrive", json!({"topic": topic, "offset": offset, "backTo": back_to}))
+        }
+        Record::Trim { topic, queue, offset } => {
+            ("trim", json!({"topic": topic, "queue": queue, "offset": offset}))
+        }
         Record::Client { number, id } => ("client", json!({"number": number, "id": id})),
         other => ("other", json!({"text": format!("{other:?}")})),
     };
     (name.to_owned(), map(fields))
+}
+
+fn of_reference(reference: &Reference) -> Value {
+    let Reference { topic, queue, offset, position, length_bytes, tag_hash } = reference;
+    json!({
+        "topic": topic, "queue": queue, "offset": offset, "position": position,
+        "lengthBytes": length_bytes, "tagHash": tag_hash
+    })
 }
 
 fn of_message(message: &MessageRecord, has_offset: bool, bodies: bool) -> Value {

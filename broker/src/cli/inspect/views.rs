@@ -112,6 +112,7 @@ fn gap_text(gap: &Gap) -> String {
     let Gap { from, to, .. } = gap;
     match (gap.meaning, &gap.unreadable) {
         (_, Some(error)) => format!("[{from}, {to}) cannot be read: {error}"),
+        (GapMeaning::Dropped, None) => format!("[{from}, {to}) is kept no more"),
         (_, None) if gap.is_missing => format!("[{from}, {to}) is in no file"),
         (GapMeaning::Unused, None) => format!("[{from}, {to}) unused"),
         (GapMeaning::Tail, None) => format!("[{from}, {to}) behind the last frame"),
@@ -189,6 +190,7 @@ impl From<Found> for FrameLine {
                     GapMeaning::Unused => "unused",
                     GapMeaning::Hole => "hole",
                     GapMeaning::Tail => "tail",
+                    GapMeaning::Dropped => "dropped",
                 },
                 all_zeros: !gap.has_bytes && !gap.is_missing && gap.unreadable.is_none(),
                 text: gap_text(&gap),

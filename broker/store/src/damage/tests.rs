@@ -17,26 +17,26 @@ fn options() -> LogOptions {
 }
 
 fn read(disk: Arc<dyn Disk>) -> (u64, Damage) {
-    let error = recovery::open(&disk, &options(), &mut |_| Ok(())).unwrap_err();
+    let error = recovery::open(&disk, &options(), LogEnd::default(), &mut |_| Ok(())).unwrap_err();
     assert!(error.is_damage(), "{error}");
     let mut frames = 0;
-    let opened = open_read_only(&disk, &options(), &mut |_| {
+    let opened = open_read_only(&disk, &options(), LogEnd::default(), &mut |_| {
         frames += 1;
         Ok(())
     });
     let (log, _, damage) = opened.unwrap().expect("it is damaged");
     assert_eq!(log.end().index, frames);
-    assert_eq!(find(&*disk, &options()).unwrap(), Some(damage.clone()));
+    assert_eq!(find(&*disk, &options(), LogEnd::default()).unwrap(), Some(damage.clone()));
     (frames, damage)
 }
 
 #[test]
 fn a_whole_log_and_a_torn_tail_are_not_damaged() {
     let disk = filled(20);
-    assert_eq!(find(&disk, &options()), Ok(None));
+    assert_eq!(find(&disk, &options(), LogEnd::default()), Ok(None));
     disk.flip_bit(Path::new(FIRST), 19 * 640 + 100, 3);
-    assert_eq!(find(&disk, &options()), Ok(None));
-    assert_eq!(find(&SimulatedDisk::default(), &options()), Ok(None));
+    assert_eq!(find(&disk, &options(), LogEnd::default()), Ok(None));
+    assert_eq!(find(&SimulatedDisk::default(), &options(), LogEnd::default()), Ok(None));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_writer_of_a_damaged_log_writes_nothing() {
     medium.flip_bit(Path::new(FIRST), 200, 1);
     let disk: Arc<dyn Disk> = Arc::new(medium.clone());
     let (mut log, mut writer, _) =
-        open_read_only(&disk, &options(), &mut |_| Ok(())).unwrap().unwrap();
+        open_read_only(&disk, &options(), LogEnd::default(), &mut |_| Ok(())).unwrap().unwrap();
     let kind = FrameKind::Entry;
     let payload = bytes::Bytes::from_static(b"x");
     log.append(crate::log::NewFrame { kind, term: 1, index: 1, time_ms: 1, records: 1, payload });

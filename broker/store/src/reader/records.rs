@@ -48,7 +48,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(shard: u32, segments: &'a [Segment], from: u64, end: u64) -> Self {
+    pub(crate) fn new(shard: u32, segments: &'a [Segment], from: u64, end: u64) -> Self {
         let later = segments.partition_point(|segment| segment.base <= from);
         let segments = later.checked_sub(1).map_or(&[][..], |at| &segments[at..]);
         Self {
@@ -124,6 +124,10 @@ impl<'a> Records<'a> {
         let Some(next) = next.filter(|_| self.checksum.is_some()) else {
             return Err(ReadError::DamagedFrame(stopped_at));
         };
+        if self.segments[0].end() < next.base {
+            // What stood between was not needed any more.
+            self.checksum = None;
+        }
         self.segments = &self.segments[1..];
         self.scan = Some(SegmentScan::new(self.shard, next));
         self.position = next.base;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::disk::Disk;
 use crate::frame::FrameKind;
-use crate::log::{Log, LogOptions, NewFrame};
+use crate::log::{Log, LogEnd, LogOptions, NewFrame};
 use crate::recovery::open;
 use crate::simulated_disk::SimulatedDisk;
 use crate::writer::Writer;
@@ -27,7 +27,7 @@ impl Written {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let options =
             LogOptions { shard: 3, directory: "shard-3".into(), segment_bytes: SEGMENT_BYTES };
-        let (log, writer) = open(&shared, &options, &mut |_| Ok(())).unwrap();
+        let (log, writer) = open(&shared, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
         Self { disk, log, writer }
     }
 

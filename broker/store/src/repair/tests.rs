@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::faulty_disk::FaultyDisk;
+use crate::log::LogEnd;
 use crate::recovery;
 use crate::simulated_disk::SimulatedDisk;
 use crate::walk::tests::{append, filled};
@@ -35,7 +36,7 @@ fn repair(disk: &dyn Disk) -> Result<bool, RepairError> {
 fn entries(disk: &SimulatedDisk) -> u64 {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut payloads = 0;
-    recovery::open(&disk, &options(), &mut |_| {
+    recovery::open(&disk, &options(), LogEnd::default(), &mut |_| {
         payloads += 1;
         Ok(())
     })
@@ -140,7 +141,7 @@ fn a_broker_that_starts_between_two_attempts_finds_the_old_log_or_the_repaired_o
         let killed = repair(&FaultyDisk::dying_after(&disk, steps)).is_err();
         let opened: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut frames = 0;
-        let outcome = recovery::open(&opened, &options(), &mut |_| {
+        let outcome = recovery::open(&opened, &options(), LogEnd::default(), &mut |_| {
             frames += 1;
             Ok(())
         });

@@ -14,7 +14,7 @@ pub enum DiskFault {
     FailedRead,
     /// A read returns one sector as it was before it was last written.
     StaleRead,
-    /// A read returns one sector of another place of the same file.
+    /// A read returns one sector of another place of the same file, or all that another read of it should get.
     MisdirectedRead,
     /// An operation takes long.
     Slow,

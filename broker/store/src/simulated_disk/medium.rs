@@ -1,11 +1,14 @@
 //! What the simulated disk holds, and its chance: names, inodes with their sectors, planned and drawn faults.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use super::faults::{DiskFault, DiskFaults};
 use super::{SECTOR_BYTES, error};
 use crate::disk::DiskError;
+
+/// Reads that a misdirected one may be mistaken for.
+const RECENT_READS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Inode {
@@ -39,6 +42,8 @@ pub(super) struct Medium {
     pub(super) faults: DiskFaults,
     pub(super) injected: Vec<DiskFault>,
     pub(super) delay_ms: u64,
+    /// Inode, beginning and length of the newest reads; kept only when reads may be misdirected.
+    recent_reads: VecDeque<(u64, usize, usize)>,
 }
 
 impl Medium {
@@ -163,10 +168,24 @@ impl Medium {
             return Err(error("read", path, "the read failed"));
         }
         self.lie(inode, path, from, buffer);
+        if self.faults.misdirected_reads > 0 {
+            self.recent_reads.push_back((inode, from, buffer.len()));
+            if self.recent_reads.len() > RECENT_READS {
+                self.recent_reads.pop_front();
+            }
+        }
         Ok(())
     }
 
-    /// Replaces one sector of what was read by an older state or by another place.
+    /// Where another read of the same file and length began, if there was one.
+    fn alike(&self, inode: u64, from: usize, length: usize, chance: usize) -> Option<usize> {
+        let reads = self.recent_reads.iter().filter(|read| (read.0, read.2) == (inode, length));
+        let others: Vec<usize> = reads.map(|read| read.1).filter(|other| *other != from).collect();
+        others.get(chance % others.len().max(1)).copied()
+    }
+
+    /// Replaces one sector of what was read by an older state or by another place, or all of it by what another read of
+    /// the same length gets.
     fn lie(&mut self, inode: u64, path: &Path, from: usize, buffer: &mut [u8]) {
         let bound = self.faults.lie_bounds.get(path).copied().unwrap_or(0);
         let end = (from + buffer.len()).min(usize::try_from(bound).unwrap_or(usize::MAX));
@@ -181,6 +200,13 @@ impl Medium {
             return;
         }
         let chance = self.draw() as usize;
+        if is_misdirected && let Some(other) = self.alike(inode, from, buffer.len(), chance) {
+            let bytes = self.inodes.get(&inode).map(|inode| &inode.bytes[other..]);
+            for (place, byte) in buffer[..end - from].iter_mut().zip(bytes.unwrap_or_default()) {
+                *place = *byte;
+            }
+            return;
+        }
         let Some(found) = self.inodes.get(&inode) else { return };
         let sectors = found.bytes.len() / SECTOR_BYTES;
         let other = (chance % sectors.max(1)) * SECTOR_BYTES;

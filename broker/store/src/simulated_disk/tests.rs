@@ -89,6 +89,23 @@ fn reads_lie_only_below_their_bound() {
 }
 
 #[test]
+fn a_misdirected_read_gets_all_that_another_should_have_got() {
+    let (disk, file) = disk();
+    for (at, byte) in [(0, 7), (4096, 9)] {
+        file.write_durable(at, &filled(byte, 4096)).unwrap();
+    }
+    let lie_bounds = LieBounds::from([(PathBuf::from(PATH), 8192)]);
+    disk.set_faults(
+        DiskFaults { misdirected_reads: 1_000, lie_bounds, ..DiskFaults::default() },
+        3,
+    );
+    let mut bytes = [0; 100];
+    file.read_at(10, &mut bytes).unwrap();
+    file.read_at(4100, &mut bytes).unwrap();
+    assert_eq!(bytes, [7; 100], "what the first read was for");
+}
+
+#[test]
 fn broken_ranges_fail_until_they_are_healed() {
     let (disk, file) = disk();
     disk.break_range(Path::new(PATH), 5000, 5001);

@@ -44,6 +44,15 @@ fn topics_and_groups_are_created_once_and_differences_are_named() {
         server.run(&["group", "describe", "billing", "-o", "yaml"]).ok().contains("maxAttempts: 3")
     );
 
+    let limited =
+        ["topic", "create", "brief", "--retention-time", "1h", "--retention-bytes", "1Gi"];
+    let _ = server.run(&limited).ok();
+    assert!(server.run(&limited).ok().contains("exists already"));
+    let refused = server.run(&["topic", "create", "brief", "--retention-time", "2h"]).refused(1);
+    assert!(refused.contains("it keeps messages 1h, not 2h"), "{refused}");
+    let refused = server.run(&["topic", "create", "short", "--retention-time", "5s"]).refused(2);
+    assert!(refused.contains("at least one minute"), "{refused}");
+
     let _ = server.run(&["topic", "delete", "orders"]).ok();
     let refused = server.run(&["topic", "delete", "orders"]).refused(1);
     assert!(refused.contains("there is no topic orders"), "{refused}");

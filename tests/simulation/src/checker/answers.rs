@@ -114,7 +114,17 @@ impl Checker {
         let is_over = back.any(|(seq, from_ms)| *seq > asked.seq && until_ms <= *from_ms);
         // A reset at the same time may have come in between.
         let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
+        // Asked before a reset was answered, it may mean what was before that.
+        let (group, topic) = (change.group.to_string(), change.topic.to_string());
+        let is_overtaken = self.resets.iter().any(|reset| {
+            reset.concerns(&group, &topic, handle.queue)
+                && reset.answered.is_none_or(|answered| answered > asked.seq)
+        });
         let progress = self.progress_mut(handle.group, place_of(handle));
+        if is_overtaken {
+            progress.unsettle();
+            return Ok(());
+        }
         if !progress.may_be_called(change.handle.nonce) {
             return if until_ms > now_ms && !is_over && !is_disturbed {
                 Err("an invisible duration was changed of what somebody else has".to_owned())

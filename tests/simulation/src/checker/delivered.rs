@@ -54,7 +54,7 @@ impl Checker {
         }
         let Some(id) = self.places.get(&place).map(|stored| stored.id) else {
             // Unreadable, and never seen before: counted all the same.
-            self.unread.insert(place);
+            self.unread.entry(place).or_insert(self.seq);
             return self.count(receive, delivery, now_ms);
         };
         let at = || format!("message {id} for {group} from {topic}");
@@ -96,8 +96,8 @@ impl Checker {
         if sent_to != message.topic {
             return Err(format!("message {id} of {} was delivered from {topic}", message.topic));
         }
-        let seq = self.seq;
-        let stored = self.places.entry(place).or_insert(Stored { id, sent: None, first_seen: seq });
+        let first_seen = self.unread.get(&place).copied().unwrap_or(self.seq);
+        let stored = self.places.entry(place).or_insert(Stored { id, sent: None, first_seen });
         if stored.id != id {
             return Err(format!("message {id} stands where message {} stood", stored.id));
         }
@@ -187,7 +187,7 @@ impl Checker {
         let is_first = u64::from(attempt) <= 1 + extra;
         let comes_back = progress.may_revive && is_first && !progress.is_held(now_ms);
         if comes_back && (progress.is_done || progress.is_dead || progress.attempt >= attempt) {
-            progress.renew();
+            progress.renew(seq);
             progress.may_revive = false;
             progress.revivals += 1;
         } else if progress.is_dead {

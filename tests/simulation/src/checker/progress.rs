@@ -16,10 +16,14 @@ pub(super) struct Progress {
     decided: u64,
     /// Somebody has it, as far as anybody knows.
     is_held: bool,
+    /// The same, whether or not who has it said that it is done.
+    is_lasting: bool,
     /// A new name was asked for and not answered.
     pub(super) is_renaming: bool,
     /// An answered acknowledgement, or what comes to the same.
     pub(super) is_done: bool,
+    /// When it was brought back as new.
+    renewed: u64,
     /// When the last acknowledgement was asked.
     pub(super) done_asked: u64,
     /// Asked and not answered in this life, and in earlier ones.
@@ -27,6 +31,8 @@ pub(super) struct Progress {
     pub(super) ghosts: u32,
     /// It may be done, or new, for another reason.
     pub(super) is_unsure: bool,
+    /// The delivery that told how it really was: a crash may take it back, and then all is as unsure as before.
+    told: Option<u64>,
     /// A reset that was answered made it new.
     pub(super) is_owed: bool,
     pub(super) is_dead: bool,
@@ -35,8 +41,8 @@ pub(super) struct Progress {
     pub(super) has_dead_letter: bool,
     /// The last delivery was counted among the deaths.
     is_last: bool,
-    /// An acknowledgement was asked while it was held for certain.
-    is_in_time: bool,
+    /// Acknowledgements that were asked while it was held for certain.
+    in_time: Vec<u64>,
     /// A redrive was asked since it may be dead.
     pub(super) may_revive: bool,
     pub(super) revivals: u64,
@@ -48,6 +54,7 @@ impl Progress {
     /// The process died; what was decided before `durable` is kept.
     pub(super) fn killed(&mut self, durable: u64) {
         self.ghosts += std::mem::take(&mut self.unknown);
+        self.is_unsure |= self.told.take().is_some_and(|told| told >= durable);
         if self.lost {
             // From an earlier life, and not seen since.
             return;
@@ -57,6 +64,7 @@ impl Progress {
         } else if self.attempt > 0 {
             self.lost = true;
             self.is_held = false;
+            self.is_lasting = false;
         }
     }
 
@@ -64,6 +72,7 @@ impl Progress {
     pub(super) fn expire(&mut self, now_ms: u64) {
         if self.until_ms <= now_ms {
             self.is_held = false;
+            self.is_lasting = false;
         }
     }
 
@@ -78,17 +87,24 @@ impl Progress {
 
     /// An acknowledgement of this delivery was asked.
     pub(super) fn acknowledge(&mut self, nonce: u32, now_ms: u64, asked: u64) {
-        self.is_in_time |= self.is_held(now_ms) && self.nonce == nonce && !self.is_renaming;
-        self.let_go(nonce);
+        let is_current = self.is_lasting && now_ms < self.until_ms;
+        if is_current && self.nonce == nonce && !self.is_renaming {
+            self.in_time.push(asked);
+        }
+        self.is_held &= self.nonce != nonce && !self.is_renaming;
         self.unknown += 1;
         self.done_asked = asked;
     }
 
     /// It was answered with yes.
     pub(super) fn acknowledged(&mut self, asked: u64) {
+        if asked < self.renewed {
+            // It was done when that was asked, and was brought back since.
+            return;
+        }
         self.is_done = true;
         self.done_asked = self.done_asked.max(asked);
-        if self.is_in_time && std::mem::take(&mut self.is_last) {
+        if self.in_time.contains(&asked) && std::mem::take(&mut self.is_last) {
             // Who acknowledges in time keeps a message from dying of its last attempt.
             self.deaths_max -= 1;
             self.has_dead_letter = self.deaths_max > 0;
@@ -117,6 +133,7 @@ impl Progress {
     pub(super) fn let_go(&mut self, nonce: u32) {
         if self.nonce == nonce || self.is_renaming {
             self.is_held = false;
+            self.is_lasting = false;
         }
     }
 
@@ -149,12 +166,14 @@ impl Progress {
     pub(super) fn unsettle(&mut self) {
         self.is_unsure = true;
         self.is_held = false;
+        self.is_lasting = false;
         self.may_be_dead |= std::mem::take(&mut self.is_dead);
     }
 
     /// As if it had never been delivered.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn renew(&mut self, seq: u64) {
         *self = Self {
+            renewed: seq,
             lost_receives: self.lost_receives,
             deaths_max: self.deaths_max,
             has_dead_letter: self.has_dead_letter,
@@ -170,12 +189,16 @@ impl Progress {
         self.until_ms = until_ms;
         self.decided = decided;
         self.is_held = true;
+        self.is_lasting = true;
         self.lost = false;
         self.is_renaming = false;
         self.ghosts = 0;
-        self.is_unsure = false;
+        if std::mem::take(&mut self.is_unsure) {
+            self.told = Some(decided);
+            self.floor = self.floor.min(attempt.saturating_sub(1));
+        }
         self.is_last = false;
-        self.is_in_time = false;
+        self.in_time.clear();
     }
 
     pub(super) fn renamed(&mut self, nonce: u32, until_ms: u64, decided: u64, is_over: bool) {
@@ -183,6 +206,7 @@ impl Progress {
         self.until_ms = until_ms;
         self.decided = decided;
         self.is_held = !is_over;
+        self.is_lasting = !is_over;
         self.lost = false;
         self.is_renaming = false;
     }

@@ -1,5 +1,7 @@
 //! Resets of offsets: which messages they make new and which done, as far as clients can know.
 
+use std::collections::BTreeSet;
+
 use broker_model::Model;
 
 use super::progress::Progress;
@@ -32,20 +34,28 @@ enum Effect {
     Either,
 }
 
+/// When a message came into the world, as far as a reset cares.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Its send, if that was answered.
+    asked: Option<u64>,
+    first_seen: u64,
+}
+
 impl Reset {
-    fn concerns(&self, group: &str, topic: &str, queue: u32) -> bool {
+    pub(super) fn concerns(&self, group: &str, topic: &str, queue: u32) -> bool {
         let is_topic = self.topics.is_empty() || self.topics.iter().any(|name| name == topic);
         self.group == group && is_topic && self.queue.is_none_or(|own| own == queue)
     }
 
-    fn effect(&self, place: Place, stored: &Stored) -> Effect {
+    fn effect(&self, place: Place, known: Known) -> Effect {
         let Some(answered) = self.answered else { return Effect::Either };
         match self.to {
             To::Offset(offset) if place.2 < offset => Effect::Done,
             To::Offset(_) => Effect::New,
-            To::Latest => match stored.sent {
-                Some((asked, _)) if asked > answered => Effect::New,
-                _ if stored.first_seen < self.asked => Effect::Done,
+            To::Latest => match known.asked {
+                Some(asked) if asked > answered => Effect::New,
+                _ if known.first_seen < self.asked => Effect::Done,
                 _ => Effect::Either,
             },
             To::Unknown => Effect::Either,
@@ -54,15 +64,25 @@ impl Reset {
 }
 
 impl Checker {
+    fn known(&self, place: Place) -> Option<Known> {
+        let unread = self.unread.get(&place);
+        let unread = unread.map(|first_seen| Known { asked: None, first_seen: *first_seen });
+        let known = |stored: &Stored| Known {
+            asked: stored.sent.map(|(asked, _)| asked),
+            first_seen: stored.first_seen,
+        };
+        self.places.get(&place).map(known).or(unread)
+    }
+
     /// Progress of a reader on a message; made with what earlier resets mean for it.
     pub(super) fn progress_mut(&mut self, reader: u32, place: Place) -> &mut Progress {
         let key = (reader, place);
         if !self.progress.contains_key(&key) {
             let (group, topic) = (self.group_of_reader(reader), self.topic_of_number(place.0));
             let mut progress = Progress::default();
-            if let Some(stored) = self.places.get(&place) {
+            if let Some(known) = self.known(place) {
                 for reset in self.resets.iter().filter(|r| r.concerns(&group, &topic, place.1)) {
-                    apply(&mut progress, reset.effect(place, stored), reset);
+                    apply(&mut progress, reset.effect(place, known), reset);
                 }
             }
             self.progress.insert(key, progress);
@@ -101,15 +121,17 @@ impl Checker {
 
     fn for_concerned(&mut self, reset: &Reset, mut change: impl FnMut(&mut Progress, Effect)) {
         let readers: Vec<u32> = self.readers.keys().copied().collect();
-        let places: Vec<Place> = self.places.keys().copied().collect();
+        // Also what was handed out and could not be read.
+        let places: BTreeSet<Place> =
+            self.places.keys().chain(self.unread.keys()).copied().collect();
         for reader in readers {
             for place in &places {
                 let (group, topic) = (self.group_of_reader(reader), self.topic_of_number(place.0));
                 if !reset.concerns(&group, &topic, place.1) {
                     continue;
                 }
-                let Some(stored) = self.places.get(place) else { continue };
-                let effect = reset.effect(*place, stored);
+                let Some(known) = self.known(*place) else { continue };
+                let effect = reset.effect(*place, known);
                 change(self.progress_mut(reader, *place), effect);
             }
         }
@@ -121,11 +143,11 @@ fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
         Effect::Either => progress.unsettle(),
         Effect::New if progress.done_asked > reset.asked => progress.unsettle(),
         Effect::New => {
-            progress.renew();
+            progress.renew(reset.asked);
             progress.is_owed = true;
         }
         Effect::Done => {
-            progress.renew();
+            progress.renew(reset.asked);
             progress.is_done = true;
         }
     }

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use broker_engine::{Command, Outcome, Refusal, Reply, Source, TransactionCheck};
 
+use broker_store::sealed_index::IndexError;
+
 use super::World;
 use crate::bugs::PlantedBug;
 use crate::network::Packet;
@@ -59,9 +61,20 @@ impl World {
         let has_failed = self.process.as_ref().is_some_and(|p| p.replica.failure().is_some());
         if has_failed {
             self.trace.note(now_ms, format_args!("the log failed; the process ends"));
+            self.remove_bad_index();
             self.end_process();
         }
         Ok(())
+    }
+
+    /// As the shell does.
+    fn remove_bad_index(&mut self) {
+        let disk = self.shared_disk();
+        let engine = self.process.as_ref().map(|process| process.replica.engine());
+        let index = engine.and_then(broker_engine::Engine::index_failure);
+        if let Some((path, IndexError::Damaged { .. })) = index {
+            let _refused_again = disk.remove(path);
+        }
     }
 
     fn release(
@@ -149,9 +162,8 @@ impl World {
         let Some(process) = &self.process else { return false };
         let reader = process.replica.reader();
         for delivery in deliveries {
-            if let Source::Log { position, length_bytes } = delivery.source {
-                let read = reader.record(position, length_bytes).ok();
-                let Some(message) = read.and_then(broker_store::Record::into_message) else {
+            if let Source::Log { position, length_bytes, identity } = delivery.source {
+                let Ok(message) = reader.message(position, length_bytes, &identity) else {
                     return false;
                 };
                 delivery.source = Source::Memory { head: message.head, body: message.body };
@@ -162,9 +174,9 @@ impl World {
 
     fn ask_producer(&mut self, mut check: TransactionCheck) -> Result<(), String> {
         let Some(process) = &self.process else { return Ok(()) };
-        if let Source::Log { position, length_bytes } = check.source {
-            let read = process.replica.reader().record(position, length_bytes).ok();
-            let Some(message) = read.and_then(broker_store::Record::into_message) else {
+        if let Source::Log { position, length_bytes, identity } = check.source {
+            let reader = process.replica.reader();
+            let Ok(message) = reader.message(position, length_bytes, &identity) else {
                 return Ok(());
             };
             check.source = Source::Memory { head: message.head, body: message.body };

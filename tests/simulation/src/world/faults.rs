@@ -53,13 +53,12 @@ impl World {
         let Some(process) = &mut self.process else { return Ok(()) };
         let chance = self.random.below(4);
         self.trace.note(self.true_ms, format_args!("killed ({chance})"));
-        if chance == 0 && process.job.is_some() {
+        if chance == 0 {
             // In the middle of background work.
-            self.disk.tear_after(0, self.random.draw());
-            let directory = self.options.directory.clone();
-            let length = self.options.segment_bytes;
-            let disk = self.shared_disk();
-            let _torn = broker_store::segments::prepare_spare(&*disk, &directory, length);
+            let (work, note) =
+                (process.work(), process.replica.engine().index_failure_note().clone());
+            self.disk.tear_after(self.random.below(8), self.random.draw());
+            let _torn = self.maintain(work, &note);
         } else if let Some(write) = process.write.take() {
             if chance > 1 {
                 self.disk.tear_after(0, self.random.draw());

@@ -1,8 +1,12 @@
 //! One bucket of timed messages, packed: differences to the message before as variable-length numbers, in chunks that
 //! are short enough to be searched from their beginning. About 14 bytes for a message without a tag.
 
+use bytes::Bytes;
+
 use super::HiddenMessage;
 
+/// Numbers in front of a chunk that is stored.
+const CHUNK_HEADER_BYTES: usize = 28;
 /// Messages of one chunk: what a search for one message reads at most.
 const CHUNK_MESSAGES_MAX: u32 = 1_024;
 
@@ -17,7 +21,24 @@ struct Chunk {
     last_number: u64,
     last_position: u64,
     count: u32,
-    bytes: Vec<u8>,
+    bytes: Packed,
+}
+
+#[derive(Debug)]
+enum Packed {
+    /// More may follow.
+    Open(Vec<u8>),
+    /// As a snapshot had it; not copied, because that is most of what a snapshot with many timed messages holds.
+    Stored(Bytes),
+}
+
+impl Packed {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Open(bytes) => bytes,
+            Self::Stored(bytes) => bytes,
+        }
+    }
 }
 
 impl Bucket {
@@ -26,18 +47,19 @@ impl Bucket {
         let position = message.position;
         let fits = |chunk: &Chunk| {
             let goes_on = number >= chunk.last_number && position >= chunk.last_position;
-            chunk.count < CHUNK_MESSAGES_MAX && goes_on
+            let is_open = matches!(chunk.bytes, Packed::Open(_));
+            is_open && chunk.count < CHUNK_MESSAGES_MAX && goes_on
         };
         if !self.chunks.last().is_some_and(fits) {
-            if let Some(full) = self.chunks.last_mut() {
-                full.bytes.shrink_to_fit();
+            if let Some(Packed::Open(full)) = self.chunks.last_mut().map(|chunk| &mut chunk.bytes) {
+                full.shrink_to_fit();
             }
             self.chunks.push(Chunk {
                 first_number: number,
                 last_number: 0,
                 last_position: 0,
                 count: 0,
-                bytes: Vec::new(),
+                bytes: Packed::Open(Vec::new()),
             });
         }
         if let Some(chunk) = self.chunks.last_mut() {
@@ -57,6 +79,42 @@ impl Bucket {
         self.chunks.iter().flat_map(Chunk::iter)
     }
 
+    /// Every chunk as bytes: four numbers and what is packed.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.chunks.iter().map(|chunk| {
+            let packed = chunk.bytes.as_slice();
+            let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES + packed.len());
+            for field in [chunk.first_number, chunk.last_number, chunk.last_position] {
+                bytes.extend_from_slice(&field.to_le_bytes());
+            }
+            bytes.extend_from_slice(&chunk.count.to_le_bytes());
+            bytes.extend_from_slice(packed);
+            bytes
+        })
+    }
+
+    /// Takes in what [`Bucket::chunks`] gave; says how many messages it holds, none when the bytes are no chunk.
+    pub(super) fn insert_chunk(&mut self, mut bytes: Bytes) -> Option<u64> {
+        if bytes.len() < CHUNK_HEADER_BYTES {
+            return None;
+        }
+        let header = bytes.split_to(CHUNK_HEADER_BYTES);
+        let number = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
+        let chunk = Chunk {
+            first_number: number(0)?,
+            last_number: number(8)?,
+            last_position: number(16)?,
+            count: u32::from_le_bytes(header.get(24..)?.try_into().ok()?),
+            bytes: Packed::Stored(bytes),
+        };
+        let count = u64::from(chunk.count);
+        if chunk.iter().count() as u64 != count {
+            return None;
+        }
+        self.chunks.push(chunk);
+        Some(count)
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::from(chunk.count)).sum()
     }
@@ -65,9 +123,10 @@ impl Bucket {
 impl Chunk {
     fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
         let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
-        if self.bytes.capacity() < self.bytes.len() + MESSAGE_BYTES_MAX {
+        let Packed::Open(bytes) = &mut self.bytes else { return };
+        if bytes.capacity() < bytes.len() + MESSAGE_BYTES_MAX {
             // Doubling would leave half of the memory unused.
-            self.bytes.reserve_exact(MESSAGE_BYTES_MAX + self.bytes.len() / 4);
+            bytes.reserve_exact(MESSAGE_BYTES_MAX + bytes.len() / 4);
         }
         let has_tag = u64::from(tag_hash != 0);
         for value in [
@@ -78,10 +137,10 @@ impl Chunk {
             u64::from(topic),
             u64::from(queue),
         ] {
-            put(&mut self.bytes, value);
+            put(bytes, value);
         }
         if has_tag == 1 {
-            self.bytes.extend_from_slice(&tag_hash.to_le_bytes());
+            bytes.extend_from_slice(&tag_hash.to_le_bytes());
         }
         (self.last_number, self.last_position) = (number, position);
         self.count += 1;
@@ -91,8 +150,8 @@ impl Chunk {
         let mut rest = self.bytes.as_slice();
         let (mut number, mut position) = (0, 0);
         std::iter::from_fn(move || {
-            number += take(&mut rest)?;
-            position += take(&mut rest)?;
+            number = u64::checked_add(number, take(&mut rest)?)?;
+            position = u64::checked_add(position, take(&mut rest)?)?;
             let due = take(&mut rest)?;
             let length_bytes = u32::try_from(take(&mut rest)?).ok()?;
             let topic = u32::try_from(take(&mut rest)?).ok()?;
@@ -125,6 +184,9 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
     loop {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
+        if shift > 63 {
+            return None;
+        }
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Some(value);

@@ -333,8 +333,10 @@ proptest! {
 
     #[test]
     fn every_message_type_keeps_its_promise_through_torn_writes_and_restarts(steps in steps()) {
+        use_small_segments();
         let mut history = History::new();
         steps.into_iter().for_each(|step| history.step(step));
+        sealing::check_derived(&history.shard);
         history.drain();
     }
 }

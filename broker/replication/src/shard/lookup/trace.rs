@@ -1,13 +1,12 @@
-//! What became of a message: one pass over the log from where it was stored. Records name the message by its place, and
-//! a place that a record does not say (a timed message that was due, a committed one, a dead letter) is asked of the
-//! engine when the record is met.
+//! What became of a message: one pass over the log from where it was stored. Records name the message by its place. Of a
+//! message that came to stand somewhere by a record of format 1, which does not say where, nothing more is told.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_engine::{Command, FindPlace, Names, NamesOf, Outcome, QueueNumber, Refusal};
+use broker_engine::{Command, Names, NamesOf, Outcome, Refusal};
 use broker_model::{GroupName, TopicName};
-use broker_store::record::Place;
+use broker_store::record::{DeadLetterReference, Place, Reference};
 use broker_store::{Lease, LoggedRecord, Record};
 
 use super::find::{FoundMessage, message};
@@ -112,8 +111,6 @@ struct Stand {
 /// A copy while it is traced; groups and clients are numbers yet.
 struct StoredCopy {
     message: FoundMessage,
-    /// Log position of its record.
-    position: u64,
     hidden: Option<HiddenNumber>,
     events: Vec<(TraceEvent, Numbers)>,
     is_cut: bool,
@@ -140,7 +137,7 @@ pub(super) fn run(
 ) -> Result<MessageTraces, Refusal> {
     let mut tracer = Tracer { search, topic, copies: Vec::new(), stands: Vec::new() };
     while let Some(record) = tracer.search.next() {
-        tracer.record(record?, is_wanted)?;
+        tracer.record(record?, is_wanted);
     }
     tracer.finish()
 }
@@ -153,23 +150,27 @@ struct Tracer<'a> {
 }
 
 impl Tracer<'_> {
-    fn record(&mut self, logged: LoggedRecord, is_wanted: &IsWanted) -> Result<(), Refusal> {
-        let LoggedRecord { position, time_ms, record, .. } = logged;
+    fn record(&mut self, logged: LoggedRecord, is_wanted: &IsWanted) {
+        let LoggedRecord { time_ms, record, .. } = logged;
         match record {
             Record::Message(_) | Record::Timed { .. } | Record::Half { .. } => {
-                self.stored(position, time_ms, record, is_wanted);
+                self.stored(time_ms, record, is_wanted);
             }
-            Record::Due { number, .. } => self.due(number, time_ms)?,
+            Record::Due { number, stands, .. } => {
+                let copy = self.hidden(HiddenNumber::Timed(number), time_ms, TraceStep::Due);
+                self.appears(copy, stands);
+            }
             Record::Recall { number, .. } => {
                 self.hidden(HiddenNumber::Timed(number), time_ms, TraceStep::Recalled);
             }
             Record::TransactionCheck { number } => {
                 self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::ProducerAsked);
             }
-            Record::EndTransaction { number, is_commit: true } => {
-                self.committed(number, time_ms)?
+            Record::EndTransaction { number, is_commit: true, stands } => {
+                let copy = self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::Committed);
+                self.appears(copy, stands);
             }
-            Record::EndTransaction { number, is_commit: false } => {
+            Record::EndTransaction { number, is_commit: false, .. } => {
                 self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::RolledBack);
             }
             Record::Lease(lease) => self.lease(&lease, time_ms),
@@ -178,15 +179,14 @@ impl Tracer<'_> {
                 self.at(place, time_ms, step);
             }
             Record::Acknowledge(place) => self.at(place, time_ms, TraceStep::Acknowledged),
-            Record::DeadLetter(place) => self.dead_lettered(place, time_ms)?,
-            Record::Redrive { topic, offset } => self.redriven(topic, offset, time_ms),
+            Record::DeadLetter { place, stands } => self.dead_lettered(place, stands, time_ms),
+            Record::Redrive { topic, offset, .. } => self.redriven(topic, offset, time_ms),
             Record::Cursor(place) => self.cursor(place, time_ms),
             _ => {}
         }
-        Ok(())
     }
 
-    fn stored(&mut self, position: u64, time_ms: u64, record: Record, is_wanted: &IsWanted) {
+    fn stored(&mut self, time_ms: u64, record: Record, is_wanted: &IsWanted) {
         let hidden = match &record {
             Record::Timed { number, .. } => Some(HiddenNumber::Timed(*number)),
             Record::Half { number, .. } => Some(HiddenNumber::Half(*number)),
@@ -201,27 +201,7 @@ impl Tracer<'_> {
             let (copy, topic, queue) = (self.copies.len(), self.topic, message.queue);
             self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: 0 });
         }
-        self.copies.push(StoredCopy {
-            message,
-            position,
-            hidden,
-            events: Vec::new(),
-            is_cut: false,
-        });
-    }
-
-    fn due(&mut self, number: u64, time_ms: u64) -> Result<(), Refusal> {
-        match self.hidden(HiddenNumber::Timed(number), time_ms, TraceStep::Due) {
-            Some(copy) => self.appears(copy, time_ms),
-            None => Ok(()),
-        }
-    }
-
-    fn committed(&mut self, number: u64, time_ms: u64) -> Result<(), Refusal> {
-        match self.hidden(HiddenNumber::Half(number), time_ms, TraceStep::Committed) {
-            Some(copy) => self.appears(copy, time_ms),
-            None => Ok(()),
-        }
+        self.copies.push(StoredCopy { message, hidden, events: Vec::new(), is_cut: false });
     }
 
     /// Notes a step of a message that nobody sees yet; says which copy it is.
@@ -232,28 +212,11 @@ impl Tracer<'_> {
     }
 
     /// A hidden message stands in its queue from now on.
-    fn appears(&mut self, copy: usize, since_ms: u64) -> Result<(), Refusal> {
-        let queue =
-            QueueNumber::OfTopic { topic: self.topic, queue: self.copies[copy].message.queue };
-        if let Some(place) = self.place(copy, queue, since_ms)? {
-            self.copies[copy].message.offset = Some(place.offset);
-            let Place { topic, queue, offset, .. } = place;
-            self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: 0 });
-        }
-        Ok(())
-    }
-
-    fn place(
-        &self,
-        copy: usize,
-        queue: QueueNumber,
-        since_ms: u64,
-    ) -> Result<Option<Place>, Refusal> {
-        let find = FindPlace { queue, position: self.copies[copy].position, since_ms };
-        match self.search.ask(Command::FindPlace(find))? {
-            Outcome::Place(place) => Ok(place),
-            _ => Err(Refusal::Unavailable),
-        }
+    fn appears(&mut self, copy: Option<usize>, stands: Option<Reference>) {
+        let (Some(copy), Some(stands)) = (copy, stands) else { return };
+        let Reference { topic, queue, offset, .. } = stands;
+        self.copies[copy].message.offset = Some(offset);
+        self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: 0 });
     }
 
     fn lease(&mut self, lease: &Lease, time_ms: u64) {
@@ -295,19 +258,17 @@ impl Tracer<'_> {
         }
     }
 
-    fn dead_lettered(&mut self, place: Place, time_ms: u64) -> Result<(), Refusal> {
+    fn dead_lettered(&mut self, place: Place, stands: Option<DeadLetterReference>, time_ms: u64) {
         for index in self.standing(place.topic, place.queue) {
             if self.stands[index].offset != place.offset {
                 continue;
             }
             self.note_at(index, place.group, 0, time_ms, TraceStep::DeadLettered);
             let copy = self.stands[index].copy;
-            let dead_letters = QueueNumber::DeadLettersOf(place.group);
-            let Some(stand) = self.place(copy, dead_letters, time_ms)? else { continue };
-            let Place { topic, queue, offset, .. } = stand;
+            let Some(DeadLetterReference { reference, .. }) = stands else { continue };
+            let Reference { topic, queue, offset, .. } = reference;
             self.stands.push(Stand { copy, topic, queue, offset, dead_letters_of: place.group });
         }
-        Ok(())
     }
 
     fn redriven(&mut self, topic: u32, offset: u64, time_ms: u64) {

@@ -1,4 +1,4 @@
-//! A data directory that storage format version 1 wrote, in tests/fixtures/storage-v1: whatever comes later must read it
+//! Data directories that each storage format version wrote, in tests/fixtures: whatever comes later must read them
 //! to the same topics, groups, progress, messages and dead letters. Its story is told here, and was run once.
 
 use std::fmt::Write as _;
@@ -9,18 +9,23 @@ use broker_engine::{
     EndTransaction, ForwardToDeadLetter, Hidden, Join, OffsetAt, Pull, Recall, Redrive,
     ResetOffsets, SentMessage, SetOffset,
 };
+use broker_model::limits::RETENTION_CHECK_MS;
 use broker_model::{Model, RecallHandle, TransactionId};
 use broker_store::Record;
+use broker_store::log::LogEnd;
 
 use super::*;
 
 /// When the fixture ends; the timed messages that are left are due later.
 const WRITTEN_UNTIL_MS: u64 = 2_000_000;
+/// When a fixture is read.
+const READ_FROM_MS: u64 = WRITTEN_UNTIL_MS + 1_000;
 /// Sends every message that still waits into its queue.
 const LATER_MS: u64 = 9_000_000;
 
-fn fixture() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/storage-v1")
+fn fixture(version: u32) -> PathBuf {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    fixtures.join(format!("storage-v{version}"))
 }
 
 fn group(name: &str) -> GroupName {
@@ -43,7 +48,7 @@ fn put_group(shard: &mut Shard, name: &str, model: Model) {
     shard.ask(Command::PutGroup(Box::new(group))).unwrap();
 }
 
-/// Every record kind of version 1 at least once, over more than one segment.
+/// Every record kind at least once, over more than one segment, the first of them sealed.
 fn tell_the_story(shard: &mut Shard) {
     for (topic, message_type) in [
         ("orders", MessageType::Normal),
@@ -83,7 +88,21 @@ fn tell_the_story(shard: &mut Shard) {
     shard.now_ms = WRITTEN_UNTIL_MS;
     shard.settle();
     send_one(shard, "chat", "room-3", Visible::AtOnce);
+    fill_and_trim(shard);
     shard.now_ms += 100;
+    shard.settle();
+}
+
+/// A topic that keeps less than it is given.
+fn fill_and_trim(shard: &mut Shard) {
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues: 1 }];
+    let brief = Topic::with_defaults(name("brief"), MessageType::Normal, placement);
+    let brief = Topic { retention_bytes: Some(1), ..brief };
+    shard.ask(Command::PutTopic(Box::new(brief))).unwrap();
+    for text in ["p", "q", "r", "s", "t"] {
+        send_one(shard, "brief", &text.repeat(90_000), Visible::AtOnce);
+    }
+    shard.now_ms += RETENTION_CHECK_MS;
     shard.settle();
 }
 
@@ -243,7 +262,7 @@ fn describe_now_and_later(shard: &mut Shard) -> String {
 fn kinds(shard: &Shard) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     let disk: Arc<dyn Disk> = Arc::new(shard.disk.clone());
-    recovery::open(&disk, &options(), &mut |frame| {
+    recovery::open(&disk, &options(), LogEnd::default(), &mut |frame| {
         let mut payload = frame.payload;
         while frame.header.kind == FrameKind::Entry && !payload.is_empty() {
             let record = format!("{:?}", Record::decode(&mut payload).unwrap());
@@ -256,17 +275,18 @@ fn kinds(shard: &Shard) -> BTreeSet<String> {
 }
 
 /// The fixture's files: each ends after its last byte that is not zero; `layout` says how long it was.
-fn stored() -> Shard {
+fn stored(version: u32) -> Shard {
     let disk = SimulatedDisk::default();
-    let layout = fs::read_to_string(fixture().join("layout")).expect("the fixture is there");
+    let layout = fs::read_to_string(fixture(version).join("layout")).expect("the fixture is there");
     for line in layout.lines().filter(|line| !line.starts_with('#')) {
         let (path, length) = line.split_once(' ').expect("path and length");
-        let mut bytes = fs::read(fixture().join(path)).expect("the layout names files");
+        let mut bytes = fs::read(fixture(version).join(path)).expect("the layout names files");
         bytes.resize(length.parse().unwrap(), 0);
-        let name = PathBuf::from(path).file_name().unwrap().to_owned();
-        disk.create_filled(&PathBuf::from("shard-0").join(name), &bytes).unwrap();
+        let here =
+            path.replace("shard-0/log/", "shard-0/").replace("shard-0/snapshot/", "snapshot/");
+        disk.create_filled(&PathBuf::from(here), &bytes).unwrap();
     }
-    let now_ms = WRITTEN_UNTIL_MS + 1_000;
+    let now_ms = READ_FROM_MS;
     let (replica, writer) = open(&disk, now_ms);
     let mut shard = Shard { disk, replica, writer, now_ms, ..Shard::new() };
     shard.settle();
@@ -278,7 +298,8 @@ fn the_story_of_the_fixture_has_every_record_kind() {
     let mut shard = Shard::new();
     tell_the_story(&mut shard);
     shard.restart();
-    assert_eq!(kinds(&shard).len(), 23, "{:?}", kinds(&shard));
+    assert_eq!(kinds(&shard).len(), 24, "{:?}", kinds(&shard));
+    assert_eq!(shard.disk.files_ending(".snap").len(), 2);
     if let Some(target) = std::env::var_os("PINNACE_WRITE_FIXTURE") {
         write(&shard, &PathBuf::from(target));
     }
@@ -286,9 +307,21 @@ fn the_story_of_the_fixture_has_every_record_kind() {
 
 #[test]
 fn a_data_directory_of_version_1_is_read_to_what_was_written() {
-    let expected = fs::read_to_string(fixture().join("expected.txt")).unwrap();
-    let mut shard = stored();
+    let shard = stored(1);
     assert_eq!(kinds(&shard).len(), 23);
+    is_what_was_written(shard, 1);
+}
+
+#[test]
+fn a_data_directory_of_version_2_is_read_to_what_was_written() {
+    let shard = stored(2);
+    assert!(shard.replica.unusable_snapshots().is_empty());
+    assert_eq!(kinds(&shard).len(), 24);
+    is_what_was_written(shard, 2);
+}
+
+fn is_what_was_written(mut shard: Shard, version: u32) {
+    let expected = fs::read_to_string(fixture(version).join("expected.txt")).unwrap();
     shard.restart();
     let found = describe_now_and_later(&mut shard);
     for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
@@ -303,20 +336,23 @@ fn a_data_directory_of_version_1_is_read_to_what_was_written() {
 fn write(shard: &Shard, target: &std::path::Path) {
     let mut layout =
         "# file, and its length with the zeros that were cut from its end\n".to_owned();
-    let log = target.join("shard-0/log");
-    fs::create_dir_all(&log).unwrap();
-    for path in shard.disk.files_ending(".seg") {
+    for folder in ["shard-0/log", "shard-0/snapshot"] {
+        fs::create_dir_all(target.join(folder)).unwrap();
+    }
+    for path in shard.disk.files_ending("") {
         let file = shard.disk.open(&path).unwrap();
         let mut bytes = vec![0; usize::try_from(file.length_bytes()).unwrap()];
         file.read_at(0, &mut bytes).unwrap();
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        let folder = if path.starts_with("snapshot") { "snapshot" } else { "log" };
         let name = path.file_name().unwrap().to_str().unwrap();
-        writeln!(layout, "shard-0/log/{name} {}", bytes.len()).unwrap();
-        fs::write(log.join(name), &bytes[..used]).unwrap();
+        let there = format!("shard-0/{folder}/{name}");
+        writeln!(layout, "{there} {}", bytes.len()).unwrap();
+        fs::write(target.join(there), &bytes[..used]).unwrap();
     }
     fs::write(target.join("layout"), layout).unwrap();
     let mut again = Shard { disk: shard.disk.clone(), ..Shard::new() };
-    again.now_ms = WRITTEN_UNTIL_MS + 1_000;
+    again.now_ms = READ_FROM_MS;
     again.restart();
     fs::write(target.join("expected.txt"), describe_now_and_later(&mut again)).unwrap();
 }

@@ -1,0 +1,117 @@
+//! Retention: the oldest messages of a topic go when they are too old, or too many bytes. They go by whole runs of index
+//! files, so that what is kept may exceed the limit by what one segment holds; segments without messages that are kept
+//! are dropped elsewhere. A topic that names no limit keeps everything.
+
+use std::collections::BTreeSet;
+
+use broker_model::limits::RETENTION_CHECK_MS;
+use broker_store::Record;
+
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::state::TopicState;
+
+/// Queues looked at in one step; the others come in the next.
+const QUEUES_PER_STEP: usize = 16 * 1024;
+
+/// How far the look at all topics has come.
+#[derive(Debug, Default)]
+pub(crate) struct RetentionCheck {
+    /// When it goes on; none while no topic has a limit.
+    pub(crate) next_ms: Option<u64>,
+    /// The topic it goes on with, by number.
+    topic: u32,
+}
+
+/// Everything below `offset` of a queue goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trim {
+    queue: u32,
+    offset: u64,
+}
+
+impl<R: ReplyTo> Engine<R> {
+    /// Looks at the next topics, and trims those that hold too much.
+    pub(crate) fn trim_topics(&mut self, now_ms: u64, effects: &mut Effects<R>) {
+        let limited = |topic: &TopicState<R>| {
+            topic.topic.retention_ms.is_some() || topic.topic.retention_bytes.is_some()
+        };
+        let topics = self
+            .state
+            .topics
+            .iter()
+            .filter(|(number, topic)| **number >= self.retention.topic && limited(topic));
+        let mut numbers: Vec<u32> = topics.map(|(number, _)| *number).collect();
+        // What is decided must not depend on the order of a hash map.
+        numbers.sort_unstable();
+        let mut looked_at = 0;
+        for number in numbers {
+            if looked_at >= QUEUES_PER_STEP {
+                self.retention = RetentionCheck { next_ms: Some(now_ms + 1), topic: number };
+                return;
+            }
+            let Some(topic) = self.state.topics.get(&number) else { continue };
+            looked_at += topic.queues.len();
+            for Trim { queue, offset } in trims(topic, self.shard, now_ms) {
+                effects.append(&Record::Trim { topic: number, queue, offset });
+            }
+        }
+        let has_limits = self.state.topics.values().any(limited);
+        let next_ms = has_limits.then_some(now_ms + RETENTION_CHECK_MS);
+        self.retention = RetentionCheck { next_ms, topic: 0 };
+    }
+
+    pub(crate) fn apply_trim(&mut self, topic: u32, queue: u32, offset: u64) {
+        let Some(state) = self.state.topics.get_mut(&topic) else { return };
+        let Some(entries) = state.queues.get_mut(queue as usize) else { return };
+        self.state.index_entries -= entries.trim_below(offset);
+        for index in state.group_topics.clone() {
+            let progress = self.state.group_topic_mut(index);
+            let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else {
+                continue;
+            };
+            for (first, batch) in state.trim_below(offset) {
+                self.drop_expiry(index, queue, first, &batch);
+            }
+            self.dirty.push(index);
+        }
+    }
+}
+
+/// What of a topic goes now: by time first, then the oldest runs of all queues until the rest is small enough.
+fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) -> Vec<Trim> {
+    let oldest_ms = topic.topic.retention_ms.map_or(0, |kept_ms| now_ms.saturating_sub(kept_ms));
+    let mut kept: Vec<_> = topic.queues.iter().map(|queue| queue.sealed().peekable()).collect();
+    let mut offsets = vec![0; kept.len()];
+    let mut bytes: u64 = topic.queues.iter().map(crate::index::Queue::bytes).sum();
+    for (runs, offset) in kept.iter_mut().zip(&mut offsets) {
+        while let Some(run) = runs.next_if(|run| run.last_ms < oldest_ms) {
+            bytes -= run.bytes;
+            *offset = run.end();
+        }
+    }
+    let bytes_max = topic.topic.retention_bytes.map_or(u64::MAX, |all| share(topic, shard, all));
+    let mut by_age: BTreeSet<(u64, usize)> = BTreeSet::new();
+    if bytes > bytes_max {
+        let fronts = kept.iter_mut().enumerate();
+        by_age.extend(fronts.filter_map(|(queue, runs)| Some((runs.peek()?.base(), queue))));
+    }
+    while bytes > bytes_max
+        && let Some((_, queue)) = by_age.pop_first()
+    {
+        if let Some(run) = kept[queue].next() {
+            bytes -= run.bytes;
+            offsets[queue] = run.end();
+        }
+        by_age.extend(kept[queue].peek().map(|run| (run.base(), queue)));
+    }
+    let trims = (0u32..).zip(offsets).map(|(queue, offset)| Trim { queue, offset });
+    trims.filter(|trim| trim.offset > 0).collect()
+}
+
+/// This shard's part of the bytes that a topic may keep.
+fn share<R>(topic: &TopicState<R>, shard: broker_model::ShardId, bytes: u64) -> u64 {
+    let (here, all) = (topic.topic.queues_on(shard), topic.topic.queues.max(1));
+    let share = u128::from(bytes) * u128::from(here) / u128::from(all);
+    u64::try_from(share).unwrap_or(u64::MAX)
+}

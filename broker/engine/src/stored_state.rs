@@ -1,0 +1,367 @@
+//! The state of a shard as bytes and back, for snapshots: what applying all records up to the beginning of a segment
+//! leaves, without what stands in index files. Items of one kind each, in the order in which they can be taken in again.
+//! What is decided and not committed, and who waits, is no part of it.
+
+use broker_delivery::GroupQueue;
+use broker_model::limits::LITE_TOPICS_PER_TOPIC_MAX;
+use broker_model::{MessageType, TopicName};
+use broker_store::record::Record;
+use broker_store::{IndexBuilder, SealedRun};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::apply::RecordPlace;
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::hidden::{HalfMessage, HiddenMessage};
+use crate::index::Queue;
+use crate::state::Expiry;
+
+/// A part is handed over when it has this many bytes; the last item may exceed it.
+const PART_BYTES: usize = 4 * 1024 * 1024;
+
+const ITEM_RECORD: u8 = 1;
+const ITEM_NUMBERS: u8 = 2;
+const ITEM_TOPIC_NAME: u8 = 3;
+const ITEM_QUEUE: u8 = 4;
+const ITEM_REDRIVEN: u8 = 5;
+const ITEM_PROGRESS: u8 = 6;
+const ITEM_TIMED: u8 = 7;
+const ITEM_HALF: u8 = 8;
+const ITEM_ENDED: u8 = 9;
+
+/// The bytes are no stored state of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the stored state has an illegal {0}")]
+pub struct StoredStateError(pub &'static str);
+
+/// Gathers items into parts.
+struct Parts<'a, E> {
+    bytes: BytesMut,
+    part: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
+}
+
+impl<E> Parts<'_, E> {
+    fn item(&mut self, kind: u8, fields: impl FnOnce(&mut BytesMut)) -> Result<(), E> {
+        let start = self.bytes.len();
+        self.bytes.put_u32_le(0);
+        self.bytes.put_u8(kind);
+        fields(&mut self.bytes);
+        let length = u32::try_from(self.bytes.len() - start - 4).expect("items are far smaller");
+        self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        if self.bytes.len() >= PART_BYTES { self.finish() } else { Ok(()) }
+    }
+
+    fn record(&mut self, record: &Record) -> Result<(), E> {
+        self.item(ITEM_RECORD, |bytes| record.encode(bytes))
+    }
+
+    fn finish(&mut self) -> Result<(), E> {
+        let part = self.bytes.split();
+        if part.is_empty() { Ok(()) } else { (self.part)(&part) }
+    }
+}
+
+impl<R: ReplyTo> Engine<R> {
+    /// Gives the state to `part`, in pieces. Every message must stand in an index file.
+    ///
+    /// # Errors
+    /// What `part` returns.
+    pub fn store_state<E>(&self, part: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut parts = Parts { bytes: BytesMut::new(), part };
+        self.store_catalog(&mut parts)?;
+        self.store_progress(&mut parts)?;
+        for (bucket, chunk) in self.state.timed.packed() {
+            parts.item(ITEM_TIMED, |bytes| {
+                bytes.put_u64_le(bucket);
+                bytes.put_slice(&chunk);
+            })?;
+        }
+        for (number, half) in self.state.transactions.open() {
+            parts.item(ITEM_HALF, |bytes| store_half(number, &half, bytes))?;
+        }
+        for (number, is_commit) in self.state.transactions.ended() {
+            parts.item(ITEM_ENDED, |bytes| {
+                bytes.put_u64_le(number);
+                bytes.put_u8(u8::from(is_commit));
+            })?;
+        }
+        parts.finish()
+    }
+
+    fn store_catalog<E>(&self, parts: &mut Parts<'_, E>) -> Result<(), E> {
+        let state = &self.state;
+        parts.item(ITEM_NUMBERS, |bytes| {
+            bytes.put_u32_le(state.next_topic_number);
+            bytes.put_u32_le(state.next_group_number);
+            bytes.put_u32_le(state.clients.last_number());
+            bytes.put_u64_le(state.timed.last_number());
+            bytes.put_u64_le(state.transactions.last_number());
+        })?;
+        let mut names: Vec<_> = state.topic_names.iter().collect();
+        names.sort_unstable_by_key(|(number, _)| **number);
+        for (number, name) in names {
+            parts.item(ITEM_TOPIC_NAME, |bytes| {
+                bytes.put_u32_le(*number);
+                bytes.put_slice(name.as_str().as_bytes());
+            })?;
+        }
+        for (&number, topic) in sorted(&state.topics) {
+            parts.record(&Record::PutTopic { number, topic: Box::new(topic.topic.clone()) })?;
+            for (queue, name) in topic.lite.names() {
+                let name = name.to_string();
+                parts.record(&Record::PutLiteTopic { topic: number, queue, name })?;
+            }
+            for (queue, entries) in (0u32..).zip(&topic.queues) {
+                if entries.end() > 0 {
+                    parts.item(ITEM_QUEUE, |bytes| {
+                        bytes.put_u32_le(number);
+                        bytes.put_u32_le(queue);
+                        bytes.put_u64_le(entries.base());
+                        bytes.put_u64_le(entries.end());
+                    })?;
+                }
+            }
+            for (start, end) in topic.redriven.ranges() {
+                parts.item(ITEM_REDRIVEN, |bytes| {
+                    bytes.put_u32_le(number);
+                    bytes.put_u64_le(start);
+                    bytes.put_u64_le(end);
+                })?;
+            }
+        }
+        for (&number, group) in sorted(&state.groups) {
+            parts.record(&Record::PutGroup { number, group: Box::new(group.clone()) })?;
+        }
+        for (&number, member) in sorted(&state.members) {
+            let client_id = member.client_id.to_string();
+            parts.record(&Record::PutMember { number, group: member.group, client_id })?;
+        }
+        for (&group, id) in sorted(&state.resets) {
+            parts.record(&Record::Reset { group, id: id.clone() })?;
+        }
+        for (number, id) in state.clients.by_number() {
+            parts.record(&Record::Client { number, id: id.to_string() })?;
+        }
+        Ok(())
+    }
+
+    fn store_progress<E>(&self, parts: &mut Parts<'_, E>) -> Result<(), E> {
+        for (&(group, topic), &index) in sorted(&self.state.group_topic_indexes) {
+            let Some(progress) = self.state.group_topic(index) else { continue };
+            for (queue, state) in (0u32..).zip(&progress.queues) {
+                // The first one also says that the group was here.
+                if queue == 0 || !state.is_untouched() {
+                    parts.item(ITEM_PROGRESS, |bytes| {
+                        bytes.put_u32_le(group);
+                        bytes.put_u32_le(topic);
+                        bytes.put_u32_le(queue);
+                        state.store(bytes);
+                    })?;
+                }
+            }
+            if progress.queues.is_empty() {
+                parts.item(ITEM_PROGRESS, |bytes| {
+                    bytes.put_u32_le(group);
+                    bytes.put_u32_le(topic);
+                    bytes.put_u32_le(0);
+                    GroupQueue::default().store(bytes);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in one part; all of them, in order, into an engine without state.
+    ///
+    /// # Errors
+    /// [`StoredStateError`].
+    pub fn load_state(&mut self, mut part: Bytes) -> Result<(), StoredStateError> {
+        let short = StoredStateError("length");
+        while !part.is_empty() {
+            let length = part.try_get_u32_le().map_err(|_| short.clone())? as usize;
+            if length == 0 || part.len() < length {
+                return Err(short);
+            }
+            let mut item = part.split_to(length);
+            let kind = item.get_u8();
+            self.load_item(kind, item)?;
+        }
+        Ok(())
+    }
+
+    fn load_item(&mut self, kind: u8, mut item: Bytes) -> Result<(), StoredStateError> {
+        let state = &mut self.state;
+        let is_whole = match kind {
+            ITEM_RECORD => {
+                let record = Record::decode(&mut item).map_err(|_| StoredStateError("record"))?;
+                self.apply_record(record, RecordPlace::default(), &mut Effects::default());
+                Ok(())
+            }
+            ITEM_NUMBERS => load_numbers(&mut item).map(|(topic, group, client, timed, half)| {
+                state.next_topic_number = topic;
+                state.next_group_number = group;
+                state.clients.set_last_number(client);
+                state.timed.set_last_number(timed);
+                state.transactions.set_last_number(half);
+            }),
+            ITEM_TOPIC_NAME => item.try_get_u32_le().map(|number| {
+                let name = std::str::from_utf8(&item).ok();
+                let name = name.and_then(|name| TopicName::parse(name).ok());
+                state.topic_names.extend(name.map(|name| (number, name)));
+            }),
+            ITEM_QUEUE => self.load_queue(&mut item),
+            ITEM_REDRIVEN => load_three(&mut item).map(|(topic, start, end)| {
+                state.topics.get_mut(&topic).map(|topic| topic.redriven.insert(start, end));
+            }),
+            ITEM_PROGRESS => return self.load_progress(&mut item),
+            ITEM_TIMED => {
+                let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
+                let inserted = state.timed.insert_packed(bucket, item);
+                state.index_entries += inserted.ok_or(StoredStateError("timed message"))?;
+                Ok(())
+            }
+            ITEM_HALF => load_half(&mut item).map(|(number, half)| {
+                state.transactions.insert(number, half);
+                state.index_entries += 1;
+            }),
+            ITEM_ENDED => item.try_get_u64_le().and_then(|number| {
+                let is_commit = item.try_get_u8()? != 0;
+                state.transactions.remember_end(number, is_commit);
+                Ok(())
+            }),
+            _ => return Err(StoredStateError("kind of item")),
+        };
+        is_whole.map_err(|_| StoredStateError("length"))
+    }
+
+    fn load_queue(&mut self, item: &mut Bytes) -> Result<(), bytes::TryGetError> {
+        let number = item.try_get_u32_le()?;
+        let (queue, base, end) = load_three(item)?;
+        let Some(topic) = self.state.topics.get_mut(&number) else { return Ok(()) };
+        let is_new = topic.queues.len() <= queue as usize;
+        if is_new && topic.topic.message_type == MessageType::Lite {
+            // Its lite topic is gone, and its offsets go on.
+            let count = (queue as usize + 1).min(LITE_TOPICS_PER_TOPIC_MAX);
+            topic.queues.resize_with(count, Queue::default);
+        }
+        if let Some(known) = topic.queues.get_mut(queue as usize) {
+            *known = Queue::stored(base, end);
+        }
+        Ok(())
+    }
+
+    fn load_progress(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let mut number = || item.try_get_u32_le().map_err(|_| StoredStateError("length"));
+        let (group, topic, queue) = (number()?, number()?, number()?);
+        let loaded = GroupQueue::load(item).ok_or(StoredStateError("progress"))?;
+        let index = self.state.group_topic_index(group, topic);
+        for (first, lease) in loaded.leases() {
+            self.state.expiries.insert(Expiry {
+                deadline_ms: lease.deadline_ms,
+                group_topic: index,
+                queue,
+                first,
+                nonce: lease.nonce,
+            });
+        }
+        let progress = self.state.group_topic_mut(index);
+        if let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) {
+            *state = loaded;
+        }
+        Ok(())
+    }
+
+    /// All parts are taken in.
+    pub fn finish_loading(&mut self) {
+        let topics = self.state.topics.values_mut();
+        for topic in topics.filter(|topic| topic.topic.message_type == MessageType::Lite) {
+            let queues = u32::try_from(topic.queues.len()).expect("queues of a topic are limited");
+            topic.lite.free_all_but_named(queues);
+        }
+    }
+
+    /// Messages that are in memory, or were stored, stand in these runs of an index file now.
+    pub fn attach(&mut self, runs: Vec<SealedRun>) {
+        for run in runs {
+            let topic = self.state.topics.get_mut(&run.topic);
+            let queue = topic.and_then(|topic| topic.queues.get_mut(run.queue as usize));
+            if let Some(left) = queue.and_then(|queue| queue.attach(run)) {
+                self.state.index_entries += 1;
+                self.state.index_entries -= left;
+            }
+        }
+    }
+
+    /// A queue whose index files do not hold all of its messages: topic, queue, and the offset from which they miss.
+    #[must_use]
+    pub fn incomplete_queue(&self) -> Option<(TopicName, u32, u64)> {
+        sorted(&self.state.topics).find_map(|(_, topic)| {
+            let queues = (0u32..).zip(&topic.queues);
+            let (queue, entries) = queues.into_iter().find(|(_, q)| q.is_incomplete())?;
+            Some((topic.topic.name.clone(), queue, entries.end()))
+        })
+    }
+
+    /// The messages that no index file holds yet.
+    pub fn unsealed(&self, index: &mut IndexBuilder) {
+        for (&number, topic) in sorted(&self.state.topics) {
+            for (queue, entries) in (0u32..).zip(&topic.queues) {
+                for message in entries.unsealed() {
+                    let place = (number, queue, message.offset);
+                    index.push(place, message.entry, message.message_group_hash, message.origin);
+                }
+            }
+        }
+    }
+
+    /// The runs of index files that hold messages which are kept.
+    pub fn sealed_runs(&self) -> impl Iterator<Item = &SealedRun> {
+        self.state.topics.values().flat_map(|topic| &topic.queues).flat_map(Queue::sealed)
+    }
+
+    /// Log positions of the messages that nobody sees yet.
+    pub fn hidden_positions(&self) -> impl Iterator<Item = u64> {
+        let open = self.state.transactions.open();
+        let half = open.into_iter().map(|(_, half)| half.message.position);
+        self.state.timed.log_positions().chain(half)
+    }
+}
+
+fn sorted<K: Ord, V>(map: &std::collections::HashMap<K, V>) -> impl Iterator<Item = (&K, &V)> {
+    // The same state gives the same bytes.
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    entries.into_iter()
+}
+
+fn load_numbers(item: &mut Bytes) -> Result<(u32, u32, u32, u64, u64), bytes::TryGetError> {
+    let (topic, group) = (item.try_get_u32_le()?, item.try_get_u32_le()?);
+    Ok((topic, group, item.try_get_u32_le()?, item.try_get_u64_le()?, item.try_get_u64_le()?))
+}
+
+fn load_three(item: &mut Bytes) -> Result<(u32, u64, u64), bytes::TryGetError> {
+    Ok((item.try_get_u32_le()?, item.try_get_u64_le()?, item.try_get_u64_le()?))
+}
+
+fn store_half(number: u64, half: &HalfMessage, bytes: &mut BytesMut) {
+    let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = half.message;
+    for field in [number, half.stored_ms, half.check_at_ms, position, tag_hash] {
+        bytes.put_u64_le(field);
+    }
+    for field in [half.checks, length_bytes, topic, queue] {
+        bytes.put_u32_le(field);
+    }
+}
+
+fn load_half(item: &mut Bytes) -> Result<(u64, HalfMessage), bytes::TryGetError> {
+    let (number, stored_ms, check_at_ms) =
+        (item.try_get_u64_le()?, item.try_get_u64_le()?, item.try_get_u64_le()?);
+    let (position, tag_hash) = (item.try_get_u64_le()?, item.try_get_u64_le()?);
+    let (checks, length_bytes) = (item.try_get_u32_le()?, item.try_get_u32_le()?);
+    let (topic, queue) = (item.try_get_u32_le()?, item.try_get_u32_le()?);
+    let message = HiddenMessage { position, tag_hash, length_bytes, topic, queue };
+    Ok((number, HalfMessage { message, stored_ms, checks, check_at_ms }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The state of a shard as bytes: what is stored comes back.

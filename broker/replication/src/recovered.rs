@@ -1,0 +1,180 @@
+//! The state of a shard as its disk says: the newest snapshot that can be used, the index files of sealed segments, and
+//! behind them the frames of the log, one by one. The same for a replica that starts and for the work that seals segments.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use broker_engine::{Effects, Engine, ReplyTo};
+use broker_model::ShardId;
+use broker_store::log::{LogEnd, LogOptions};
+use broker_store::recovery::{OpenError, RecoveredFrame};
+use broker_store::sealed_index::{index_path, open_or_build};
+use broker_store::segments::{self, Segment};
+use broker_store::snapshot::{self, SnapshotError, SnapshotHead};
+use broker_store::{Disk, FrameKind};
+
+use crate::raft_log::{RaftLog, Vote};
+
+/// The one voter of a shard with one replica.
+pub(crate) const REPLICA_ID: u64 = 1;
+
+/// What the disk comes to, up to a frame of the log.
+pub(crate) struct Recovered<R> {
+    pub(crate) engine: Engine<R>,
+    pub(crate) raft_log: RaftLog,
+    pub(crate) vote: Vote,
+    /// Where the log goes on behind the snapshot.
+    pub(crate) start: LogEnd,
+    /// Bytes of the snapshot.
+    pub(crate) snapshot_bytes: u64,
+    /// Snapshots that cannot be used, and why.
+    pub(crate) unusable: Vec<SnapshotError>,
+    effects: Effects<R>,
+}
+
+impl<R: ReplyTo> Recovered<R> {
+    /// Takes in the newest snapshot that can be used, and the indexes of the segments before it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn load(
+        disk: &Arc<dyn Disk>,
+        options: &LogOptions,
+        seed: u64,
+    ) -> Result<Self, OpenError> {
+        let directory = snapshot::snapshot_directory(options);
+        let mut unusable = Vec::new();
+        for position in snapshot::positions(&**disk, &directory)? {
+            match Self::of_snapshot(disk, options, &directory, position, seed) {
+                Ok(mut recovered) => {
+                    recovered.attach_indexes(&**disk, options)?;
+                    recovered.unusable = unusable;
+                    return Ok(recovered);
+                }
+                Err(error @ SnapshotError::LaterVersion { .. }) => {
+                    let reason = error.to_string();
+                    return Err(OpenError::Derived { shard: options.shard, reason });
+                }
+                // The one before it says less, and the log behind it says the rest.
+                Err(error) => unusable.push(error),
+            }
+        }
+        let first = Self::first_segment(&**disk, options)?;
+        match first {
+            Some(position) if position > 0 => {
+                Err(OpenError::NoSnapshot { shard: options.shard, position })
+            }
+            _ => Ok(Self { unusable, ..Self::empty(options.shard, seed) }),
+        }
+    }
+
+    fn first_segment(disk: &dyn Disk, options: &LogOptions) -> Result<Option<u64>, OpenError> {
+        match segments::look(disk, &options.directory) {
+            Ok(segments) => Ok(segments.first().map(Segment::base)),
+            Err(error) if error.is_missing => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn empty(shard: u32, seed: u64) -> Self {
+        let vote = Vote { term: 0, vote: 0, voters: vec![REPLICA_ID] };
+        Self {
+            engine: Engine::new(ShardId(shard), seed),
+            raft_log: RaftLog::new(vote.clone(), 0, 0),
+            vote,
+            start: LogEnd::default(),
+            snapshot_bytes: 0,
+            unusable: Vec::new(),
+            effects: Effects::default(),
+        }
+    }
+
+    fn of_snapshot(
+        disk: &Arc<dyn Disk>,
+        options: &LogOptions,
+        directory: &Path,
+        position: u64,
+        seed: u64,
+    ) -> Result<Self, SnapshotError> {
+        let damaged = |what| SnapshotError::Damaged { path: directory.to_owned(), what };
+        let head = SnapshotHead::read(&**disk, directory, options.shard, position)?;
+        let mut recovered = Self::empty(options.shard, seed);
+        for number in 0..head.parts.len() {
+            let part = head.part(&**disk, directory, number)?;
+            let loaded = recovered.engine.load_state(part);
+            loaded.map_err(|_| damaged("the state in it"))?;
+        }
+        recovered.engine.finish_loading();
+        if !head.hard_state.is_empty() {
+            let vote = Vote::decode(&head.hard_state);
+            recovered.vote = vote.ok_or_else(|| damaged("the vote in it"))?;
+        }
+        recovered.raft_log = RaftLog::new(recovered.vote.clone(), head.end.index, head.end.term);
+        recovered.start = head.end;
+        recovered.snapshot_bytes = head.bytes();
+        Ok(recovered)
+    }
+
+    fn attach_indexes(&mut self, disk: &dyn Disk, options: &LogOptions) -> Result<(), OpenError> {
+        let segments = segments::look(disk, &options.directory)?;
+        let segment_of = segment_of(&segments);
+        let failure = self.engine.index_failure_note().clone();
+        let mut built = Vec::new();
+        let covered = segments.iter().filter(|segment| segment.base() < self.start.position);
+        for segment in covered {
+            let (directory, shard) = (&options.directory, options.shard);
+            let runs = open_or_build(disk, directory, shard, segment, &failure, &segment_of);
+            match runs {
+                Ok((runs, was_built)) => {
+                    built.extend(was_built.then(|| index_path(directory, segment.base())));
+                    self.engine.attach(runs);
+                }
+                Err(error) => {
+                    return Err(OpenError::Derived { shard, reason: error.to_string() });
+                }
+            }
+        }
+        let Some((topic, queue, offset)) = self.engine.incomplete_queue() else { return Ok(()) };
+        // Once the segment is restored a whole one can be built.
+        built.iter().try_for_each(|path| disk.remove(path))?;
+        let (shard, topic) = (options.shard, topic.to_string());
+        Err(OpenError::MissingIndex { shard, topic, queue, offset })
+    }
+
+    /// Takes in the next frame of the log.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read, or an index file that it needs.
+    pub(crate) fn take(&mut self, frame: RecoveredFrame) -> Result<(), OpenError> {
+        let header = frame.header;
+        if header.kind == FrameKind::HardState {
+            if let Some(vote) = Vote::decode(&frame.payload) {
+                self.vote = vote;
+            }
+            return Ok(());
+        }
+        self.raft_log.append(header.index, header.term);
+        // With one voter every durable entry is committed.
+        let (position, effects) = (frame.payload_position, &mut self.effects);
+        self.engine.apply(header.time_ms, position, frame.payload, effects).map_err(|reason| {
+            OpenError::Unreadable { shard: header.shard, index: header.index, reason }
+        })?;
+        // Nobody asked, and nobody is told.
+        *effects = Effects::default();
+        match self.engine.index_failure() {
+            None => Ok(()),
+            Some((_, error)) => {
+                Err(OpenError::Derived { shard: header.shard, reason: error.to_string() })
+            }
+        }
+    }
+}
+
+/// Which segment a log position is in, by the beginning of that segment.
+pub(crate) fn segment_of(segments: &[Segment]) -> impl Fn(u64) -> u64 {
+    let bases: Vec<u64> = segments.iter().map(Segment::base).collect();
+    move |position| {
+        let at = bases.partition_point(|base| *base <= position);
+        at.checked_sub(1).map_or(0, |at| bases[at])
+    }
+}

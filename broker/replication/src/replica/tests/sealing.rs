@@ -1,0 +1,250 @@
+//! Sealed segments: a shard that starts from a snapshot is the shard that replays everything, what is derived can be made
+//! anew, and retention gives the space back.
+
+use std::path::{Path, PathBuf};
+
+use broker_store::sealed_index::{index_path, open_or_build};
+use broker_store::{segments, snapshot};
+
+use super::*;
+use crate::recovered::segment_of;
+use crate::sealing;
+
+/// All files of a directory with their bytes.
+fn files(disk: &SimulatedDisk, directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let names = disk.list(directory).unwrap_or_default();
+    let read = |name: String| {
+        let path = directory.join(name);
+        let file = disk.open(&path).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.length_bytes()).unwrap()];
+        file.read_at(0, &mut bytes).unwrap();
+        (path, bytes)
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// A disk with nothing but the segments of another one.
+fn segments_alone(disk: &SimulatedDisk) -> SimulatedDisk {
+    let copy = SimulatedDisk::default();
+    copy.create_directory(&options().directory).unwrap();
+    for (path, bytes) in files(disk, &options().directory) {
+        if path.extension().is_some_and(|extension| extension == "seg") {
+            copy.create_filled(&path, &bytes).unwrap();
+        }
+    }
+    copy
+}
+
+/// The newest snapshot is what sealing everything at once from the log alone gives, and so is every index; and an index
+/// that is lost is built again from its segment.
+pub(super) fn check_derived(shard: &Shard) {
+    let directory = snapshot::snapshot_directory(&options());
+    let shared: Arc<dyn Disk> = Arc::new(shard.disk.clone());
+    let Some(until) = snapshot::positions(&*shared, &directory).unwrap().first().copied() else {
+        return;
+    };
+    let copy = segments_alone(&shard.disk);
+    let copied: Arc<dyn Disk> = Arc::new(copy.clone());
+    let segments = segments::look(&*copied, &options().directory).unwrap();
+    let is_whole = segments.windows(2).all(|pair| pair[0].end() == pair[1].base());
+    if segments[0].base() > 0 || !is_whole {
+        // Segments that nobody needed are gone.
+        return;
+    }
+    let note = broker_store::IndexFailure::default();
+    sealing::seal(&copied, &options(), until, &note, &AtomicBool::new(false)).unwrap();
+    let newest = format!("{until:020}");
+    let of_newest = |files: BTreeMap<PathBuf, Vec<u8>>| -> BTreeMap<PathBuf, Vec<u8>> {
+        let is_newest = |path: &PathBuf| path.to_string_lossy().contains(&newest);
+        files.into_iter().filter(|(path, _)| is_newest(path)).collect()
+    };
+    let (built, anew) = (files(&shard.disk, &directory), files(&copy, &directory));
+    assert_eq!(of_newest(built), of_newest(anew), "the snapshot at {until}");
+    for segment in segments.iter().filter(|segment| segment.base() < until) {
+        let path = index_path(&options().directory, segment.base());
+        let read = |disk: &SimulatedDisk| files(disk, &options().directory).remove(&path);
+        let (kept, at_once) = (read(&shard.disk), read(&copy));
+        assert_eq!(kept, at_once, "{path:?}");
+        copy.remove(&path).unwrap();
+        let (directory, of) = (&options().directory, segment_of(&segments));
+        open_or_build(&*copied, directory, 0, segment, &note, &of).unwrap();
+        assert_eq!(read(&copy), at_once, "{path:?} built from its segment alone");
+    }
+}
+
+fn limited(topic: &str, change: impl FnOnce(&mut Topic)) -> Command {
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues: 2 }];
+    let mut topic = Topic::with_defaults(name(topic), MessageType::Normal, placement);
+    change(&mut topic);
+    Command::PutTopic(Box::new(topic))
+}
+
+/// Sends `count` numbered messages of about 500 bytes, a millisecond apart.
+fn fill(shard: &mut Shard, topic: &str, count: usize) -> Vec<String> {
+    let texts: Vec<String> = (0..count).map(|n| format!("m{n:0499}")).collect();
+    for text in &texts {
+        shard.now_ms += 1;
+        shard.ask(send(topic, &[text])).unwrap();
+    }
+    texts
+}
+
+fn drain(shard: &mut Shard, group: &str, topic: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    loop {
+        let received = shard.receive(group, topic, Filter::All);
+        if received.is_empty() {
+            return all;
+        }
+        all.extend(bodies(&received));
+        for (handle, _) in received {
+            shard.acknowledge(group, topic, handle).unwrap();
+        }
+    }
+}
+
+fn segments_of(shard: &Shard) -> usize {
+    shard.disk.files_ending(".seg").len()
+}
+
+#[test]
+fn sealed_messages_are_delivered_and_die_and_come_back_as_others_do() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 1);
+    let sent: BTreeSet<String> = fill(&mut shard, "orders", 100).into_iter().collect();
+    assert!(shard.seals > 3, "{} times", shard.seals);
+    check_derived(&shard);
+    shard.restart();
+    let mut delivered = BTreeSet::new();
+    for _ in 0..10 {
+        delivered.extend(bodies(&shard.receive("billing", "orders", Filter::All)));
+    }
+    assert_eq!(delivered, sent);
+    shard.now_ms += 31_000;
+    shard.settle();
+    fill(&mut shard, "orders", 40);
+    shard.restart();
+    let group = ConsumerGroup::with_defaults(GroupName::parse("undertaker").unwrap());
+    shard.ask(Command::PutGroup(Box::new(group))).unwrap();
+    assert_eq!(
+        drain(&mut shard, "undertaker", "%DLQ%billing"),
+        sent,
+        "all had their only delivery"
+    );
+    assert_eq!(drain(&mut shard, "billing", "orders").len(), 40);
+    let redrive = broker_engine::Redrive {
+        group: GroupName::parse("billing").unwrap(),
+        topic: None,
+        messages_max: 1_000,
+        is_dry_run: false,
+    };
+    let Ok(Outcome::Redriven(redriven)) = shard.ask(Command::Redrive(redrive)) else { panic!() };
+    assert_eq!(redriven.messages, 100);
+    fill(&mut shard, "orders", 40);
+    shard.restart();
+    let again = drain(&mut shard, "billing", "orders");
+    assert!(sent.is_subset(&again), "{} of {}", again.len(), sent.len());
+}
+
+#[test]
+fn retention_by_time_gives_the_space_back_and_loses_nothing_younger() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    shard.ask(limited("orders", |topic| topic.retention_ms = Some(60_000))).unwrap();
+    fill(&mut shard, "orders", 100);
+    let full = segments_of(&shard);
+    shard.now_ms += 61_000;
+    let young: BTreeSet<String> = fill(&mut shard, "orders", 60).into_iter().collect();
+    shard.now_ms += 11_000;
+    fill(&mut shard, "orders", 30);
+    shard.settle();
+    assert!(segments_of(&shard) < full, "{} segments, {full} before", segments_of(&shard));
+    for _ in 0..2 {
+        shard.restart();
+        shard.now_ms += 31_000;
+        let mut received = BTreeSet::new();
+        for _ in 0..10 {
+            received.extend(bodies(&shard.receive("billing", "orders", Filter::All)));
+        }
+        assert!(received.is_superset(&young));
+    }
+}
+
+#[test]
+fn retention_by_bytes_keeps_the_newest_and_a_dead_letter_keeps_its_message() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 1);
+    shard.ask(limited("orders", |topic| topic.retention_bytes = Some(20_000))).unwrap();
+    shard.ask(send("orders", &["poison"])).unwrap();
+    assert_eq!(shard.receive("billing", "orders", Filter::All).len(), 1);
+    shard.now_ms += 31_000;
+    shard.settle();
+    let mut most = 0;
+    for _ in 0..10 {
+        fill(&mut shard, "orders", 50);
+        shard.now_ms += 11_000;
+        shard.settle();
+        most = most.max(segments_of(&shard));
+    }
+    assert!(most < 16, "{most} segments of 8 KiB for 20,000 bytes and what is not sealed");
+    shard.restart();
+    let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+    let orders = topics.iter().find(|topic| topic.topic == name("orders")).unwrap();
+    assert!((15_000..70_000).contains(&orders.bytes), "{} bytes", orders.bytes);
+    let group = ConsumerGroup::with_defaults(GroupName::parse("undertaker").unwrap());
+    shard.ask(Command::PutGroup(Box::new(group))).unwrap();
+    assert_eq!(drain(&mut shard, "undertaker", "%DLQ%billing"), ["poison".to_owned()].into());
+    // Who was behind goes on with the oldest that is kept.
+    assert!(!drain(&mut shard, "billing", "orders").is_empty());
+}
+
+#[test]
+fn an_index_that_cannot_be_read_stops_the_shard_and_is_built_again() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    let sent: BTreeSet<String> = fill(&mut shard, "orders", 100).into_iter().collect();
+    shard.restart();
+    let path = shard.disk.files_ending(".idx").into_iter().min().unwrap();
+    let length = shard.disk.open(&path).unwrap().length_bytes();
+    shard.disk.flip_bit(&path, usize::try_from(length - 40).unwrap(), 3);
+    shard.restart();
+    let pull = |offset| {
+        Command::Pull(broker_engine::Pull {
+            topic: name("orders"),
+            queue: 1,
+            offset,
+            filter: Filter::All,
+            messages_max: 1,
+            poll_until_ms: 0,
+        })
+    };
+    let refused = shard.ask(pull(0)).unwrap_err();
+    assert!(
+        matches!(&refused, Refusal::LogFailed(reason) if reason.contains("a block")),
+        "{refused:?}"
+    );
+    let (bad, _) = shard.replica.engine().index_failure().expect("noted").clone();
+    assert_eq!(bad, path);
+    shard.disk.remove(&bad).unwrap();
+    shard.restart();
+    shard.now_ms += 31_000;
+    assert_eq!(drain(&mut shard, "billing", "orders"), sent);
+}
+
+#[test]
+fn a_damaged_snapshot_is_passed_over() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    let sent: BTreeSet<String> = fill(&mut shard, "orders", 100).into_iter().collect();
+    assert_eq!(shard.disk.files_ending(".snap").len(), 2);
+    let newest = shard.disk.files_ending(".part").into_iter().max().unwrap();
+    shard.disk.flip_bit(&newest, 30, 1);
+    shard.restart();
+    assert_eq!(shard.replica.unusable_snapshots().len(), 1);
+    assert_eq!(drain(&mut shard, "billing", "orders"), sent);
+}

@@ -1,0 +1,122 @@
+//! References in records: a message that comes to stand in a queue without being stored again. They say everything that
+//! the index of the queue needs, so that applying such a record asks nothing and its segment alone tells its index.
+
+use bytes::BytesMut;
+
+use super::fields::{Reader, put_u32, put_u64};
+use super::{KIND_COMMIT_TO, KIND_DEAD_LETTER_TO, KIND_DUE_TO, KIND_REDRIVE_TO, KIND_TRIM};
+use super::{Place, Record, RecordError};
+
+/// Where a message comes to stand, and where its record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    /// Number of the topic.
+    pub topic: u32,
+    /// Queue in this shard.
+    pub queue: u32,
+    /// Offset in the queue.
+    pub offset: u64,
+    /// Log position of the record that holds the message.
+    pub position: u64,
+    /// Length of that record.
+    pub length_bytes: u32,
+    /// Hash of the tag, 0 without one.
+    pub tag_hash: u64,
+}
+
+/// Where a dead letter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetterReference {
+    /// Its place in the dead-letter topic.
+    pub reference: Reference,
+    /// Number of the topic that the message was sent to.
+    pub origin_topic: u32,
+}
+
+/// Where a dead letter came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The message, as its group saw it.
+    pub place: Place,
+    /// Hash of its message group, 0 without one.
+    pub message_group_hash: u64,
+}
+
+impl Reference {
+    pub(super) fn encode_fields(&self, payload: &mut BytesMut) {
+        put_u32(payload, self.topic);
+        put_u32(payload, self.queue);
+        put_u64(payload, self.offset);
+        put_u64(payload, self.position);
+        put_u32(payload, self.length_bytes);
+        put_u64(payload, self.tag_hash);
+    }
+
+    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
+        Ok(Self {
+            topic: reader.u32()?,
+            queue: reader.u32()?,
+            offset: reader.u64()?,
+            position: reader.u64()?,
+            length_bytes: reader.u32()?,
+            tag_hash: reader.u64()?,
+        })
+    }
+}
+
+impl DeadLetterReference {
+    pub(super) fn encode_fields(&self, payload: &mut BytesMut) {
+        self.reference.encode_fields(payload);
+        put_u32(payload, self.origin_topic);
+    }
+
+    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
+        let reference = Reference::decode_fields(reader)?;
+        Ok(Self { reference, origin_topic: reader.u32()? })
+    }
+}
+
+impl Origin {
+    pub(super) fn encode_fields(&self, payload: &mut BytesMut) {
+        self.place.encode_fields(payload);
+        put_u64(payload, self.message_group_hash);
+    }
+
+    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
+        Ok(Self { place: Place::decode_fields(reader)?, message_group_hash: reader.u64()? })
+    }
+}
+
+impl Record {
+    /// The kinds that hold a reference, and the one that ends messages.
+    pub(super) fn decode_reference_fields(
+        kind: u8,
+        reader: &mut Reader,
+    ) -> Result<Self, RecordError> {
+        Ok(match kind {
+            KIND_DUE_TO => Self::Due {
+                number: reader.u64()?,
+                due_ms: reader.u64()?,
+                stands: Some(Reference::decode_fields(reader)?),
+            },
+            KIND_COMMIT_TO => Self::EndTransaction {
+                number: reader.u64()?,
+                is_commit: true,
+                stands: Some(Reference::decode_fields(reader)?),
+            },
+            KIND_DEAD_LETTER_TO => Self::DeadLetter {
+                place: Place::decode_fields(reader)?,
+                stands: Some(DeadLetterReference::decode_fields(reader)?),
+            },
+            KIND_REDRIVE_TO => Self::Redrive {
+                topic: reader.u32()?,
+                offset: reader.u64()?,
+                back_to: Some(Origin::decode_fields(reader)?),
+            },
+            KIND_TRIM => {
+                Self::Trim { topic: reader.u32()?, queue: reader.u32()?, offset: reader.u64()? }
+            }
+            kind => return Err(RecordError::UnknownKind(kind)),
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! Making the index of a segment: from what the state machine says came to stand where, or from the segment alone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use crc32c::crc32c;
+
+use super::directory::{HEADER_BYTES, LINE_BYTES, Line, encode_header};
+use super::{
+    BLOCK_ENTRIES, BlockShape, IndexEntry, IndexError, IndexFailure, SealedIndex, SealedRun,
+    index_path,
+};
+use crate::disk::{Disk, DiskError};
+use crate::reader::{LoggedRecord, ReadError, Records};
+use crate::record::{Place, Record, Reference};
+use crate::segments::{Segment, UNFINISHED_INDEX};
+
+/// The runs of a sealed segment, and whether its index was built just now from the segment, because there was none that
+/// could be used. What is built from a damaged segment ends where the damage begins: see to it that nothing misses.
+///
+/// # Errors
+/// [`BuildError`] when the segment does not tell its index either.
+pub fn open_or_build(
+    disk: &dyn Disk,
+    directory: &Path,
+    shard: u32,
+    segment: &Segment,
+    failure: &IndexFailure,
+    segment_of: &dyn Fn(u64) -> u64,
+) -> Result<(Vec<SealedRun>, bool), BuildError> {
+    match SealedIndex::open(disk, directory, shard, segment.base, failure) {
+        Ok(runs) => return Ok((runs, false)),
+        Err(IndexError::Disk(error)) if !error.is_missing => {
+            return Err(IndexError::Disk(error).into());
+        }
+        Err(_) => {}
+    }
+    let builder = IndexBuilder::of_segment(shard, segment)?;
+    builder.write(disk, directory, segment_of).map_err(IndexError::from)?;
+    Ok((SealedIndex::open(disk, directory, shard, segment.base, failure)?, true))
+}
+
+/// Messages of one queue whose offsets follow each other.
+#[derive(Debug)]
+struct Run {
+    topic: u32,
+    queue: u32,
+    first: u64,
+    entries: Vec<IndexEntry>,
+    message_groups: Vec<u64>,
+    origins: Vec<Place>,
+}
+
+/// The index of one segment while it is being made.
+#[derive(Debug)]
+pub struct IndexBuilder {
+    shard: u32,
+    base: u64,
+    runs: Vec<Run>,
+    /// The run of each queue that goes on.
+    open: HashMap<(u32, u32), usize>,
+}
+
+/// Why a segment alone does not tell its index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The index file cannot be read or written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl IndexBuilder {
+    /// An empty index for the segment at `base`.
+    #[must_use]
+    pub fn new(shard: u32, base: u64) -> Self {
+        Self { shard, base, runs: Vec::new(), open: HashMap::new() }
+    }
+
+    /// Reads a segment and takes in every message that came to stand in a queue there. References of format 1 do not say
+    /// where; what is left out shows as a gap in its queue.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub(crate) fn of_segment(shard: u32, segment: &Segment) -> Result<Self, BuildError> {
+        let mut builder = Self::new(shard, segment.base);
+        let one = std::slice::from_ref(segment);
+        for logged in Records::new(shard, one, segment.base, segment.end()) {
+            match logged {
+                Ok(logged) => builder.take(&logged),
+                // The unused rest. Damage ends the index early too, which is noticed when a queue has a gap.
+                Err(ReadError::DamagedFrame(_)) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(builder)
+    }
+
+    fn take(&mut self, logged: &LoggedRecord) {
+        let stored_ms = logged.time_ms;
+        let entry = |reference: &Reference, origin| IndexEntry {
+            position: reference.position,
+            tag_hash: reference.tag_hash,
+            stored_ms,
+            length_bytes: reference.length_bytes,
+            origin,
+        };
+        match &logged.record {
+            Record::Message(message) => {
+                let entry = IndexEntry {
+                    position: logged.position,
+                    tag_hash: message.tag_hash,
+                    stored_ms,
+                    length_bytes: logged.length_bytes,
+                    origin: 0,
+                };
+                let place = (message.topic, message.queue, message.offset);
+                self.push(place, entry, message.message_group_hash, None);
+            }
+            Record::Due { stands: Some(to), .. }
+            | Record::EndTransaction { stands: Some(to), .. } => {
+                self.push((to.topic, to.queue, to.offset), entry(to, 0), 0, None);
+            }
+            Record::DeadLetter { place, stands: Some(stands) } => {
+                let to = &stands.reference;
+                let entry = entry(to, stands.origin_topic);
+                self.push((to.topic, to.queue, to.offset), entry, 0, Some(*place));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in a message that stands at (topic, queue, offset).
+    pub fn push(
+        &mut self,
+        (topic, queue, offset): (u32, u32, u64),
+        entry: IndexEntry,
+        message_group_hash: u64,
+        origin: Option<Place>,
+    ) {
+        let known = self.open.get(&(topic, queue)).copied();
+        let goes_on = known.filter(|run| self.runs[*run].end() == offset);
+        let number = goes_on.unwrap_or(self.runs.len());
+        if goes_on.is_none() {
+            self.open.insert((topic, queue), number);
+            self.runs.push(Run {
+                topic,
+                queue,
+                first: offset,
+                entries: Vec::new(),
+                message_groups: Vec::new(),
+                origins: Vec::new(),
+            });
+        }
+        let run = &mut self.runs[number];
+        run.entries.push(entry);
+        run.message_groups.push(message_group_hash);
+        run.origins.extend(origin);
+    }
+
+    /// Writes the file durably; replaces one of the same name.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn write(
+        self,
+        disk: &dyn Disk,
+        directory: &Path,
+        segment_of: &dyn Fn(u64) -> u64,
+    ) -> Result<(), DiskError> {
+        let path = index_path(directory, self.base);
+        let unfinished = directory.join(UNFINISHED_INDEX);
+        disk.create_filled(&unfinished, &self.encode(segment_of))?;
+        disk.rename(&unfinished, &path)
+    }
+
+    /// The bytes of the file. `segment_of` tells which segment a log position is in.
+    fn encode(mut self, segment_of: &dyn Fn(u64) -> u64) -> Vec<u8> {
+        self.runs.sort_by_key(|run| (run.topic, run.queue, run.first));
+        let mut lines: Vec<Line> = Vec::with_capacity(self.runs.len());
+        let mut at = HEADER_BYTES;
+        for run in &self.runs {
+            let line = run.line(self.base, segment_of);
+            at += LINE_BYTES + 8 * line.refers_to.len();
+            lines.push(line);
+        }
+        let mut directory = Vec::with_capacity(at - HEADER_BYTES);
+        let mut blocks = Vec::new();
+        for (run, line) in self.runs.iter().zip(&mut lines) {
+            line.at = (at + blocks.len()) as u64;
+            run.encode_blocks(line, &mut blocks);
+            line.encode(&mut directory);
+        }
+        let count = u32::try_from(lines.len()).expect("a segment holds fewer messages");
+        let file_bytes = (HEADER_BYTES + directory.len() + blocks.len()) as u64;
+        let mut file = encode_header(self.shard, self.base, &directory, count, file_bytes);
+        file.reserve_exact(directory.len() + blocks.len());
+        file.extend_from_slice(&directory);
+        file.extend_from_slice(&blocks);
+        file
+    }
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    fn line(&self, base: u64, segment_of: &dyn Fn(u64) -> u64) -> Line {
+        let segments = self.entries.iter().map(|entry| segment_of(entry.position));
+        let others: BTreeSet<u64> = segments.filter(|segment| *segment != base).collect();
+        Line {
+            topic: self.topic,
+            queue: self.queue,
+            first: self.first,
+            count: u32::try_from(self.entries.len()).expect("a segment holds fewer messages"),
+            has_message_groups: self.message_groups.iter().any(|hash| *hash != 0),
+            has_origins: self.origins.len() == self.entries.len(),
+            last_ms: self.entries.iter().map(|entry| entry.stored_ms).max().unwrap_or(0),
+            bytes: self.entries.iter().map(|entry| u64::from(entry.length_bytes)).sum(),
+            at: 0,
+            refers_to: others.into_iter().collect(),
+        }
+    }
+
+    fn encode_blocks(&self, line: &Line, bytes: &mut Vec<u8>) {
+        let chunk = BLOCK_ENTRIES as usize;
+        for (number, entries) in self.entries.chunks(chunk).enumerate() {
+            let start = bytes.len();
+            let range = number * chunk..number * chunk + entries.len();
+            for entry in entries {
+                for field in [entry.position, entry.tag_hash, entry.stored_ms] {
+                    bytes.extend_from_slice(&field.to_le_bytes());
+                }
+                bytes.extend_from_slice(&entry.length_bytes.to_le_bytes());
+                bytes.extend_from_slice(&entry.origin.to_le_bytes());
+            }
+            if line.has_message_groups {
+                let hashes = &self.message_groups[range.clone()];
+                hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_le_bytes()));
+            }
+            if line.has_origins {
+                for place in &self.origins[range] {
+                    for field in [place.group, place.topic, place.queue] {
+                        bytes.extend_from_slice(&field.to_le_bytes());
+                    }
+                    bytes.extend_from_slice(&place.offset.to_le_bytes());
+                }
+            }
+            let checksum = crc32c(&bytes[start..]);
+            bytes.extend_from_slice(&checksum.to_le_bytes());
+            debug_assert_eq!(
+                bytes.len() - start,
+                BlockShape {
+                    entries: u32::try_from(entries.len()).unwrap_or(0),
+                    has_message_groups: line.has_message_groups,
+                    has_origins: line.has_origins,
+                }
+                .bytes()
+            );
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Snapshots of a shard's state as files: parts with their checksums, and a head that is written last and makes them
+//! count. What is in the parts is the caller's. Beside the log, in `snapshot`: `<log position, 20 digits>.snap` is a head,
+//! `<log position>-<number>.part` a part of it; docs/storage-format.md draws them.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use crc32c::crc32c;
+
+use crate::disk::{Disk, DiskError};
+use crate::log::{LogEnd, LogOptions};
+
+const MAGIC: &[u8; 4] = b"PNS1";
+const VERSION: u32 = 1;
+const UNFINISHED_HEAD: &str = "head.tmp";
+
+/// The head of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotHead {
+    /// The shard.
+    pub shard: u32,
+    /// Where the log goes on behind the state: the beginning of a segment.
+    pub end: LogEnd,
+    /// Payload of the last hard-state frame; empty before the first.
+    pub hard_state: Bytes,
+    /// Log positions of the older segments that the state needs, ascending.
+    pub needs: Vec<u64>,
+    /// Length and checksum of each part.
+    pub parts: Vec<(u64, u32)>,
+}
+
+/// A snapshot cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The bytes are not what was written.
+    #[error("the snapshot file {} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        what: &'static str,
+    },
+    /// A later version of Pinnace wrote it.
+    #[error("the snapshot file {} is of a later version of Pinnace: start that version", path.display())]
+    LaterVersion {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The directory of a shard's snapshots.
+#[must_use]
+pub fn snapshot_directory(log: &LogOptions) -> PathBuf {
+    log.directory.with_file_name("snapshot")
+}
+
+fn head_path(directory: &Path, position: u64) -> PathBuf {
+    directory.join(format!("{position:020}.snap"))
+}
+
+fn part_path(directory: &Path, position: u64, number: usize) -> PathBuf {
+    directory.join(format!("{position:020}-{number:05}.part"))
+}
+
+/// Log positions of the snapshots in a directory, the newest first.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn positions(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, DiskError> {
+    let names = match disk.list(directory) {
+        // There was none yet.
+        Err(error) if error.is_missing => return Ok(Vec::new()),
+        names => names?,
+    };
+    let heads = names.iter().filter_map(|name| name.strip_suffix(".snap")?.parse().ok());
+    let mut positions: Vec<u64> = heads.collect();
+    positions.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(positions)
+}
+
+/// Where the log goes on behind the newest snapshot that is whole; its beginning when there is none.
+///
+/// # Errors
+/// [`DiskError`] when the directory cannot be listed.
+pub fn start(disk: &dyn Disk, log: &LogOptions) -> Result<LogEnd, DiskError> {
+    let directory = snapshot_directory(log);
+    for position in positions(disk, &directory)? {
+        let Ok(head) = SnapshotHead::read(disk, &directory, log.shard, position) else { continue };
+        let mut parts = 0..head.parts.len();
+        if parts.all(|part| head.part(disk, &directory, part).is_ok()) {
+            return Ok(head.end);
+        }
+    }
+    Ok(LogEnd::default())
+}
+
+/// Writes one snapshot, part by part.
+#[derive(Debug)]
+pub struct SnapshotWriter<'a> {
+    disk: &'a dyn Disk,
+    directory: &'a Path,
+    position: u64,
+    parts: Vec<(u64, u32)>,
+}
+
+impl<'a> SnapshotWriter<'a> {
+    /// A snapshot of the state before a log position.
+    #[must_use]
+    pub fn new(disk: &'a dyn Disk, directory: &'a Path, position: u64) -> Self {
+        Self { disk, directory, position, parts: Vec::new() }
+    }
+
+    /// Writes the next part durably.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn part(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
+        let path = part_path(self.directory, self.position, self.parts.len());
+        self.disk.create_filled(&path, bytes)?;
+        self.parts.push((bytes.len() as u64, crc32c(bytes)));
+        Ok(())
+    }
+
+    /// Writes the head: from now on the snapshot counts. Gives back the bytes of all parts.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn finish(self, head: SnapshotHead) -> Result<u64, DiskError> {
+        let head = SnapshotHead { parts: self.parts, ..head };
+        let unfinished = self.directory.join(UNFINISHED_HEAD);
+        self.disk.create_filled(&unfinished, &head.encode())?;
+        self.disk.rename(&unfinished, &head_path(self.directory, self.position))?;
+        Ok(head.bytes())
+    }
+}
+
+impl SnapshotHead {
+    /// Bytes of all parts.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        let end = &self.end;
+        for field in [VERSION, self.shard, end.checksum, 0] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
+        for field in [end.position, end.index, end.term, end.record] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
+        for count in [self.hard_state.len(), self.needs.len(), self.parts.len()] {
+            bytes.extend_from_slice(&(count as u64).to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.hard_state);
+        self.needs.iter().for_each(|base| bytes.extend_from_slice(&base.to_le_bytes()));
+        for (length, checksum) in &self.parts {
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&checksum.to_le_bytes());
+        }
+        let checksum = crc32c(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(path: &Path, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let damaged = |what| SnapshotError::Damaged { path: path.to_owned(), what };
+        let Some((content, checksum)) = bytes.split_last_chunk::<4>() else {
+            return Err(damaged("it is too short"));
+        };
+        if crc32c(content).to_le_bytes() != *checksum || content.get(..4) != Some(&MAGIC[..]) {
+            return Err(damaged("its checksum"));
+        }
+        let mut fields = Bytes::copy_from_slice(&content[4..]);
+        if fields.try_get_u32_le().is_ok_and(|version| version > VERSION) {
+            return Err(SnapshotError::LaterVersion { path: path.to_owned() });
+        }
+        Self::decode_fields(&mut fields).map_err(|_| damaged("it is too short"))
+    }
+
+    fn decode_fields(fields: &mut Bytes) -> Result<Self, bytes::TryGetError> {
+        let (shard, checksum) = (fields.try_get_u32_le()?, fields.try_get_u32_le()?);
+        let _reserved = fields.try_get_u32_le()?;
+        let end = LogEnd {
+            position: fields.try_get_u64_le()?,
+            index: fields.try_get_u64_le()?,
+            term: fields.try_get_u64_le()?,
+            record: fields.try_get_u64_le()?,
+            checksum,
+        };
+        let hard_state = fields.try_get_u64_le()?;
+        let (needs, parts) = (fields.try_get_u64_le()?, fields.try_get_u64_le()?);
+        let hard_state = usize::try_from(hard_state).unwrap_or(usize::MAX).min(fields.len());
+        let hard_state = fields.split_to(hard_state);
+        let needs = (0..needs).map(|_| fields.try_get_u64_le()).collect::<Result<_, _>>()?;
+        let part = |_| Ok((fields.try_get_u64_le()?, fields.try_get_u32_le()?));
+        let parts = (0..parts).map(part).collect::<Result<_, _>>()?;
+        Ok(Self { shard, end, hard_state, needs, parts })
+    }
+
+    /// Reads the head of the snapshot at a log position.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn read(
+        disk: &dyn Disk,
+        directory: &Path,
+        shard: u32,
+        position: u64,
+    ) -> Result<Self, SnapshotError> {
+        let path = head_path(directory, position);
+        let head = Self::decode(&path, &read_whole(disk, &path)?)?;
+        if (head.shard, head.end.position) != (shard, position) {
+            return Err(SnapshotError::Damaged { path, what: "it is another one's" });
+        }
+        Ok(head)
+    }
+
+    /// Reads a part.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn part(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+        number: usize,
+    ) -> Result<Bytes, SnapshotError> {
+        let path = part_path(directory, self.end.position, number);
+        let bytes = read_whole(disk, &path)?;
+        let is_whole = self.parts.get(number) == Some(&(bytes.len() as u64, crc32c(&bytes)));
+        if is_whole {
+            Ok(bytes.into())
+        } else {
+            Err(SnapshotError::Damaged { path, what: "its checksum" })
+        }
+    }
+}
+
+fn read_whole(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, DiskError> {
+    let file = disk.open(path)?;
+    let length = usize::try_from(file.length_bytes()).expect("parts fit in memory");
+    let mut bytes = vec![0; length];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Removes every snapshot but the newest `kept`, and what was never finished.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn remove_old(disk: &dyn Disk, directory: &Path, kept: usize) -> Result<(), DiskError> {
+    let positions = positions(disk, directory)?;
+    // Heads first: a head promises its parts.
+    for old in positions.iter().skip(kept) {
+        disk.remove(&head_path(directory, *old))?;
+    }
+    let kept = &positions[..positions.len().min(kept)];
+    for name in disk.list(directory)? {
+        let part = name.strip_suffix(".part").and_then(|stem| stem.split_once('-'));
+        let position = part.and_then(|(position, _)| position.parse().ok());
+        let is_stray = position.is_some_and(|position: u64| !kept.contains(&position));
+        if is_stray || name == UNFINISHED_HEAD {
+            disk.remove(&directory.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

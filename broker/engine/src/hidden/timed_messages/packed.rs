@@ -1,7 +1,7 @@
 //! One bucket of timed messages, packed: differences to the message before as variable-length numbers, in chunks that
 //! are short enough to be searched from their beginning. About 14 bytes for a message without a tag.
 
-use super::HiddenMessage;
+use super::{BUCKET_MS, HiddenMessage};
 
 /// Numbers in front of a chunk that is stored.
 const CHUNK_HEADER_BYTES: usize = 28;
@@ -84,7 +84,7 @@ impl Bucket {
             bytes: packed.to_vec(),
         };
         let count = u64::from(chunk.count);
-        if chunk.iter().count() as u64 != count {
+        if !chunk.is_consistent() {
             return None;
         }
         self.chunks.push(chunk);
@@ -97,6 +97,22 @@ impl Bucket {
 }
 
 impl Chunk {
+    /// Whether the numbers in front of a chunk are those of what is packed.
+    fn is_consistent(&self) -> bool {
+        let (mut count, mut first, mut last) = (0u32, None, (0, 0));
+        for (due_in_ms, number, message) in self.iter() {
+            if due_in_ms >= BUCKET_MS || count >= CHUNK_MESSAGES_MAX {
+                return false;
+            }
+            count += 1;
+            first.get_or_insert(number);
+            last = (number, message.position);
+        }
+        first == Some(self.first_number)
+            && count == self.count
+            && last == (self.last_number, self.last_position)
+    }
+
     fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
         let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
         if self.bytes.capacity() < self.bytes.len() + MESSAGE_BYTES_MAX {

@@ -7,6 +7,8 @@ mod health;
 mod listener;
 mod manifests;
 mod metrics;
+#[cfg(debug_assertions)]
+mod power_cut;
 mod read_only_disk;
 mod real_clock;
 mod real_disk;

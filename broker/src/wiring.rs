@@ -73,12 +73,16 @@ pub(crate) async fn open_shards(
     cores: &Cores,
 ) -> anyhow::Result<(Catalog, ShardEvents)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
+    #[cfg(debug_assertions)]
+    let disk = crate::power_cut::wrap(disk);
     let space = disk.space(data)?;
     let segment_bytes = if space.total_bytes >= LARGE_VOLUME_BYTES {
         SEGMENT_BYTES_LARGE
     } else {
         SEGMENT_BYTES_MIN
     };
+    #[cfg(debug_assertions)]
+    let segment_bytes = crate::power_cut::segment_bytes().unwrap_or(segment_bytes);
     let mut opening = Vec::new();
     for id in ids {
         let options =

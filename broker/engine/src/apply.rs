@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
+use broker_model::limits::QUEUES_PER_TOPIC_MAX;
 use broker_model::{ConsumerGroup, MessageType, Order, Topic};
 use broker_store::record::{DeadLetterReference, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
@@ -87,7 +88,7 @@ impl<R: ReplyTo> Engine<R> {
                     message: hidden(&message, at),
                     stored_ms: at.time_ms,
                     checks: 0,
-                    check_at_ms: at.time_ms + check_after_ms,
+                    check_at_ms: at.time_ms.saturating_add(check_after_ms),
                 };
                 self.state.transactions.insert(number, half);
                 self.state.index_entries += 1;
@@ -169,7 +170,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     pub(crate) fn apply_put_member(&mut self, number: u32, group: u32, client_id: &str) {
-        self.state.next_group_number = self.state.next_group_number.max(number + 1);
+        self.state.next_group_number = self.state.next_group_number.max(number.saturating_add(1));
         if !self.state.groups.contains_key(&group) {
             return;
         }
@@ -307,13 +308,13 @@ impl<R: ReplyTo> Engine<R> {
 
     pub(crate) fn apply_put_topic(&mut self, number: u32, topic: Topic) {
         let number = self.state.topic_numbers.get(&topic.name).copied().unwrap_or(number);
-        self.state.next_topic_number = self.state.next_topic_number.max(number + 1);
+        self.state.next_topic_number = self.state.next_topic_number.max(number.saturating_add(1));
         self.state.topic_numbers.insert(topic.name.clone(), number);
         self.state.topic_names.insert(number, topic.name.clone());
         if topic.retention_ms.is_some() || topic.retention_bytes.is_some() {
             self.retention.next_ms.get_or_insert(0);
         }
-        let queues = topic.queues_on(self.shard) as usize;
+        let queues = topic.queues_on(self.shard).min(QUEUES_PER_TOPIC_MAX) as usize;
         let state =
             self.state.topics.entry(number).or_insert_with(|| TopicState::new(topic.clone()));
         if topic.message_type == MessageType::Lite {
@@ -351,7 +352,7 @@ impl<R: ReplyTo> Engine<R> {
 
     fn apply_put_group(&mut self, number: u32, group: ConsumerGroup) {
         let number = self.state.group_numbers.get(&group.name).copied().unwrap_or(number);
-        self.state.next_group_number = self.state.next_group_number.max(number + 1);
+        self.state.next_group_number = self.state.next_group_number.max(number.saturating_add(1));
         let is_in_order = group.order == Order::Fifo;
         self.state.group_numbers.insert(group.name.clone(), number);
         self.state.groups.insert(number, group);

@@ -60,7 +60,7 @@ impl<R: ReplyTo> Engine<R> {
         if let Some(&number) = self.state.clients.numbers.get(id) {
             return number;
         }
-        let number = self.state.clients.next_number + 1;
+        let number = self.state.clients.next_number.saturating_add(1);
         self.state.clients.insert(number, id);
         effects.append(&Record::Client { number, id: id.to_owned() });
         number

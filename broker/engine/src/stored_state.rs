@@ -19,6 +19,9 @@ use crate::state::Expiry;
 /// A part is handed over when it has this many bytes; the last item may exceed it.
 const PART_BYTES: usize = 4 * 1024 * 1024;
 
+/// No offset or number of a message ever gets so far: there is a next one.
+const NUMBERS_END: u64 = 1 << 62;
+
 const ITEM_RECORD: u8 = 1;
 const ITEM_NUMBERS: u8 = 2;
 const ITEM_TOPIC_NAME: u8 = 3;
@@ -193,11 +196,10 @@ impl<R: ReplyTo> Engine<R> {
         let state = &mut self.state;
         let is_whole = match kind {
             ITEM_RECORD => {
-                let record = Record::decode(&mut item).map_err(|_| StoredStateError("record"))?;
-                self.apply_record(record, RecordPlace::default(), &mut Effects::default());
-                Ok(())
+                return self.load_record(&mut item);
             }
             ITEM_NUMBERS => load_numbers(&mut item).map(|(topic, group, client, timed, half)| {
+                let (timed, half) = (timed.min(NUMBERS_END), half.min(NUMBERS_END));
                 state.next_topic_number = topic;
                 state.next_group_number = group;
                 state.clients.set_last_number(client);
@@ -209,7 +211,7 @@ impl<R: ReplyTo> Engine<R> {
                 let name = name.and_then(|name| TopicName::parse(name).ok());
                 state.topic_names.extend(name.map(|name| (number, name)));
             }),
-            ITEM_QUEUE => self.load_queue(&mut item),
+            ITEM_QUEUE => return self.load_queue(&mut item),
             ITEM_REDRIVEN => load_three(&mut item).map(|(topic, start, end)| {
                 state.topics.get_mut(&topic).map(|topic| topic.redriven.insert(start, end));
             }),
@@ -221,7 +223,7 @@ impl<R: ReplyTo> Engine<R> {
                 Ok(())
             }
             ITEM_HALF => load_half(&mut item).map(|(number, half)| {
-                state.transactions.insert(number, half);
+                state.transactions.insert(number.min(NUMBERS_END), half);
                 state.index_entries += 1;
             }),
             ITEM_ENDED => item.try_get_u64_le().and_then(|number| {
@@ -234,9 +236,30 @@ impl<R: ReplyTo> Engine<R> {
         is_whole.map_err(|_| StoredStateError("length"))
     }
 
-    fn load_queue(&mut self, item: &mut Bytes) -> Result<(), bytes::TryGetError> {
-        let number = item.try_get_u32_le()?;
-        let (queue, base, end) = load_three(item)?;
+    fn load_record(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let record = Record::decode(item).map_err(|_| StoredStateError("record"))?;
+        match record {
+            Record::PutTopic { .. }
+            | Record::PutLiteTopic { .. }
+            | Record::PutGroup { .. }
+            | Record::PutMember { .. }
+            | Record::Reset { .. }
+            | Record::Client { .. } => {
+                self.apply_record(record, RecordPlace::default(), &mut Effects::default());
+                Ok(())
+            }
+            // What others change is stored as items of its own.
+            _ => Err(StoredStateError("record")),
+        }
+    }
+
+    fn load_queue(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let length = |_| StoredStateError("length");
+        let number = item.try_get_u32_le().map_err(length)?;
+        let (queue, base, end) = load_three(item).map_err(length)?;
+        if base > end || end >= NUMBERS_END {
+            return Err(StoredStateError("offset"));
+        }
         let Some(topic) = self.state.topics.get_mut(&number) else { return Ok(()) };
         let is_new = topic.queues.len() <= queue as usize;
         if is_new && topic.topic.message_type == MessageType::Lite {
@@ -255,19 +278,22 @@ impl<R: ReplyTo> Engine<R> {
         let (group, topic, queue) = (number()?, number()?, number()?);
         let loaded = GroupQueue::load(item).ok_or(StoredStateError("progress"))?;
         let index = self.state.group_topic_index(group, topic);
-        for (first, lease) in loaded.leases() {
-            self.state.expiries.insert(Expiry {
+        let progress = self.state.group_topic_mut(index);
+        let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else {
+            return Ok(());
+        };
+        let expiries: Vec<Expiry> = loaded
+            .leases()
+            .map(|(first, lease)| Expiry {
                 deadline_ms: lease.deadline_ms,
                 group_topic: index,
                 queue,
                 first,
                 nonce: lease.nonce,
-            });
-        }
-        let progress = self.state.group_topic_mut(index);
-        if let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) {
-            *state = loaded;
-        }
+            })
+            .collect();
+        *state = loaded;
+        self.state.expiries.extend(expiries);
         Ok(())
     }
 

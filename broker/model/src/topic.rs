@@ -104,7 +104,8 @@ impl Topic {
     /// Queues on one shard.
     #[must_use]
     pub fn queues_on(&self, shard: ShardId) -> u32 {
-        self.placement.iter().filter(|p| p.shard == shard).map(|p| p.queues).sum()
+        let here = self.placement.iter().filter(|p| p.shard == shard);
+        here.fold(0, |queues, placed| queues.saturating_add(placed.queues))
     }
 
     /// The queue that keeps the order of a message group: its shard, and its number there.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,21 +17,43 @@ use crate::{Client, binary, get};
 
 /// What did not happen by then fails its test.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The number of the signal that nothing can catch.
+const SIGNAL_KILL: i32 = 9;
 /// Pause between two looks at another process, which can tell us nothing by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Tells a debug build of the broker when its power goes: `<seed>:<operations of the disk>`.
+pub const POWER_CUT: &str = "PINNACE_TEST_POWER_CUT";
+/// Tells a debug build of the broker how large its segments are.
+pub const SEGMENT_BYTES: &str = "PINNACE_TEST_SEGMENT_BYTES";
 
 /// How a broker is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Further arguments of `serve`.
     pub arguments: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
     /// With so many shards.
     #[must_use]
     pub fn shards(count: u32) -> Self {
-        Self { arguments: vec!["--shards".to_owned(), count.to_string()] }
+        let arguments = vec!["--shards".to_owned(), count.to_string()];
+        Self { arguments, ..Self::default() }
+    }
+
+    /// With one more variable in its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Whether something in its environment may kill it.
+    fn may_be_killed(&self) -> bool {
+        self.environment.iter().any(|(name, _)| name == POWER_CUT)
     }
 
     /// With one more argument and its value.
@@ -97,6 +120,15 @@ impl Place {
     pub fn start(&self, options: &Options) -> Broker {
         start_on(&self.data(), options)
     }
+
+    /// As [`Place::start`]; none when it is killed before it is ready.
+    ///
+    /// # Panics
+    /// When it neither becomes ready nor is killed; its log is in the message.
+    #[must_use]
+    pub fn start_or_be_killed(&self, options: &Options) -> Option<Broker> {
+        try_start_on(&self.data(), options)
+    }
 }
 
 /// The command that serves a data folder on free ports.
@@ -110,6 +142,7 @@ pub fn serve_command(data: &Path, options: &Options) -> Command {
         }
     }
     command.args(&options.arguments);
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
     command
 }
 
@@ -119,6 +152,10 @@ pub fn serve_command(data: &Path, options: &Options) -> Command {
 /// When it does not become ready; its log is in the message.
 #[must_use]
 pub fn start_on(data: &Path, options: &Options) -> Broker {
+    try_start_on(data, options).expect("nothing kills it")
+}
+
+fn try_start_on(data: &Path, options: &Options) -> Option<Broker> {
     let log = data.with_extension("log");
     let file = File::options().create(true).append(true).open(&log).expect("a log file");
     let mut command = serve_command(data, options);
@@ -132,12 +169,17 @@ pub fn start_on(data: &Path, options: &Options) -> Broker {
     let addresses = addresses(&line);
     if addresses.is_none() {
         // It may have ended by itself.
+        let ended = process.try_wait().ok().flatten();
         let _ = process.kill();
-        let _ = process.wait();
+        let ended = ended.or_else(|| process.wait().ok());
+        let is_killed = ended.and_then(|status| status.signal()) == Some(SIGNAL_KILL);
+        if is_killed && options.may_be_killed() {
+            return None;
+        }
     }
     let no_line = || format!("no ready line but {line:?}; the log says:\n{}", read(&log));
     let [listen, http, admin] = addresses.ok_or_else(no_line).expect("the broker becomes ready");
-    Broker { process, listen, http, admin, started_in, log }
+    Some(Broker { process, listen, http, admin, started_in, log })
 }
 
 /// `pinnace is ready: clients A, http B, admin C`

@@ -32,7 +32,7 @@ impl Server {
     #[must_use]
     pub fn start(data: &Path, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let options = Options { arguments };
+        let options = Options { arguments, ..Options::default() };
         let broker = start_on(data, &options);
         Self { http: broker.http, broker: Some(broker), data: data.to_owned(), options }
     }

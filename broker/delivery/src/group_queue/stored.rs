@@ -3,7 +3,12 @@
 use bytes::{Buf, BufMut};
 
 use super::{GroupQueue, Waiting};
-use crate::leases::LeaseBatch;
+use crate::leases::{LeaseBatch, offsets};
+
+/// No queue ever holds so many messages: what follows an offset below it can be told.
+const OFFSETS_END: u64 = 1 << 62;
+/// Nothing was ever delivered so often.
+const DELIVERIES_END: u32 = 1 << 31;
 
 impl GroupQueue {
     /// Whether nothing happened yet, so that there is nothing to store.
@@ -52,8 +57,18 @@ impl GroupQueue {
             next: bytes.try_get_u64_le().ok()?,
             ..Self::default()
         };
+        if queue.cursor > queue.next || queue.next >= OFFSETS_END {
+            return None;
+        }
+        // What is finished is finished once: the ranges do not overlap, and end where nobody looked yet.
+        let mut known_end = queue.cursor;
         for _ in 0..bytes.try_get_u64_le().ok()? {
-            queue.done.insert(bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
+            let (start, end) = (bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
+            if start <= known_end || end <= start || end > queue.next {
+                return None;
+            }
+            queue.done.insert(start, end);
+            known_end = end;
         }
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let first = bytes.try_get_u64_le().ok()?;
@@ -63,16 +78,37 @@ impl GroupQueue {
                 nonce: bytes.try_get_u32_le().ok()?,
                 deadline_ms: bytes.try_get_u64_le().ok()?,
             };
+            if first >= queue.next || batch.mask == 0 || batch.attempt >= DELIVERIES_END {
+                return None;
+            }
+            // Nobody else has one of them.
+            let mut held = offsets(first, batch.mask);
+            if held.any(|offset| offset >= queue.next || queue.leases.find(offset).is_some()) {
+                return None;
+            }
             queue.leases.insert(first, batch);
         }
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let offset = bytes.try_get_u64_le().ok()?;
             let (deliveries, nonce) = (bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?);
+            if offset >= queue.next || deliveries >= DELIVERIES_END {
+                return None;
+            }
             queue.again.insert(offset, Waiting { deliveries, nonce });
         }
         for _ in 0..bytes.try_get_u64_le().ok()? {
             queue.revived.insert(bytes.try_get_u64_le().ok()?);
         }
-        Some(queue)
+        queue.is_consistent().then_some(queue)
+    }
+
+    /// Whether nothing that is done is in flight or waits, and nothing in flight waits.
+    fn is_consistent(&self) -> bool {
+        let mut in_flight = self.leases.iter().flat_map(|(first, b)| offsets(first, b.mask));
+        let mut waiting = self.again.keys();
+        let mut revived = self.revived.iter();
+        in_flight.all(|offset| !self.is_done(offset))
+            && waiting.all(|offset| !self.is_done(*offset) && self.leases.find(*offset).is_none())
+            && revived.all(|offset| *offset < self.cursor || self.done.contains(*offset))
     }
 }

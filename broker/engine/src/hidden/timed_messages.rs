@@ -105,7 +105,7 @@ impl TimedMessages {
                     self.soon.insert(key, message);
                 }
             }
-            self.soon_end_ms = start_ms + BUCKET_MS;
+            self.soon_end_ms = start_ms.saturating_add(BUCKET_MS);
         }
         // What comes from now on for a bucket that was unpacked belongs to the sorted ones.
         let end_ms = until_ms.div_ceil(BUCKET_MS).saturating_mul(BUCKET_MS);
@@ -153,6 +153,8 @@ impl TimedMessages {
 
     /// Takes in what [`TimedMessages::packed`] gave; says how many messages they are, none when the bytes are no such.
     pub(crate) fn insert_packed(&mut self, bucket: u64, chunk: Bytes) -> Option<u64> {
+        // The bucket's end is a time yet.
+        bucket.checked_add(1)?.checked_mul(BUCKET_MS)?;
         self.later.entry(bucket).or_default().insert_chunk(chunk)
     }
 

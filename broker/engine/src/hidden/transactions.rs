@@ -72,7 +72,7 @@ impl Transactions {
 
     pub(crate) fn note_check(&mut self, number: u64) {
         if let Some(half) = self.open.get_mut(&number) {
-            half.checks += 1;
+            half.checks = half.checks.saturating_add(1);
         }
     }
 

@@ -189,12 +189,18 @@ pub(super) fn read(
     }
     let mut lines = Bytes::from(lines);
     let mut read = Vec::new();
+    let mut at = HEADER_BYTES as u64 + length;
     for _ in 0..count {
         let line = Line::decode(&mut lines).ok_or_else(|| damaged("a line of its directory"))?;
-        if line.end().is_none_or(|end| end > file_bytes) {
-            return Err(damaged("a line of its directory"));
-        }
+        // The blocks follow each other up to the end of the file.
+        let line_end = line.end().filter(|end| line.at == at && *end <= file_bytes);
+        let bytes_max = u64::from(line.count) * u64::from(u32::MAX);
+        let is_possible = line.count > 0 && line.bytes <= bytes_max;
+        at = line_end.filter(|_| is_possible).ok_or_else(|| damaged("a line of its directory"))?;
         read.push(line);
+    }
+    if at != file_bytes || !lines.is_empty() {
+        return Err(damaged("its length"));
     }
     Ok(read)
 }

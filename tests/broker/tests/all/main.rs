@@ -11,6 +11,7 @@ mod dead_letters;
 mod long_poll;
 mod lookup;
 mod manifests;
+mod power_cut;
 mod process;
 mod rpcs;
 mod transport;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::HiddenMessage;
+use super::{BUCKET_MS, HiddenMessage};
 
 /// Numbers in front of a chunk that is stored.
 const CHUNK_HEADER_BYTES: usize = 28;
@@ -33,6 +33,16 @@ enum Packed {
 }
 
 impl Packed {
+    /// For more to follow; what a snapshot had is copied then.
+    fn open(&mut self) -> &mut Vec<u8> {
+        let copied = match self {
+            Self::Open(bytes) => return bytes,
+            Self::Stored(bytes) => bytes.to_vec(),
+        };
+        *self = Self::Open(copied);
+        self.open()
+    }
+
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Open(bytes) => bytes,
@@ -47,8 +57,7 @@ impl Bucket {
         let position = message.position;
         let fits = |chunk: &Chunk| {
             let goes_on = number >= chunk.last_number && position >= chunk.last_position;
-            let is_open = matches!(chunk.bytes, Packed::Open(_));
-            is_open && chunk.count < CHUNK_MESSAGES_MAX && goes_on
+            chunk.count < CHUNK_MESSAGES_MAX && goes_on
         };
         if !self.chunks.last().is_some_and(fits) {
             if let Some(Packed::Open(full)) = self.chunks.last_mut().map(|chunk| &mut chunk.bytes) {
@@ -108,7 +117,7 @@ impl Bucket {
             bytes: Packed::Stored(bytes),
         };
         let count = u64::from(chunk.count);
-        if chunk.iter().count() as u64 != count {
+        if !chunk.is_consistent() {
             return None;
         }
         self.chunks.push(chunk);
@@ -121,9 +130,25 @@ impl Bucket {
 }
 
 impl Chunk {
+    /// Whether the numbers in front of a chunk are those of what is packed.
+    fn is_consistent(&self) -> bool {
+        let (mut count, mut first, mut last) = (0u32, None, (0, 0));
+        for (due_in_ms, number, message) in self.iter() {
+            if due_in_ms >= BUCKET_MS || count >= CHUNK_MESSAGES_MAX {
+                return false;
+            }
+            count += 1;
+            first.get_or_insert(number);
+            last = (number, message.position);
+        }
+        first == Some(self.first_number)
+            && count == self.count
+            && last == (self.last_number, self.last_position)
+    }
+
     fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
         let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
-        let Packed::Open(bytes) = &mut self.bytes else { return };
+        let bytes = self.bytes.open();
         if bytes.capacity() < bytes.len() + MESSAGE_BYTES_MAX {
             // Doubling would leave half of the memory unused.
             bytes.reserve_exact(MESSAGE_BYTES_MAX + bytes.len() / 4);

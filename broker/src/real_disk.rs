@@ -38,6 +38,8 @@ impl RealDisk {
         let probe = directory.join(PROBE);
         let mode = match try_direct(&probe) {
             Ok(()) => WriteMode::Direct,
+            // The file could be opened for it; that there is no room now says nothing about later.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => WriteMode::Direct,
             Err(error) => {
                 tracing::info!(%error, "no direct I/O here; every write is followed by a sync");
                 WriteMode::Synced

@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::state::{Expiry, Member, TopicState};
 
 impl<R: ReplyTo> Engine<R> {
-    /// Applies the records of one committed frame.
+    /// Applies the records of one committed frame, whose payload is whole: made here, or of the checksum of the frame.
     ///
     /// # Errors
     /// [`RecordError`] when the payload cannot be read; records before the bad one are applied.
@@ -32,7 +32,7 @@ impl<R: ReplyTo> Engine<R> {
         let total = payload.len();
         while !payload.is_empty() {
             let start = total - payload.len();
-            let record = Record::decode(&mut payload)?;
+            let record = Record::decode_of_whole_frame(&mut payload)?;
             let length = total - payload.len() - start;
             let source = RecordPlace {
                 position: payload_position + start as u64,

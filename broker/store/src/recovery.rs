@@ -198,6 +198,8 @@ pub fn replay(
     visit: &mut dyn FnMut(RecoveredFrame) -> Result<(), OpenError>,
 ) -> Result<LogEnd, OpenError> {
     let mut recovery = Recovery::new(shard, start);
+    // Nothing is written behind it, and nobody reads at its end.
+    recovery.keeps_end = false;
     let mut scan = SegmentScan::new(shard, segment);
     while recovery.read_next(&mut scan, visit)? {}
     let stopped = recovery.end;
@@ -213,6 +215,8 @@ pub fn replay(
 struct Recovery {
     shard: u32,
     end: LogEnd,
+    /// Whether the end of the log is kept, to go on from there: the two below.
+    keeps_end: bool,
     /// Newest payloads, for the tail cache.
     recent: VecDeque<(u64, Bytes)>,
     recent_bytes: usize,
@@ -226,6 +230,7 @@ impl Recovery {
         Self {
             shard,
             end: start,
+            keeps_end: true,
             recent: VecDeque::new(),
             recent_bytes: 0,
             partial_block: Vec::new(),
@@ -284,10 +289,12 @@ impl Recovery {
             checksum,
             record: header.first_record.wrapping_add(u64::from(header.records)),
         };
-        self.extend_block(&header, &payload);
         let payload_position = header.position + FRAME_HEADER_BYTES as u64;
-        if is_entry && !payload.is_empty() {
-            self.remember(payload_position, payload.clone());
+        if self.keeps_end {
+            self.extend_block(&header, &payload);
+            if is_entry && !payload.is_empty() {
+                self.remember(payload_position, payload.clone());
+            }
         }
         visit(RecoveredFrame { header, payload, payload_position })?;
         Ok(true)

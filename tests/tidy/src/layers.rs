@@ -39,7 +39,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("operator-api", &[]),
     ("operator", &["operator-api", "broker-proto"]),
     ("tests-broker", &["broker-proto"]),
-    ("tests-fuzz", &["broker-model", "broker-store", "broker-proto"]),
+    ("tests-fuzz", &["broker-model", "broker-store", "broker-engine", "broker-proto"]),
     ("tests-operator", &["operator-api", "operator", "broker-proto"]),
     ("tests-simulation", &["broker-model", "broker-store", "broker-engine", "broker-replication"]),
     ("tidy", &[]),

@@ -164,7 +164,7 @@ async fn audit(broker: &Broker, known: &Known) -> HashSet<String> {
     read_all(broker, known, AUDIT_MAX).await.expect("acknowledged messages are lost")
 }
 
-/// As [`audit`]; none when something acknowledged does not come within a time.
+/// As [`audit`]; none when something acknowledged does not come although nothing else has come for a time.
 pub(crate) async fn read_all(
     broker: &Broker,
     known: &Known,
@@ -172,7 +172,7 @@ pub(crate) async fn read_all(
 ) -> Option<HashSet<String>> {
     let mut client = broker.client("auditor").await;
     let mut seen = HashSet::new();
-    let begun = Instant::now();
+    let mut last_at = Instant::now();
     loop {
         let mut request = receive_request("orders", "audit", 32);
         request.invisible_duration = Some(span(AUDIT_INVISIBLE));
@@ -189,7 +189,9 @@ pub(crate) async fn read_all(
         if !received.messages.is_empty() {
             client.acknowledge("orders", "audit", &received.messages).await.unwrap();
         }
-        if begun.elapsed() > wait_max {
+        if !received.messages.is_empty() {
+            last_at = Instant::now();
+        } else if last_at.elapsed() > wait_max {
             println!("lost: {:?}", known.stored.difference(&seen).collect::<Vec<_>>());
             return None;
         }

@@ -117,16 +117,24 @@ impl Queue {
         self.sealed.iter()
     }
 
-    /// Forgets everything below an offset. Returns how many runs are gone.
+    /// Forgets everything below an offset. Returns how many index entries are gone.
     pub(crate) fn trim_below(&mut self, offset: u64) -> u64 {
-        let mut runs = 0;
+        let before = self.index_entries();
         while self.sealed.front().is_some_and(|run| run.end() <= offset) {
             let run = self.sealed.pop_front();
             self.bytes -= run.map_or(0, |run| run.bytes);
-            runs += 1;
+        }
+        // After a start from an older snapshot what was sealed then may be in memory yet.
+        while self.memory_base < offset
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.message_groups.pop_front();
+            self.origins.pop_front();
+            self.bytes -= u64::from(entry.length_bytes);
+            self.memory_base += 1;
         }
         self.base = self.base.max(offset.min(self.end()));
-        runs
+        before - self.index_entries()
     }
 
     /// Forgets all messages; offsets go on.

@@ -248,3 +248,28 @@ fn a_damaged_snapshot_is_passed_over() {
     assert_eq!(shard.replica.unusable_snapshots().len(), 1);
     assert_eq!(drain(&mut shard, "billing", "orders"), sent);
 }
+
+#[test]
+fn retention_counts_right_after_a_start_from_the_older_snapshot() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    shard.ask(limited("orders", |topic| topic.retention_bytes = Some(1))).unwrap();
+    let bytes = |shard: &mut Shard| {
+        let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+        topics.iter().find(|topic| topic.topic == name("orders")).unwrap().bytes
+    };
+    for _ in 0..3 {
+        fill(&mut shard, "orders", 50);
+        shard.now_ms += 11_000;
+        shard.settle();
+    }
+    // What nobody waits for is written a little later.
+    shard.now_ms += 100;
+    shard.settle();
+    let expected = bytes(&mut shard);
+    let newest = shard.disk.files_ending(".snap").into_iter().max().unwrap();
+    shard.disk.remove(&newest).unwrap();
+    shard.restart();
+    assert_eq!(bytes(&mut shard), expected);
+}

@@ -137,7 +137,7 @@ impl<R: ReplyTo> Engine<R> {
     /// The index file that could not be read, if there is one. What was decided since then must not be carried out: it
     /// took messages for gone that are there.
     #[must_use]
-    pub fn index_failure(&self) -> Option<&(std::path::PathBuf, IndexError)> {
+    pub fn index_failure(&self) -> Option<&IndexError> {
         self.index_failure.get()
     }
 

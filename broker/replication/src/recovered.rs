@@ -163,7 +163,7 @@ impl<R: ReplyTo> Recovered<R> {
         *effects = Effects::default();
         match self.engine.index_failure() {
             None => Ok(()),
-            Some((_, error)) => {
+            Some(error) => {
                 Err(OpenError::Derived { shard: header.shard, reason: error.to_string() })
             }
         }

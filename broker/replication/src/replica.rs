@@ -241,8 +241,7 @@ impl<R: ReplyTo> Replica<R> {
 
     /// What was decided while an index file could not be read took messages for gone that are there: it goes nowhere.
     fn stop_without_index(&mut self) {
-        let Some((_, error)) = self.engine.index_failure().filter(|_| self.failure.is_none())
-        else {
+        let Some(error) = self.engine.index_failure().filter(|_| self.failure.is_none()) else {
             return;
         };
         let reason = error.to_string();

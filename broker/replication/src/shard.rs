@@ -377,7 +377,7 @@ impl ShardTask {
         tracing::error!(shard = %self.shared.name, reason, "the log failed; nothing more is stored");
         *known = Some(reason.to_owned());
         let index = self.replica.engine().index_failure();
-        if let Some((path, IndexError::Damaged { .. })) = index {
+        if let Some(IndexError::Damaged { path, .. }) = index {
             // What cannot be removed is refused again at the next start.
             let _ = self.disk.remove(path);
         }

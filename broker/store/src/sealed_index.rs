@@ -62,9 +62,20 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Disk(error) => &error.path,
+            Self::Damaged { path, .. } => path,
+        }
+    }
+}
+
 /// Where the first failed read of any index of a shard is noted, for the shard to stop: nothing may be decided without
 /// knowing what a queue holds.
-pub type IndexFailure = Arc<OnceLock<(PathBuf, IndexError)>>;
+pub type IndexFailure = Arc<OnceLock<IndexError>>;
 
 /// Consecutive messages of one run.
 #[derive(Debug)]
@@ -136,7 +147,7 @@ impl SealedIndex {
             }
             Err(error) => {
                 // Only the first one counts.
-                let _known = self.failure.set((self.path.clone(), error));
+                let _known = self.failure.set(error);
                 None
             }
         }
@@ -153,12 +164,25 @@ impl SealedIndex {
     }
 }
 
+/// What the blocks of a run hold beside the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) has_message_groups: bool,
+    pub(crate) has_origins: bool,
+}
+
+impl Columns {
+    /// A block of so many entries.
+    pub(crate) fn block(self, entries: u32) -> BlockShape {
+        BlockShape { entries, columns: self }
+    }
+}
+
 /// How many entries a block has, and which columns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockShape {
-    pub(crate) entries: u32,
-    pub(crate) has_message_groups: bool,
-    pub(crate) has_origins: bool,
+    entries: u32,
+    columns: Columns,
 }
 
 const ENTRY_BYTES: usize = 32;
@@ -168,8 +192,8 @@ const ORIGIN_BYTES: usize = 20;
 impl BlockShape {
     /// Bytes in the file, with the checksum.
     pub(crate) fn bytes(self) -> usize {
-        let groups = if self.has_message_groups { MESSAGE_GROUP_BYTES } else { 0 };
-        let origins = if self.has_origins { ORIGIN_BYTES } else { 0 };
+        let groups = if self.columns.has_message_groups { MESSAGE_GROUP_BYTES } else { 0 };
+        let origins = if self.columns.has_origins { ORIGIN_BYTES } else { 0 };
         self.entries as usize * (ENTRY_BYTES + groups + origins) + 4
     }
 
@@ -184,9 +208,9 @@ impl BlockShape {
             origin: content.get_u32_le(),
         });
         let entries = entries.collect();
-        let groups = if self.has_message_groups { count } else { 0 };
+        let groups = if self.columns.has_message_groups { count } else { 0 };
         let message_groups = (0..groups).map(|_| content.get_u64_le()).collect();
-        let origins = if self.has_origins { count } else { 0 };
+        let origins = if self.columns.has_origins { count } else { 0 };
         let origins = (0..origins).map(|_| Place {
             group: content.get_u32_le(),
             topic: content.get_u32_le(),

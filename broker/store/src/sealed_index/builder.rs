@@ -7,7 +7,7 @@ use crc32c::crc32c;
 
 use super::directory::{HEADER_BYTES, LINE_BYTES, Line, encode_header};
 use super::{
-    BLOCK_ENTRIES, BlockShape, IndexEntry, IndexError, IndexFailure, SealedIndex, SealedRun,
+    BLOCK_ENTRIES, Columns, IndexEntry, IndexError, IndexFailure, SealedIndex, SealedRun,
     index_path,
 };
 use crate::disk::{Disk, DiskError};
@@ -216,8 +216,10 @@ impl Run {
             queue: self.queue,
             first: self.first,
             count: u32::try_from(self.entries.len()).expect("a segment holds fewer messages"),
-            has_message_groups: self.message_groups.iter().any(|hash| *hash != 0),
-            has_origins: self.origins.len() == self.entries.len(),
+            columns: Columns {
+                has_message_groups: self.message_groups.iter().any(|hash| *hash != 0),
+                has_origins: self.origins.len() == self.entries.len(),
+            },
             last_ms: self.entries.iter().map(|entry| entry.stored_ms).max().unwrap_or(0),
             bytes: self.entries.iter().map(|entry| u64::from(entry.length_bytes)).sum(),
             at: 0,
@@ -237,11 +239,11 @@ impl Run {
                 bytes.extend_from_slice(&entry.length_bytes.to_le_bytes());
                 bytes.extend_from_slice(&entry.origin.to_le_bytes());
             }
-            if line.has_message_groups {
+            if line.columns.has_message_groups {
                 let hashes = &self.message_groups[range.clone()];
                 hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_le_bytes()));
             }
-            if line.has_origins {
+            if line.columns.has_origins {
                 for place in &self.origins[range] {
                     for field in [place.group, place.topic, place.queue] {
                         bytes.extend_from_slice(&field.to_le_bytes());
@@ -253,12 +255,7 @@ impl Run {
             bytes.extend_from_slice(&checksum.to_le_bytes());
             debug_assert_eq!(
                 bytes.len() - start,
-                BlockShape {
-                    entries: u32::try_from(entries.len()).unwrap_or(0),
-                    has_message_groups: line.has_message_groups,
-                    has_origins: line.has_origins,
-                }
-                .bytes()
+                line.columns.block(u32::try_from(entries.len()).unwrap_or(0)).bytes()
             );
         }
     }

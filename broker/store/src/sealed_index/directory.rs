@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use crc32c::crc32c;
 
-use super::{BLOCK_ENTRIES, Block, BlockShape, IndexEntry, IndexError, SealedIndex};
+use super::{BLOCK_ENTRIES, Block, Columns, IndexEntry, IndexError, SealedIndex};
 use crate::disk::DiskFile;
 use crate::record::Place;
 
@@ -25,8 +25,7 @@ pub(super) struct Line {
     pub(super) queue: u32,
     pub(super) first: u64,
     pub(super) count: u32,
-    pub(super) has_message_groups: bool,
-    pub(super) has_origins: bool,
+    pub(super) columns: Columns,
     pub(super) last_ms: u64,
     pub(super) bytes: u64,
     /// Place of the first block in the file.
@@ -46,8 +45,7 @@ pub struct SealedRun {
     pub first: u64,
     /// How many they are.
     pub count: u32,
-    has_message_groups: bool,
-    has_origins: bool,
+    columns: Columns,
     /// The newest time of any of them, Unix time.
     pub last_ms: u64,
     /// Bytes of their records.
@@ -64,8 +62,7 @@ impl Line {
             queue: self.queue,
             first: self.first,
             count: self.count,
-            has_message_groups: self.has_message_groups,
-            has_origins: self.has_origins,
+            columns: self.columns,
             last_ms: self.last_ms,
             bytes: self.bytes,
             at: self.at,
@@ -76,10 +73,10 @@ impl Line {
 
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         let mut flags = 0;
-        if self.has_message_groups {
+        if self.columns.has_message_groups {
             flags |= HAS_MESSAGE_GROUPS;
         }
-        if self.has_origins {
+        if self.columns.has_origins {
             flags |= HAS_ORIGINS;
         }
         bytes.extend_from_slice(&self.topic.to_le_bytes());
@@ -111,8 +108,10 @@ impl Line {
             queue,
             first,
             count,
-            has_message_groups: flags & HAS_MESSAGE_GROUPS != 0,
-            has_origins: flags & HAS_ORIGINS != 0,
+            columns: Columns {
+                has_message_groups: flags & HAS_MESSAGE_GROUPS != 0,
+                has_origins: flags & HAS_ORIGINS != 0,
+            },
             last_ms,
             bytes: size,
             at,
@@ -122,15 +121,11 @@ impl Line {
 
     /// Where its blocks end; none when that is nowhere.
     fn end(&self) -> Option<u64> {
-        let shape = |entries| BlockShape {
-            entries,
-            has_message_groups: self.has_message_groups,
-            has_origins: self.has_origins,
-        };
+        let block_bytes = |entries| self.columns.block(entries).bytes() as u64;
         let (whole, rest) = (self.count / BLOCK_ENTRIES, self.count % BLOCK_ENTRIES);
-        let mut bytes = u64::from(whole) * shape(BLOCK_ENTRIES).bytes() as u64;
+        let mut bytes = u64::from(whole) * block_bytes(BLOCK_ENTRIES);
         if rest > 0 {
-            bytes += shape(rest).bytes() as u64;
+            bytes += block_bytes(rest);
         }
         self.at.checked_add(bytes)
     }
@@ -235,7 +230,7 @@ impl SealedRun {
     /// Hash of the message group, 0 without one.
     #[must_use]
     pub fn message_group_hash(&self, offset: u64) -> u64 {
-        if !self.has_message_groups {
+        if !self.columns.has_message_groups {
             return 0;
         }
         self.block_of(offset).and_then(|(b, at)| b.message_groups.get(at).copied()).unwrap_or(0)
@@ -244,7 +239,7 @@ impl SealedRun {
     /// What the message was before it became a dead letter.
     #[must_use]
     pub fn origin(&self, offset: u64) -> Option<Place> {
-        if !self.has_origins {
+        if !self.columns.has_origins {
             return None;
         }
         let (block, at) = self.block_of(offset)?;
@@ -254,13 +249,9 @@ impl SealedRun {
     fn block_of(&self, offset: u64) -> Option<(Arc<Block>, usize)> {
         let n = u32::try_from(offset.checked_sub(self.first)?).ok().filter(|n| *n < self.count)?;
         let (number, at) = (n / BLOCK_ENTRIES, n % BLOCK_ENTRIES);
-        let shape = |entries| BlockShape {
-            entries,
-            has_message_groups: self.has_message_groups,
-            has_origins: self.has_origins,
-        };
-        let place = self.at + u64::from(number) * shape(BLOCK_ENTRIES).bytes() as u64;
+        let block_bytes = self.columns.block(BLOCK_ENTRIES).bytes() as u64;
+        let place = self.at + u64::from(number) * block_bytes;
         let entries = (self.count - number * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        Some((self.index.block(place, shape(entries))?, at as usize))
+        Some((self.index.block(place, self.columns.block(entries))?, at as usize))
     }
 }

@@ -153,7 +153,7 @@ fn every_flipped_bit_is_noticed_and_other_entries_are_never_read() {
                             assert!(run.origin(offset).is_none_or(|read| Some(read) == origin));
                         }
                     }
-                    let (noted, _) = failure.get().expect("the failure is noted");
+                    let noted = failure.get().expect("the failure is noted").path();
                     assert_eq!(*noted, path, "bit {bit} of byte {position}");
                 }
             }

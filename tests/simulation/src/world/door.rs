@@ -72,7 +72,7 @@ impl World {
         let disk = self.shared_disk();
         let engine = self.process.as_ref().map(|process| process.replica.engine());
         let index = engine.and_then(broker_engine::Engine::index_failure);
-        if let Some((path, IndexError::Damaged { .. })) = index {
+        if let Some(IndexError::Damaged { path, .. }) = index {
             let _refused_again = disk.remove(path);
         }
     }

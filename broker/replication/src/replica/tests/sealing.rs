@@ -227,7 +227,7 @@ fn an_index_that_cannot_be_read_stops_the_shard_and_is_built_again() {
         matches!(&refused, Refusal::LogFailed(reason) if reason.contains("a block")),
         "{refused:?}"
     );
-    let (bad, _) = shard.replica.engine().index_failure().expect("noted").clone();
+    let bad = shard.replica.engine().index_failure().expect("noted").path().to_owned();
     assert_eq!(bad, path);
     shard.disk.remove(&bad).unwrap();
     shard.restart();

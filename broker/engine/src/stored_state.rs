@@ -151,7 +151,10 @@ impl<R: ReplyTo> Engine<R> {
     fn store_progress<E>(&self, parts: &mut Parts<'_, E>) -> Result<(), E> {
         for (&(group, topic), &index) in sorted(&self.state.group_topic_indexes) {
             let Some(progress) = self.state.group_topic(index) else { continue };
-            for (queue, state) in (0u32..).zip(&progress.queues) {
+            // Without a queue yet it is remembered all the same, in the first one's place.
+            let nothing = [GroupQueue::default()];
+            let queues = if progress.queues.is_empty() { &nothing[..] } else { &progress.queues };
+            for (queue, state) in (0u32..).zip(queues) {
                 // The first one also says that the group was here.
                 if queue == 0 || !state.is_untouched() {
                     parts.item(ITEM_PROGRESS, |bytes| {
@@ -161,14 +164,6 @@ impl<R: ReplyTo> Engine<R> {
                         state.store(bytes);
                     })?;
                 }
-            }
-            if progress.queues.is_empty() {
-                parts.item(ITEM_PROGRESS, |bytes| {
-                    bytes.put_u32_le(group);
-                    bytes.put_u32_le(topic);
-                    bytes.put_u32_le(0);
-                    GroupQueue::default().store(bytes);
-                })?;
             }
         }
         Ok(())

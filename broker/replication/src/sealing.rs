@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use broker_engine::ReplyTo;
-use broker_store::log::{LogEnd, LogOptions};
+use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::segments::{self, Segment};
 use broker_store::snapshot::{self, SnapshotError, SnapshotHead, SnapshotWriter};
@@ -78,25 +78,17 @@ pub fn seal(
 ) -> Result<Sealed, SealError> {
     let mut recovered: Recovered<Nobody> = Recovered::load(disk, options, 0)?;
     let segments = segments::look(&**disk, &options.directory).map_err(OpenError::from)?;
-    let mut end = recovered.start;
     let mut sealed = Vec::new();
     for pair in segments.windows(2) {
         let (segment, next) = (&pair[0], &pair[1]);
-        if segment.base() == end.position && next.base() <= until {
-            end = seal_segment(
-                disk,
-                options,
-                &mut recovered,
-                &segments,
-                (segment, next),
-                is_given_up,
-            )?;
+        if segment.base() == recovered.start.position && next.base() <= until {
+            seal_segment(disk, options, &mut recovered, &segments, (segment, next), is_given_up)?;
             sealed.push(segment.base());
         }
     }
     let directory = snapshot::snapshot_directory(options);
     if !sealed.is_empty() {
-        let written = write_snapshot(disk, options, &recovered, &segments, end, is_given_up);
+        let written = write_snapshot(disk, options, &recovered, &segments, is_given_up);
         recovered.snapshot_bytes = written?;
         snapshot::remove_old(&**disk, &directory, SNAPSHOTS_KEPT)?;
     }
@@ -107,7 +99,7 @@ pub fn seal(
     }
     Ok(Sealed {
         runs,
-        position: end.position,
+        position: recovered.start.position,
         snapshot_bytes: recovered.snapshot_bytes,
         unneeded: unneeded(&**disk, options, &segments)?,
     })
@@ -120,9 +112,8 @@ fn seal_segment(
     segments: &[Segment],
     (segment, next): (&Segment, &Segment),
     is_given_up: &AtomicBool,
-) -> Result<LogEnd, SealError> {
-    let mut start = recovered.start;
-    start.position = segment.base();
+) -> Result<(), SealError> {
+    let start = recovered.start;
     let mut was_given_up = false;
     let end = recovery::replay(options.shard, segment, next, start, &mut |frame| {
         was_given_up |= is_given_up.load(Ordering::Relaxed);
@@ -139,7 +130,7 @@ fn seal_segment(
     let runs = SealedIndex::open(&**disk, directory, shard, segment.base(), &failure);
     recovered.engine.attach(runs.map_err(|error| derived(options, &error))?);
     recovered.start = end;
-    Ok(end)
+    Ok(())
 }
 
 fn write_snapshot(
@@ -147,11 +138,11 @@ fn write_snapshot(
     options: &LogOptions,
     recovered: &Recovered<Nobody>,
     segments: &[Segment],
-    end: LogEnd,
     is_given_up: &AtomicBool,
 ) -> Result<u64, SealError> {
     let directory = snapshot::snapshot_directory(options);
     disk.create_directory(&directory)?;
+    let end = recovered.start;
     let mut writer = SnapshotWriter::new(&**disk, &directory, end.position);
     recovered.engine.store_state(&mut |part| {
         if is_given_up.load(Ordering::Relaxed) {

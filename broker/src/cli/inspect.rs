@@ -77,7 +77,8 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
 fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure> {
     let extents = walk::extents(&ReadOnlyDisk, &log.directory).map_err(failed)?;
     let mut segments = Segments::new(&extents);
-    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, start(log)?, &mut |found| {
+    let start = start(log)?;
+    walk::walk(&ReadOnlyDisk, log.shard, &log.directory, start, &mut |found| {
         segments.take(&found);
         true
     })
@@ -86,7 +87,7 @@ fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failur
     for view in segments.views(arguments.from, arguments.to) {
         lines.print(&view, views::segment_row)?;
     }
-    let found = damage::find(&ReadOnlyDisk, log, start(log)?);
+    let found = damage::find(&ReadOnlyDisk, log, start);
     if let Some(damage) = found.map_err(|error| Failure::runtime(error.to_string()))? {
         eprintln!("damaged: {damage}");
     }

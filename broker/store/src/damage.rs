@@ -179,8 +179,8 @@ pub fn find(
     Ok(survey.damage())
 }
 
-/// Reads a damaged log from `start` up to the damage and gives every frame to `visit`, in order. The writer that comes with it
-/// refuses everything. None when nothing is damaged. Changes nothing.
+/// Reads a damaged log from `start` up to the damage and gives every frame to `visit`, in order. The writer that comes
+/// with it refuses everything. None when nothing is damaged. Changes nothing.
 ///
 /// # Errors
 /// [`OpenError`] when the files cannot be looked at, also any that `visit` returns.

@@ -89,8 +89,7 @@ pub fn start(disk: &dyn Disk, log: &LogOptions) -> Result<LogEnd, DiskError> {
     let directory = snapshot_directory(log);
     for position in positions(disk, &directory)? {
         let Ok(head) = SnapshotHead::read(disk, &directory, log.shard, position) else { continue };
-        let mut parts = 0..head.parts.len();
-        if parts.all(|part| head.part(disk, &directory, part).is_ok()) {
+        if head.check_parts(disk, &directory).is_ok() {
             return Ok(head.end);
         }
     }
@@ -218,6 +217,14 @@ impl SnapshotHead {
             return Err(SnapshotError::Damaged { path, what: "it is another one's" });
         }
         Ok(head)
+    }
+
+    /// Reads every part, to see whether it holds.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] of the first one that does not.
+    pub fn check_parts(&self, disk: &dyn Disk, directory: &Path) -> Result<(), SnapshotError> {
+        (0..self.parts.len()).try_for_each(|number| self.part(disk, directory, number).map(drop))
     }
 
     /// Reads a part.

@@ -110,16 +110,7 @@ pub(crate) fn walk_segments(
     start: LogEnd,
     visit: &mut dyn FnMut(Found) -> bool,
 ) {
-    let mut walk = Walk {
-        shard,
-        last: Some((start.checksum, start.index)),
-        bases: (0, start.position),
-        is_first: true,
-        is_whole: true,
-        broken_end: 0,
-        gap: None,
-        visit,
-    };
+    let mut walk = Walk::new(shard, Some((start.checksum, start.index)), start.position, visit);
     let mut end = start.position;
     let behind = segments.partition_point(|segment| segment.base < start.position);
     let segments = &segments[behind..];
@@ -127,8 +118,7 @@ pub(crate) fn walk_segments(
         if segment.base > end {
             walk.gap_at(end, segment.base).is_missing = true;
         }
-        let next = segments.get(at + 1).filter(|next| next.base == segment.end());
-        if !walk.segment(segment, next) {
+        if !walk.segment(segment, following(segments, at)) {
             return;
         }
         end = end.max(segment.end());
@@ -151,19 +141,8 @@ fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -
         if end < segment.base && !visit(Found::Gap(gap)) {
             return false;
         }
-        let bases = (0, segment.base);
-        let mut walk = Walk {
-            shard,
-            last: None,
-            bases,
-            is_first: true,
-            is_whole: true,
-            broken_end: 0,
-            gap: None,
-            visit: &mut *visit,
-        };
-        let next = segments.get(at + 1).filter(|next| next.base == segment.end());
-        if !walk.segment(segment, next) || !walk.end_gap(GapMeaning::Unused) {
+        let mut walk = Walk::new(shard, None, segment.base, &mut *visit);
+        if !walk.segment(segment, following(segments, at)) || !walk.end_gap(GapMeaning::Unused) {
             return false;
         }
         end = segment.end();
@@ -186,7 +165,23 @@ struct Walk<'a> {
     visit: &'a mut dyn FnMut(Found) -> bool,
 }
 
-impl Walk<'_> {
+/// The segment right behind the one at this place in the list, if its file is there.
+fn following(segments: &[Segment], at: usize) -> Option<&Segment> {
+    let end = segments.get(at)?.end();
+    segments.get(at + 1).filter(|next| next.base == end)
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        shard: u32,
+        last: Option<(u32, u64)>,
+        from: u64,
+        visit: &'a mut dyn FnMut(Found) -> bool,
+    ) -> Self {
+        let bases = (0, from);
+        Self { shard, last, bases, is_first: true, is_whole: true, broken_end: 0, gap: None, visit }
+    }
+
     /// False when the visitor has enough.
     fn segment(&mut self, segment: &Segment, following: Option<&Segment>) -> bool {
         self.bases = (self.bases.1, segment.base);

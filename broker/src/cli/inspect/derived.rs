@@ -1,7 +1,5 @@
 //! What is derived from the log and can be made again from it: index files of sealed segments, and snapshots.
 
-use std::sync::Arc;
-
 use broker_store::log::LogOptions;
 use broker_store::sealed_index::index_path;
 use broker_store::snapshot::{self, SnapshotHead};
@@ -110,12 +108,10 @@ fn run_row(view: &RunView) -> String {
 pub(super) fn snapshots(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure> {
     let directory = snapshot::snapshot_directory(log);
     let mut lines = Lines::new(arguments.output.format, SNAPSHOTS_HEADER);
-    let disk = Arc::new(ReadOnlyDisk);
-    for position in snapshot::positions(&*disk, &directory).map_err(failed)? {
-        let view = match SnapshotHead::read(&*disk, &directory, log.shard, position) {
+    for position in snapshot::positions(&ReadOnlyDisk, &directory).map_err(failed)? {
+        let view = match SnapshotHead::read(&ReadOnlyDisk, &directory, log.shard, position) {
             Ok(head) => {
-                let mut parts = 0..head.parts.len();
-                let damage = parts.find_map(|part| head.part(&*disk, &directory, part).err());
+                let damage = head.check_parts(&ReadOnlyDisk, &directory).err();
                 SnapshotView {
                     position,
                     index: head.end.index,

@@ -180,6 +180,10 @@ impl DiskFile for PowerCutFile {
         self.file.read_at(position, buffer)
     }
 
+    fn read_through(&self, position: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.file.read_through(position, buffer)
+    }
+
     fn will_read(&self, position: u64, length_bytes: u64) {
         self.file.will_read(position, length_bytes);
     }

@@ -44,6 +44,12 @@ impl<R: ReplyTo> Engine<R> {
         Ok(())
     }
 
+    /// What was applied is news to nobody: for work without clients, which would note it without end.
+    pub fn forget_news(&mut self) {
+        self.dirty.clear();
+        self.dirty_topics.clear();
+    }
+
     pub(crate) fn apply_record(
         &mut self,
         record: Record,

@@ -1,6 +1,6 @@
 //! What the engine wants done: records to append, and replies to release now or once those records are committed.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use broker_model::Topic;
 use broker_store::Record;
@@ -52,6 +52,21 @@ impl<R> Effects<R> {
     pub fn append(&mut self, record: &Record) {
         record.encode(&mut self.payload);
         self.records += 1;
+    }
+
+    /// The encoded records, and how many they are. The next ones get memory for about as many bytes, so that it need not
+    /// grow step by step.
+    pub fn take_records(&mut self) -> (Bytes, u32) {
+        let records = std::mem::take(&mut self.records);
+        let (length, capacity) = (self.payload.len(), self.payload.capacity());
+        if length <= capacity / 2 {
+            // Frames are kept for a while: not together with room for twice as much.
+            let payload = Bytes::copy_from_slice(&self.payload);
+            self.payload.clear();
+            return (payload, records);
+        }
+        let next = BytesMut::with_capacity(length + length / 4);
+        (std::mem::replace(&mut self.payload, next).freeze(), records)
     }
 
     /// Whether there is anything for a frame.

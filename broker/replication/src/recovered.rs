@@ -160,6 +160,7 @@ impl<R: ReplyTo> Recovered<R> {
             OpenError::Unreadable { shard: header.shard, index: header.index, reason }
         })?;
         // Nobody asked, and nobody is told.
+        self.engine.forget_news();
         *effects = Effects::default();
         match self.engine.index_failure() {
             None => Ok(()),

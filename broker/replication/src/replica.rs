@@ -16,7 +16,7 @@ use broker_store::recovery::{self, OpenError};
 use broker_store::segments::Segment;
 use broker_store::writer::{Write, Writer, Written};
 use broker_store::{Damage, Disk, FrameKind, Log, LogReader, NewFrame};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft::{Config, RawNode};
 
 use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
@@ -365,13 +365,9 @@ impl<R: ReplyTo> Replica<R> {
         if !self.open.has_records() || self.damage.is_some() || self.has_index_failure() {
             return;
         }
-        let payload: BytesMut = std::mem::take(&mut self.open.payload);
-        let frame = Frame {
-            payload: payload.freeze(),
-            records: std::mem::take(&mut self.open.records),
-            time_ms: now_ms,
-            on_commit: std::mem::take(&mut self.open.on_commit),
-        };
+        let (payload, records) = self.open.take_records();
+        let on_commit = std::mem::take(&mut self.open.on_commit);
+        let frame = Frame { payload, records, time_ms: now_ms, on_commit };
         self.open_since_ms = None;
         match self.node.propose(Vec::new(), vec![CARRIES_RECORDS]) {
             Ok(()) => self.proposed.push_back(frame),

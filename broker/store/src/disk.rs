@@ -94,6 +94,15 @@ pub trait DiskFile: Send + Sync + Debug {
     /// [`DiskError`], also when the file ends before the buffer is full.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
 
+    /// As [`DiskFile::read_at`], of a file that is read once from one end to the other: what was read need not be kept
+    /// for others. Cheaper where position, address and length are multiples of [`BLOCK_BYTES`].
+    ///
+    /// # Errors
+    /// As [`DiskFile::read_at`].
+    fn read_through(&self, position: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.read_at(position, buffer)
+    }
+
     /// Says that these bytes will be read soon, so that the medium may begin; nothing but time depends on it.
     fn will_read(&self, _position: u64, _length_bytes: u64) {}
 
@@ -147,6 +156,12 @@ impl AlignedBuffer {
         let from = self.start + self.length;
         self.memory[from..self.start + padded].fill(0);
         self.length = padded;
+    }
+
+    /// Makes it this long, whatever is in it then, and gives the bytes to be overwritten; there must be room.
+    pub fn overwrite(&mut self, length_bytes: usize) -> &mut [u8] {
+        self.length = length_bytes;
+        &mut self.memory[self.start..self.start + length_bytes]
     }
 
     /// The filled bytes.

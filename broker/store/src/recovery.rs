@@ -200,7 +200,7 @@ pub fn replay(
     let mut recovery = Recovery::new(shard, start);
     // Nothing is written behind it, and nobody reads at its end.
     recovery.keeps_end = false;
-    let mut scan = SegmentScan::new(shard, segment);
+    let mut scan = SegmentScan::beside(shard, segment);
     while recovery.read_next(&mut scan, visit)? {}
     let stopped = recovery.end;
     let end = LogEnd { position: next.base, ..stopped };
@@ -293,7 +293,8 @@ impl Recovery {
         if self.keeps_end {
             self.extend_block(&header, &payload);
             if is_entry && !payload.is_empty() {
-                self.remember(payload_position, payload.clone());
+                // A part of what was read at once would keep all of it.
+                self.remember(payload_position, Bytes::copy_from_slice(&payload));
             }
         }
         visit(RecoveredFrame { header, payload, payload_position })?;

@@ -1,15 +1,16 @@
 //! Reading one segment in large pieces: the frame at a position, or the promises of all frames behind it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use crc32c::crc32c;
 
-use crate::disk::DiskError;
+use crate::disk::{AlignedBuffer, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, later_version, starts_like_a_frame};
 use crate::limits::FRAME_ALIGNMENT_BYTES;
 use crate::segments::Segment;
 
 const PIECE_BYTES: u64 = 1024 * 1024;
-/// For finding out exactly what of a medium cannot be read.
 const SMALL_PIECE_BYTES: u64 = 4096;
 const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -18,9 +19,46 @@ const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 pub(crate) struct SegmentScan<'a> {
     shard: u32,
     segment: &'a Segment,
-    window: Vec<u8>,
+    window: Window,
     window_start: u64,
-    piece_bytes: u64,
+    pieces: Pieces,
+}
+
+/// What was read last. Payloads that were given out are parts of it, not copies.
+#[derive(Debug, Clone)]
+struct Window(Arc<AlignedBuffer>);
+
+impl AsRef<[u8]> for Window {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+impl Window {
+    fn empty() -> Self {
+        Self(Arc::new(AlignedBuffer::with_capacity(0)))
+    }
+
+    /// Room for this many bytes: the memory of before, unless somebody has a payload of it yet.
+    fn overwrite(&mut self, length_bytes: usize) -> &mut [u8] {
+        if Arc::get_mut(&mut self.0).is_none() {
+            *self = Self::empty();
+        }
+        let buffer = Arc::get_mut(&mut self.0).expect("nobody else has it");
+        buffer.reset(length_bytes);
+        buffer.overwrite(length_bytes)
+    }
+}
+
+/// How much is read at once, and in which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pieces {
+    /// Somebody waits: the medium reads on while a piece is worked on.
+    Ahead,
+    /// Nobody waits, and nobody reads it again soon.
+    Through,
+    /// To find out exactly what of a medium cannot be read.
+    Small,
 }
 
 impl<'a> SegmentScan<'a> {
@@ -28,13 +66,19 @@ impl<'a> SegmentScan<'a> {
         Self {
             shard,
             segment,
-            window: Vec::new(),
+            window: Window::empty(),
             window_start: segment.base,
-            piece_bytes: PIECE_BYTES,
+            pieces: Pieces::Ahead,
         }
     }
 
-    /// The whole, undamaged frame at a log position, with its checksum; none when there is no such frame.
+    /// For work beside the data path, which must cost it as little as can be.
+    pub(crate) fn beside(shard: u32, segment: &'a Segment) -> Self {
+        Self { pieces: Pieces::Through, ..Self::new(shard, segment) }
+    }
+
+    /// The whole, undamaged frame at a log position, with its checksum; none when there is no such frame. Who keeps the
+    /// payload keeps all that was read with it in memory.
     pub(crate) fn frame_at(
         &mut self,
         position: u64,
@@ -47,13 +91,18 @@ impl<'a> SegmentScan<'a> {
     /// The payload behind a header that was found; none when it does not hold.
     pub(crate) fn payload_of(&mut self, header: &FrameHeader) -> Result<Option<Bytes>, DiskError> {
         let start = header.position + FRAME_HEADER_BYTES as u64;
-        let payload = self.bytes(start, u64::from(header.payload_bytes))?;
+        let length_bytes = u64::from(header.payload_bytes);
         let holds = |payload: &&[u8]| crc32c(payload) == header.payload_checksum;
         #[cfg(any(test, feature = "simulation"))]
         let holds = |payload: &&[u8]| {
             holds(payload) || crate::switches::has_bug(crate::switches::Bug::TornFrames)
         };
-        Ok(payload.filter(holds).map(Bytes::copy_from_slice))
+        if self.bytes(start, length_bytes)?.filter(holds).is_none() {
+            return Ok(None);
+        }
+        let from = usize::try_from(start - self.window_start).expect("inside the window");
+        let payload = from..from + header.payload_bytes as usize;
+        Ok(Some(Bytes::from_owner(self.window.clone()).slice(payload)))
     }
 
     /// The header at a log position, with its checksum; none when none of this shard and position holds there.
@@ -80,8 +129,8 @@ impl<'a> SegmentScan<'a> {
 
     /// From now on reads no more than it must; false when it does so already.
     pub(crate) fn read_small_pieces(&mut self) -> bool {
-        self.window.clear();
-        std::mem::replace(&mut self.piece_bytes, SMALL_PIECE_BYTES) != SMALL_PIECE_BYTES
+        self.window.overwrite(0);
+        std::mem::replace(&mut self.pieces, Pieces::Small) != Pieces::Small
     }
 
     /// Where the smallest piece behind a log position begins.
@@ -114,25 +163,39 @@ impl<'a> SegmentScan<'a> {
         if end > self.segment.end() {
             return Ok(None);
         }
-        let window_end = self.window_start + self.window.len() as u64;
+        let window_end = self.window_start + self.window.as_ref().len() as u64;
         if position < self.window_start || end > window_end {
-            let aligned = SMALL_PIECE_BYTES - (position - self.segment.base) % SMALL_PIECE_BYTES;
-            let wanted =
-                if self.piece_bytes == SMALL_PIECE_BYTES { aligned } else { self.piece_bytes };
-            let piece = length.max(wanted).min(self.segment.end() - position);
-            self.window.resize(usize::try_from(piece).expect("pieces fit in memory"), 0);
-            let at = position - self.segment.base;
-            // The medium reads on while this piece is worked on.
-            self.segment.file.will_read(at + piece, READ_AHEAD_BYTES);
-            let read = self.segment.file.read_at(at, &mut self.window);
-            if read.is_err() {
-                self.window.clear();
-            }
-            read?;
-            self.window_start = position;
+            self.move_window(position, end)?;
         }
         let from = usize::try_from(position - self.window_start).expect("inside the window");
         let to = usize::try_from(end - self.window_start).expect("inside the window");
-        Ok(self.window.get(from..to))
+        Ok(self.window.as_ref().get(from..to))
+    }
+
+    /// Reads what is between two log positions, and on to the end of the piece.
+    fn move_window(&mut self, position: u64, end: u64) -> Result<(), DiskError> {
+        let (base, length) = (self.segment.base, self.segment.file.length_bytes());
+        let from = (position - base) / SMALL_PIECE_BYTES * SMALL_PIECE_BYTES;
+        let wanted = match self.pieces {
+            Pieces::Ahead | Pieces::Through => PIECE_BYTES,
+            Pieces::Small => SMALL_PIECE_BYTES,
+        };
+        let to = (end - base).max(from + wanted).next_multiple_of(SMALL_PIECE_BYTES).min(length);
+        let piece_bytes = usize::try_from(to - from).expect("pieces fit in memory");
+        let piece = self.window.overwrite(piece_bytes);
+        let file = &self.segment.file;
+        let read = match self.pieces {
+            Pieces::Through => file.read_through(from, piece),
+            Pieces::Ahead => {
+                file.will_read(to, READ_AHEAD_BYTES);
+                file.read_at(from, piece)
+            }
+            Pieces::Small => file.read_at(from, piece),
+        };
+        if read.is_err() {
+            self.window.overwrite(0);
+        }
+        self.window_start = base + from;
+        read
     }
 }

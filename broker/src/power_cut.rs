@@ -84,6 +84,23 @@ impl PowerCutDisk {
             }
         })
     }
+
+    /// All of a new file, or half of it, or nothing.
+    fn in_part(
+        &self,
+        length_bytes: u64,
+        create: impl Fn(u64) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        powered(
+            &self.supply,
+            || create(length_bytes),
+            |supply| {
+                if supply.happens() {
+                    let _nobody_hears = create(length_bytes / 2);
+                }
+            },
+        )
+    }
 }
 
 impl Disk for PowerCutDisk {
@@ -96,15 +113,11 @@ impl Disk for PowerCutDisk {
     }
 
     fn create_zeroed(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
-        powered(
-            &self.supply,
-            || self.disk.create_zeroed(path, length_bytes),
-            |supply| {
-                if supply.happens() {
-                    let _nobody_hears = self.disk.create_zeroed(path, length_bytes / 2);
-                }
-            },
-        )
+        self.in_part(length_bytes, |bytes| self.disk.create_zeroed(path, bytes))
+    }
+
+    fn create_allocated(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
+        self.in_part(length_bytes, |bytes| self.disk.create_allocated(path, bytes))
     }
 
     fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError> {

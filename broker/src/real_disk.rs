@@ -85,6 +85,18 @@ impl Disk for RealDisk {
         sync_parent(path)
     }
 
+    fn create_allocated(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
+        match allocate(path, length_bytes) {
+            Ok(true) => sync_parent(path),
+            Ok(false) => self.create_zeroed(path, length_bytes),
+            Err(error) => {
+                // As above: the space is wanted back.
+                let _ = fs::remove_file(path);
+                Err(failure("create", path, &error))
+            }
+        }
+    }
+
     fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError> {
         let written = File::create(path).and_then(|mut file| {
             file.write_all(contents)?;
@@ -205,10 +217,7 @@ fn fill_with_zeros(path: &Path, length_bytes: u64, mode: WriteMode) -> io::Resul
         options.custom_flags(OFlags::DIRECT.bits().cast_signed());
     }
     let file = options.open(path)?;
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length_bytes) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
-        Err(error) => return Err(error.into()),
-    }
+    take_space(&file, length_bytes)?;
     let mut zeros = AlignedBuffer::with_capacity(ZERO_PIECE_BYTES);
     zeros.extend(&[0]);
     zeros.pad_to(ZERO_PIECE_BYTES);
@@ -220,6 +229,22 @@ fn fill_with_zeros(path: &Path, length_bytes: u64, mode: WriteMode) -> io::Resul
         position += piece.len() as u64;
     }
     file.sync_all()
+}
+
+/// A file of this length whose blocks are its own; false where the file system cannot give them without writing.
+fn allocate(path: &Path, length_bytes: u64) -> io::Result<bool> {
+    let file = File::create(path)?;
+    let is_taken = take_space(&file, length_bytes)?;
+    file.sync_all()?;
+    Ok(is_taken)
+}
+
+fn take_space(file: &File, length_bytes: u64) -> io::Result<bool> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length_bytes) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A new, renamed or removed name is durable only once its directory is.

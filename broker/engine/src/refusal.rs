@@ -60,6 +60,9 @@ pub enum Refusal {
     /// The disk is nearly full.
     #[error("the disk of the broker is nearly full; sending goes on when space is back")]
     DiskFull,
+    /// The disk is full, and what the log had in reserve is used up.
+    #[error("the disk of the broker is full; this goes on when space is back")]
+    NoRoom,
     /// The log failed for good; what was in flight may or may not be stored.
     #[error("the log of the shard has failed: {0}")]
     LogFailed(String),

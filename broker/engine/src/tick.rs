@@ -15,13 +15,19 @@ impl<R: ReplyTo> Engine<R> {
     #[must_use]
     pub fn next_tick_ms(&self) -> Option<u64> {
         let expiry = self.state.expiries.first().map(|expiry| expiry.deadline_ms);
-        let poll = self.state.poll_ends.first().map(|end| end.deadline_ms);
-        let pull = self.state.pull_ends.first().map(|end| end.deadline_ms);
         let check = self.state.transactions.next_check_ms();
         let (due, lite, trim) =
             (self.next_due_ms(), self.next_lite_check_ms, self.retention.next_ms);
-        let times = [expiry, poll, pull, check, due, lite, trim];
+        let times = [expiry, self.next_poll_end_ms(), check, due, lite, trim];
         times.into_iter().flatten().min()
+    }
+
+    /// When [`Engine::end_polls`] has something to do next.
+    #[must_use]
+    pub fn next_poll_end_ms(&self) -> Option<u64> {
+        let poll = self.state.poll_ends.first().map(|end| end.deadline_ms);
+        let pull = self.state.pull_ends.first().map(|end| end.deadline_ms);
+        poll.into_iter().chain(pull).min()
     }
 
     /// Does what is due. Only the leader calls this.
@@ -42,6 +48,11 @@ impl<R: ReplyTo> Engine<R> {
             self.state.expiries.remove(&expiry);
             self.expire(expiry, effects);
         }
+        self.end_polls(now_ms, log, effects);
+    }
+
+    /// Answers the polls whose time ends, which needs no record. Part of [`Engine::tick`].
+    pub fn end_polls(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
         while let Some(end) = self.state.poll_ends.first().copied() {
             if end.deadline_ms > now_ms {
                 break;

@@ -61,7 +61,7 @@ impl From<Refusal> for Failure {
             Refusal::NotWritable(_) | Refusal::NotReadable(_) => Code::Forbidden,
             Refusal::InvalidHandle => Code::InvalidReceiptHandle,
             // The one code after which producers pause before they try again.
-            Refusal::TooMany(_) | Refusal::DiskFull => Code::TooManyRequests,
+            Refusal::TooMany(_) | Refusal::DiskFull | Refusal::NoRoom => Code::TooManyRequests,
             Refusal::TooManyLiteTopics => Code::LiteTopicQuotaExceeded,
             // Not MESSAGE_NOT_FOUND: some clients take that for success (protocol section 7.3).
             Refusal::QueueNotFound { .. } | Refusal::NotTimed => Code::BadRequest,
@@ -144,7 +144,7 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
         | Refusal::NotTimed
         | Refusal::TransactionNotFound
         | Refusal::TransactionEnded { .. } => tonic::Status::failed_precondition(message),
-        Refusal::TooMany(_) | Refusal::TooManyLiteTopics | Refusal::DiskFull => {
+        Refusal::TooMany(_) | Refusal::TooManyLiteTopics | Refusal::DiskFull | Refusal::NoRoom => {
             tonic::Status::resource_exhausted(message)
         }
         Refusal::LogFailed(_) => tonic::Status::internal(message),

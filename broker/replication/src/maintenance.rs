@@ -1,17 +1,21 @@
-//! Work beside the data path, on a blocking thread and only when there was writing: zero-filled spares ahead of the
-//! writer, a look at the space that is left, sealing of full segments, and removal of those that nobody needs.
+//! Work beside the data path, on a blocking thread and only when there was writing: a reserve of space and a zero-filled
+//! spare ahead of the writer, a look at the space that is left, sealing of full segments, and removal of those that nobody
+//! needs. A full volume is no failure here: what finds no room is tried again once there is some.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use broker_store::log::LogOptions;
-use broker_store::segments::{Segment, prepare_spare, recycle};
+use broker_store::segments::{
+    ReadySegments, Segment, give_reserve_back, prepare_spare, recycle, take_reserve,
+};
 use broker_store::{Disk, DiskError, IndexFailure};
 
 use crate::sealing::{self, SealError, Sealed};
 
-/// Segments' worth of space that is kept for acknowledgements and metadata when sends are already refused.
-pub(crate) const RESERVE_SEGMENTS: u64 = 2;
+/// Segments' worth of free space below which sends are refused; the spare of the shard counts as one of them, the reserve
+/// does not. The other is for index files and snapshots, without which retention gives nothing back.
+const ROOM_SEGMENTS: u64 = 2;
 
 /// What there is to do in one round.
 #[derive(Debug)]
@@ -24,12 +28,35 @@ pub struct Work {
     pub unused: Vec<Segment>,
 }
 
+/// The space that a shard has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Whether sends are to be refused.
+    pub is_nearly_full: bool,
+    /// Segments that the log can go on into, however full the volume is.
+    pub ready_segments: u64,
+}
+
+impl Room {
+    /// Looks at the volume.
+    ///
+    /// # Errors
+    /// [`DiskError`] when the space cannot be told.
+    pub fn look(disk: &dyn Disk, options: &LogOptions) -> Result<Self, DiskError> {
+        let ready = look_for_ready(disk, options)?;
+        let free_bytes = disk.space(&options.directory)?.free_bytes;
+        let spare_bytes = u64::from(ready.has_spare) * options.segment_bytes;
+        let is_nearly_full = free_bytes + spare_bytes < ROOM_SEGMENTS * options.segment_bytes;
+        Ok(Self { is_nearly_full, ready_segments: ready.count() })
+    }
+}
+
 /// What one round found.
 #[derive(Debug)]
 pub struct Findings {
-    /// Whether sends are to be refused.
-    pub is_disk_full: bool,
-    /// Why the spare could not be made or a segment not removed.
+    /// The space at its end.
+    pub room: Room,
+    /// Why the spare or the reserve could not be made, or a segment not removed; not that there was no room.
     pub failure: Option<DiskError>,
     /// What sealing came to, if it was asked for.
     pub sealed: Option<Result<Sealed, SealError>>,
@@ -37,8 +64,7 @@ pub struct Findings {
     pub unused: Vec<Segment>,
 }
 
-/// One round: removes what is unused, checks the space, makes the spare when there is room for it and one is wanted, and
-/// seals.
+/// One round: removes what is unused, takes the reserve and makes the spare when there is room for them, and seals.
 ///
 /// # Errors
 /// [`DiskError`] when the space cannot be told.
@@ -46,28 +72,68 @@ pub fn run(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
     work: Work,
-    failure: &IndexFailure,
+    index_failure: &IndexFailure,
     is_given_up: &AtomicBool,
 ) -> Result<Findings, DiskError> {
-    let mut findings =
-        Findings { is_disk_full: false, failure: None, sealed: None, unused: Vec::new() };
+    let (mut failure, mut unused) = (None, Vec::new());
     for segment in work.unused {
         let base = segment.base();
         if !segment.is_unused() {
-            findings.unused.push(segment);
+            unused.push(segment);
         } else if let Err(error) = recycle(&**disk, &options.directory, base) {
-            findings.failure = Some(error);
-            findings.unused.push(segment);
+            failure = Some(error);
+            unused.push(segment);
         }
     }
-    let space = disk.space(&options.directory)?;
-    let reserve_bytes = RESERVE_SEGMENTS * options.segment_bytes;
-    findings.is_disk_full = space.free_bytes < reserve_bytes;
-    if work.wants_spare && !findings.is_disk_full {
-        let made = prepare_spare(&**disk, &options.directory, options.segment_bytes);
-        findings.failure = made.err().or(findings.failure);
+    if let Err(error) = get_ready(&**disk, options, work.wants_spare)
+        && !error.is_no_room()
+    {
+        failure = Some(error);
     }
-    findings.sealed =
-        work.seal_until.map(|until| sealing::seal(disk, options, until, failure, is_given_up));
-    Ok(findings)
+    let seal = |until| seal_with_reserve(disk, options, until, index_failure, is_given_up);
+    let sealed = work.seal_until.map(seal);
+    Ok(Findings { room: Room::look(&**disk, options)?, failure, sealed, unused })
+}
+
+fn look_for_ready(disk: &dyn Disk, options: &LogOptions) -> Result<ReadySegments, DiskError> {
+    ReadySegments::look(disk, &options.directory, options.segment_bytes)
+}
+
+/// Takes the reserve and makes the spare. Neither may be what fills the volume, so that many shards on a small one do not
+/// take each other's last room.
+fn get_ready(disk: &dyn Disk, options: &LogOptions, wants_spare: bool) -> Result<(), DiskError> {
+    let (directory, segment_bytes) = (&options.directory, options.segment_bytes);
+    let room_bytes = ROOM_SEGMENTS * segment_bytes;
+    let ready = look_for_ready(disk, options)?;
+    let free_bytes = disk.space(directory)?.free_bytes;
+    if !ready.has_reserve && free_bytes >= room_bytes + segment_bytes {
+        take_reserve(disk, directory, segment_bytes)?;
+        // Others may have taken theirs at the same time.
+        if disk.space(directory)?.free_bytes < room_bytes {
+            give_reserve_back(disk, directory)?;
+        }
+    }
+    if wants_spare && !ready.has_spare && disk.space(directory)?.free_bytes >= room_bytes {
+        prepare_spare(disk, directory, segment_bytes)?;
+    }
+    Ok(())
+}
+
+/// Seals; on a full volume with the space of the reserve, as long as the log has the spare to go on into: without sealing
+/// retention gives nothing back.
+fn seal_with_reserve(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    until: u64,
+    index_failure: &IndexFailure,
+    is_given_up: &AtomicBool,
+) -> Result<Sealed, SealError> {
+    let sealed = sealing::seal(disk, options, until, index_failure, is_given_up);
+    let Err(SealError::Disk(error)) = &sealed else { return sealed };
+    let ready = look_for_ready(&**disk, options)?;
+    if !error.is_no_room() || !ready.has_spare || !ready.has_reserve {
+        return sealed;
+    }
+    give_reserve_back(&**disk, &options.directory)?;
+    sealing::seal(disk, options, until, index_failure, is_given_up)
 }

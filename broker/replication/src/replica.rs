@@ -23,8 +23,10 @@ use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
 use crate::recovered::{REPLICA_ID, Recovered};
 use crate::sealing::Sealed;
 use crate::transport::Transport;
+use room::KnownRoom;
 
 mod read_only;
+mod room;
 
 /// A frame with this many bytes is closed even while the log is busy.
 const FRAME_BYTES_TARGET: usize = 1024 * 1024;
@@ -81,6 +83,9 @@ pub struct Replica<R> {
     node: RawNode<RaftLog>,
     engine: Engine<R>,
     log: Log,
+    /// Of new segments.
+    segment_bytes: u64,
+    room: KnownRoom,
     transport: Box<dyn Transport>,
     open: Effects<R>,
     open_since_ms: Option<u64>,
@@ -157,6 +162,8 @@ pub fn start<R: ReplyTo>(
         node,
         engine,
         log,
+        segment_bytes: options.segment_bytes,
+        room: KnownRoom::default(),
         transport,
         open: Effects::default(),
         open_since_ms: None,
@@ -186,12 +193,15 @@ impl<R: ReplyTo> Replica<R> {
         if let Some(refusal) = self.refused_without_writing(&command) {
             return self.open.now.push((reply, Err(refusal)));
         }
+        if let Some(refusal) = self.refused_for_room(&command) {
+            return self.open.now.push((reply, Err(refusal)));
+        }
         if !self.is_leader() {
             return self.open.now.push((reply, Err(Refusal::Unavailable)));
         }
         // What time has made due comes first, so that an expired delivery is there for this very receive.
-        if self.engine.next_tick_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-            self.engine.tick(now_ms, &self.log, &mut self.open);
+        if self.next_tick_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.tick(now_ms);
         }
         self.engine.handle(now_ms, command, reply, &self.log, &mut self.open);
         if self.open.payload.len() >= FRAME_BYTES_TARGET {
@@ -202,8 +212,8 @@ impl<R: ReplyTo> Replica<R> {
     /// Does what time has made due, then gathers everything to be done outside.
     pub fn step(&mut self, now_ms: u64) -> Output<R> {
         if self.failure.is_none() && self.is_leader() {
-            self.engine.tick(now_ms, &self.log, &mut self.open);
-            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+            self.tick(now_ms);
+            self.serve_waiters(now_ms);
             self.close_frame_when_due(now_ms);
             self.mark_when_due(now_ms);
         }
@@ -217,8 +227,35 @@ impl<R: ReplyTo> Replica<R> {
         Output { replies, write, new_topics, checks }
     }
 
+    /// Does what is due; out of room only what needs none.
+    fn tick(&mut self, now_ms: u64) {
+        if self.is_out_of_room() {
+            self.engine.end_polls(now_ms, &self.log, &mut self.open);
+        } else {
+            self.engine.tick(now_ms, &self.log, &mut self.open);
+        }
+    }
+
+    fn next_tick_ms(&self) -> Option<u64> {
+        if self.is_out_of_room() {
+            self.engine.next_poll_end_ms()
+        } else {
+            self.engine.next_tick_ms()
+        }
+    }
+
+    /// Hands out what polls wait for. Every delivery is a record, for which there must be room.
+    fn serve_waiters(&mut self, now_ms: u64) {
+        if !self.is_out_of_room() {
+            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+        }
+    }
+
     /// Takes note of a finished write; the next [`Replica::step`] releases what it made durable.
     pub fn written(&mut self, now_ms: u64, written: Written) {
+        if written.opens_segment() {
+            self.entered_segment();
+        }
         self.log.written(written);
         if self.log.durable_index() > self.marked_index {
             self.mark_at_ms = Some(now_ms + MARK_DELAY_MS);
@@ -272,7 +309,7 @@ impl<R: ReplyTo> Replica<R> {
         let lease =
             self.open_since_ms.filter(|_| !self.log.is_writing()).map(|ms| ms + LEASE_DELAY_MS);
         let mark = self.mark_at_ms.filter(|_| !self.log.is_writing());
-        self.engine.next_tick_ms().into_iter().chain(lease).chain(mark).min()
+        self.next_tick_ms().into_iter().chain(lease).chain(mark).min()
     }
 
     /// Whether this replica decides.
@@ -340,11 +377,6 @@ impl<R: ReplyTo> Replica<R> {
     #[must_use]
     pub fn reader(&self) -> LogReader {
         self.log.reader()
-    }
-
-    /// Whether sends are refused because the disk is nearly full.
-    pub fn set_disk_full(&mut self, is_full: bool) {
-        self.engine.set_disk_full(is_full);
     }
 
     fn close_frame_when_due(&mut self, now_ms: u64) {
@@ -479,7 +511,7 @@ impl<R: ReplyTo> Replica<R> {
             self.open.now.extend(frame.on_commit);
         }
         self.node.advance_apply_to(index);
-        self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+        self.serve_waiters(now_ms);
     }
 }
 

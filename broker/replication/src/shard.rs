@@ -3,6 +3,7 @@
 mod budget;
 mod handle;
 pub mod lookup;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,28 +16,23 @@ use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
 use broker_store::sealed_index::IndexError;
 use broker_store::segments::Segment;
-use broker_store::writer::Written;
+use broker_store::writer::Write;
 use broker_store::{Damage, Disk, DiskError, LogReader};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::maintenance::{self, Findings, Work};
+use crate::maintenance::Findings;
 use crate::replica::{self, Replica, StartError};
-use crate::sealing::SealError;
 use crate::transport::NoPeers;
-use crate::writer_thread::WriterThread;
+use crate::writer_thread::{Finished, WriterThread};
 use budget::{Budgets, Share};
 
 /// Commands that may wait for a shard; beyond it callers wait, sends and polls are refused.
 const QUEUED_COMMANDS_MAX: usize = 16 * 1024;
 /// Commands taken in one step.
 const COMMANDS_PER_STEP: usize = 1024;
-/// Bytes written between two looks at the disk.
-const MAINTENANCE_BYTES: u64 = 8 * 1024 * 1024;
-/// How soon a full disk is looked at again, a segment that somebody reads yet, and what could not be sealed.
-const RECHECK_MS: u64 = 1_000;
 
 /// What a shard needs.
 #[derive(Debug, Clone)]
@@ -223,7 +219,7 @@ pub fn open_shard(
     let handle = ShardHandle { shared: shared.clone(), inputs };
     let topics = replica.engine().topics().cloned().collect();
     let groups = replica.engine().groups().cloned().collect();
-    let task = ShardTask {
+    let mut task = ShardTask {
         replica,
         writer,
         written,
@@ -237,8 +233,12 @@ pub fn open_shard(
         seal_after_ms: 0,
         unused: Vec::new(),
         is_given_up: Arc::default(),
-        recheck_at_ms: None,
+        // The reserve is taken as soon as the shard runs.
+        recheck_at_ms: Some(now_ms),
+        waiting_write: None,
+        is_nearly_full: false,
     };
+    task.look_at_room()?;
     Ok(OpenShard { handle, topics, groups, task })
 }
 
@@ -262,7 +262,7 @@ fn tell_what_is_wrong(name: &str, replica: &Replica<Slot>) {
 struct ShardTask {
     replica: Replica<Slot>,
     writer: WriterThread,
-    written: mpsc::UnboundedReceiver<Result<Written, DiskError>>,
+    written: mpsc::UnboundedReceiver<Finished>,
     queue: mpsc::Receiver<Input>,
     own_inputs: mpsc::WeakSender<Input>,
     shared: Arc<Shared>,
@@ -277,6 +277,10 @@ struct ShardTask {
     /// Set when the shard ends: work beside it is not to be waited for.
     is_given_up: Arc<AtomicBool>,
     recheck_at_ms: Option<u64>,
+    /// A write that found no room for its segment, and when it is tried again.
+    waiting_write: Option<(Write, u64)>,
+    /// Whether the volume was nearly full when it was last looked at.
+    is_nearly_full: bool,
 }
 
 impl ShardTask {
@@ -285,13 +289,15 @@ impl ShardTask {
         let mut stopping: Option<oneshot::Sender<()>> = None;
         loop {
             self.step(&events);
-            if stopping.is_some() && !self.replica.is_busy() {
+            // What waits for room may wait for ever.
+            let is_idle = !self.replica.is_busy() || self.waiting_write.is_some();
+            if stopping.is_some() && is_idle {
                 break;
             }
             let wake_at = self.wake_at();
             tokio::select! {
                 biased;
-                Some(result) = self.written.recv() => self.on_written(result),
+                Some(finished) = self.written.recv() => self.on_written(finished),
                 count = self.queue.recv_many(&mut inputs, COMMANDS_PER_STEP) => {
                     if count == 0 {
                         break;
@@ -344,26 +350,14 @@ impl ShardTask {
         let log = self.replica.log();
         self.shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
         self.shared.durable_index.store(log.durable_index(), Ordering::Relaxed);
-        self.maintain(now_ms);
+        self.keep_up(now_ms);
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let next_ms = self.replica.next_step_ms().into_iter().chain(self.recheck_at_ms).min()?;
+        let upkeep_ms = self.next_upkeep_ms();
+        let next_ms = self.replica.next_step_ms().into_iter().chain(upkeep_ms).min()?;
         let wait_ms = next_ms.saturating_sub(self.shared.clock.now_ms());
         Some(Instant::now() + Duration::from_millis(wait_ms))
-    }
-
-    fn on_written(&mut self, result: Result<Written, DiskError>) {
-        match result {
-            Ok(written) => {
-                let opens_segment = written.opens_segment();
-                self.replica.written(self.shared.clock.now_ms(), written);
-                if opens_segment {
-                    *lock(&self.shared.reader) = self.replica.reader();
-                }
-            }
-            Err(error) => self.replica.fail(&error.to_string()),
-        }
     }
 
     /// Tells everybody that the shard is over, once. An index file that is damaged is removed: the next start builds it
@@ -380,69 +374,6 @@ impl ShardTask {
         if let Some(IndexError::Damaged { path, .. }) = index {
             // What cannot be removed is refused again at the next start.
             let _ = self.disk.remove(path);
-        }
-    }
-
-    fn maintain(&mut self, now_ms: u64) {
-        let position = self.replica.log().end().position;
-        let seal_until = self.replica.seal_until().filter(|_| now_ms >= self.seal_after_ms);
-        let is_due = position >= self.maintained_position + MAINTENANCE_BYTES
-            || seal_until.is_some()
-            || self.recheck_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let is_over = self.replica.failure().is_some() || self.replica.damage().is_some();
-        if self.is_maintaining || !is_due || is_over {
-            return;
-        }
-        self.maintained_position = position;
-        self.is_maintaining = true;
-        self.recheck_at_ms = None;
-        let work = Work {
-            wants_spare: self.replica.log().wants_spare(),
-            seal_until,
-            unused: std::mem::take(&mut self.unused),
-        };
-        let (disk, options) = (self.disk.clone(), self.log_options.clone());
-        let failure = self.replica.engine().index_failure_note().clone();
-        let (inputs, is_given_up) = (self.own_inputs.clone(), Arc::clone(&self.is_given_up));
-        tokio::task::spawn_blocking(move || {
-            let findings = maintenance::run(&disk, &options, work, &failure, &is_given_up);
-            if let Some(inputs) = inputs.upgrade() {
-                let _stopped = inputs.blocking_send(Input::Maintained(findings));
-            }
-        });
-    }
-
-    fn on_maintained(&mut self, now_ms: u64, findings: Result<Findings, DiskError>) {
-        self.is_maintaining = false;
-        let Findings { is_disk_full, failure, sealed, unused } = match findings {
-            Ok(findings) => findings,
-            Err(error) => {
-                return tracing::warn!(shard = %self.shared.name, %error, "the space of the volume is not known");
-            }
-        };
-        self.replica.set_disk_full(is_disk_full);
-        self.unused = unused;
-        if let Some(error) = failure {
-            // The spare is a convenience: without it the writer makes its segment itself.
-            tracing::warn!(shard = %self.shared.name, %error, "a segment could not be made ready or removed");
-        }
-        match sealed {
-            None => {}
-            Some(Ok(sealed)) => {
-                self.unused.extend(self.replica.sealed(sealed));
-                *lock(&self.shared.reader) = self.replica.reader();
-            }
-            Some(Err(SealError::GivenUp)) => {}
-            Some(Err(SealError::Disk(error))) => {
-                tracing::warn!(shard = %self.shared.name, %error, "segments could not be sealed; tried again");
-                self.seal_after_ms = now_ms + RECHECK_MS;
-                self.recheck_at_ms = Some(self.seal_after_ms);
-            }
-            // What was stored cannot be read: what is stored behind it would be lost by a repair.
-            Some(Err(SealError::Open(error))) => self.replica.fail(&error.to_string()),
-        }
-        if is_disk_full || !self.unused.is_empty() {
-            self.recheck_at_ms = Some(now_ms + RECHECK_MS);
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::mpsc;
 use std::thread;
 
-use broker_store::DiskError;
+use broker_store::WriteError;
 use broker_store::writer::{Write, Writer, Written};
 use tokio::sync::mpsc::UnboundedSender;
+
+/// What became of a write; it comes back, so that one that found no room can be tried again.
+pub(crate) type Finished = (Write, Result<Written, WriteError>);
 
 /// Hands writes to the thread; the thread ends when this is dropped.
 #[derive(Debug)]
@@ -19,12 +22,13 @@ impl WriterThread {
     pub(crate) fn start(
         name: &str,
         mut writer: Writer,
-        finished: UnboundedSender<Result<Written, DiskError>>,
+        finished: UnboundedSender<Finished>,
     ) -> std::io::Result<Self> {
         let (writes, queue) = mpsc::channel::<Write>();
         thread::Builder::new().name(format!("{name}-writer")).spawn(move || {
             while let Ok(write) = queue.recv() {
-                if finished.send(writer.write(&write)).is_err() {
+                let result = writer.write(&write);
+                if finished.send((write, result)).is_err() {
                     return;
                 }
             }

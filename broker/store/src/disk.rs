@@ -23,6 +23,15 @@ pub struct DiskError {
     pub is_missing: bool,
 }
 
+impl DiskError {
+    /// Whether a new file found no room, so that nothing of it is there and the same may be tried again. A write or sync
+    /// that failed for want of room is none of these: what it left is unknown.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        self.is_full && matches!(self.operation, "create" | "create directory" | "rename")
+    }
+}
+
 /// Space of the volume that holds a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
@@ -51,6 +60,15 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// [`DiskError`], with `is_full` when there is no room.
     fn create_zeroed(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError>;
+
+    /// Creates a file whose blocks belong to it, durably, as fast as the medium can: it reads as zeros, but the first
+    /// writes into it may be slow. Replaces one of the same name.
+    ///
+    /// # Errors
+    /// [`DiskError`], with `is_full` when there is no room.
+    fn create_allocated(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
+        self.create_zeroed(path, length_bytes)
+    }
 
     /// Creates a file with these bytes, durably; replaces one of the same name. Interrupted, it leaves any part of them.
     ///

@@ -32,4 +32,4 @@ pub use record::{Lease, MessageRecord, Record, RecordError};
 pub use recovery::{OpenError, RecoveredFrame, open};
 pub use sealed_index::{IndexBuilder, IndexEntry, IndexFailure, SealedIndex, SealedRun};
 pub use snapshot::{SnapshotHead, SnapshotWriter};
-pub use writer::{Write, Writer};
+pub use writer::{Write, WriteError, Writer};

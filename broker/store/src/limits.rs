@@ -12,8 +12,6 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024 * 1024;
 pub const SEGMENT_BYTES_LARGE: u64 = 256 * 1024 * 1024;
 /// Where the larger segment size begins.
 pub const LARGE_VOLUME_BYTES: u64 = 512 * 1024 * 1024 * 1024;
-/// Zero-filled segments kept ready ahead of the writer.
-pub const SPARE_SEGMENTS: usize = 1;
 /// The clock of leaders may step back by so much between two frames; a search by time looks as far around its range.
 pub const CLOCK_STEP_MS_MAX: u64 = 60_000;
 /// Bytes of the newest frames kept in memory for consumers that read at the tail.

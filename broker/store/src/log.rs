@@ -17,6 +17,9 @@ use crate::writer::{EncodedFrame, Write, Written};
 /// Most payload bytes handed to the writer at once, unless one frame alone is larger.
 const WRITE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// A spare is wanted once this part of a segment, one in so many, is full.
+const SPARE_WANTED_PART: u64 = 16;
+
 /// What a log needs to know when it is opened.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -75,6 +78,8 @@ pub struct Log {
     durable_position: u64,
     queued: VecDeque<Queued>,
     in_flight: bool,
+    /// Segments that frames were appended to, and that the writer has not entered yet.
+    segments_to_enter: u64,
     tail: VecDeque<(u64, Bytes)>,
     tail_bytes: usize,
 }
@@ -105,6 +110,7 @@ impl Log {
             durable_position: end.position,
             queued: VecDeque::new(),
             in_flight: false,
+            segments_to_enter: 0,
             tail: VecDeque::new(),
             tail_bytes: 0,
         }
@@ -124,6 +130,7 @@ impl Log {
             self.active_base = self.active_end;
             self.active_end += self.options.segment_bytes;
             self.end.position = self.active_base;
+            self.segments_to_enter += 1;
         }
         let position = self.end.position;
         let header = FrameHeader {
@@ -198,6 +205,7 @@ impl Log {
         self.durable_index = written.index;
         self.durable_position = written.end_position;
         if let Some(segment) = written.opened {
+            self.segments_to_enter = self.segments_to_enter.saturating_sub(1);
             Arc::make_mut(&mut self.segments).push(segment);
         }
     }
@@ -248,10 +256,22 @@ impl Log {
         self.older_bytes + self.end.position - self.active_base
     }
 
-    /// Whether the segment in use is more than half full, so that a spare will be wanted.
+    /// Whether the segment in use has begun to fill, so that a spare will be wanted: early, while there is room for it.
     #[must_use]
     pub fn wants_spare(&self) -> bool {
-        self.end.position - self.active_base > (self.active_end - self.active_base) / 2
+        self.end.position - self.active_base > self.options.segment_bytes / SPARE_WANTED_PART
+    }
+
+    /// Bytes that can be appended before the writer has to enter another segment than those it must enter already.
+    #[must_use]
+    pub fn left_bytes(&self) -> u64 {
+        self.active_end - self.end.position
+    }
+
+    /// Segments that the writer has to enter yet for what was appended.
+    #[must_use]
+    pub fn segments_to_enter(&self) -> u64 {
+        self.segments_to_enter
     }
 
     /// Bytes of a recent payload, straight from memory.

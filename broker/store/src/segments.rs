@@ -1,5 +1,5 @@
-//! Segment files: their names, and zero-filled spares kept ready so that the writer never waits for space.
-//! A segment is `<log position of its first byte, 20 digits>.seg`; a spare is `spare.zero`.
+//! Segment files: their names, a zero-filled spare kept ready so that the writer never waits for space, and a reserve of
+//! space that is ours when the volume is full. A segment is `<log position of its first byte, 20 digits>.seg`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +8,16 @@ use crate::disk::{Disk, DiskError, DiskFile};
 use crate::sealed_index::index_path;
 
 const SPARE: &str = "spare.zero";
-/// A segment being made by the writer, and a spare being made ahead of it: both may happen at the same time.
+const RESERVE: &str = "reserve.zero";
+/// A segment being made by the writer, and what is being made ahead of it: both may happen at the same time.
 pub(crate) const UNFINISHED_SEGMENT: &str = "segment.tmp";
 const UNFINISHED_SPARE: &str = "spare.tmp";
+const UNFINISHED_RESERVE: &str = "reserve.tmp";
 /// The index of a segment being made.
 pub(crate) const UNFINISHED_INDEX: &str = "index.tmp";
+
+const UNFINISHED: [&str; 4] =
+    [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_RESERVE, UNFINISHED_INDEX];
 
 /// A part of the log in one file.
 #[derive(Debug, Clone)]
@@ -53,7 +58,7 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(),
     for name in &names {
         let stem = name.strip_suffix(".idx");
         let is_alone = stem.is_some_and(|stem| !names.contains(&format!("{stem}.seg")));
-        if is_alone || [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_INDEX].contains(&&**name) {
+        if is_alone || UNFINISHED.contains(&&**name) {
             disk.remove(&directory.join(name))?;
         }
     }
@@ -76,7 +81,7 @@ pub fn look(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError
     Ok(segments)
 }
 
-/// Opens the segment at `base`, making it from the spare or anew when it does not exist.
+/// Opens the segment at `base`, making it from a spare, the reserve, or anew when it does not exist.
 pub(crate) fn open_or_create(
     disk: &dyn Disk,
     directory: &Path,
@@ -89,23 +94,73 @@ pub(crate) fn open_or_create(
         Err(error) if error.is_missing => {}
         Err(error) => return Err(error),
     }
-    let spare = directory.join(SPARE);
-    match disk.open(&spare) {
-        Ok(file) if file.length_bytes() == length_bytes => disk.rename(&spare, &path)?,
-        Ok(_) => {
-            // Made for another segment size.
-            disk.remove(&spare)?;
-            create(disk, &directory.join(UNFINISHED_SEGMENT), length_bytes, &path)?;
+    let mut is_made = false;
+    for name in [SPARE, RESERVE] {
+        if !is_made && is_ready(disk, directory, name, length_bytes)? {
+            is_made = match disk.rename(&directory.join(name), &path) {
+                // The reserve was given back just now.
+                Err(error) if error.is_missing => false,
+                result => result.map(|()| true)?,
+            };
         }
-        Err(error) if error.is_missing => {
-            create(disk, &directory.join(UNFINISHED_SEGMENT), length_bytes, &path)?;
-        }
-        Err(error) => return Err(error),
+    }
+    if !is_made {
+        create(disk, &directory.join(UNFINISHED_SEGMENT), length_bytes, &path)?;
     }
     Ok(Segment { base, file: disk.open(&path)? })
 }
 
-/// Makes the spare when there is none. Slow: for a background thread.
+/// Whether a segment waits under this name. One that was made for another size goes.
+fn is_ready(
+    disk: &dyn Disk,
+    directory: &Path,
+    name: &str,
+    length_bytes: u64,
+) -> Result<bool, DiskError> {
+    let path = directory.join(name);
+    match disk.open(&path) {
+        Ok(file) if file.length_bytes() == length_bytes => Ok(true),
+        Ok(_) => remove_if_there(disk, &path).map(|()| false),
+        Err(error) if error.is_missing => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
+    match disk.remove(path) {
+        Err(error) if error.is_missing => Ok(()),
+        result => result,
+    }
+}
+
+/// Segments that wait for the log to go on into: space that is ours, however full the volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadySegments {
+    /// Filled with zeros: the next one.
+    pub has_spare: bool,
+    /// Only allocated: used when there is no room for a spare.
+    pub has_reserve: bool,
+}
+
+impl ReadySegments {
+    /// Looks for them.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn look(disk: &dyn Disk, directory: &Path, length_bytes: u64) -> Result<Self, DiskError> {
+        let has_spare = is_ready(disk, directory, SPARE, length_bytes)?;
+        let has_reserve = is_ready(disk, directory, RESERVE, length_bytes)?;
+        Ok(Self { has_spare, has_reserve })
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        u64::from(self.has_spare) + u64::from(self.has_reserve)
+    }
+}
+
+/// Makes the spare. Slow: for a background thread.
 ///
 /// # Errors
 /// [`DiskError`], with `is_full` when there is no room for it.
@@ -114,32 +169,44 @@ pub fn prepare_spare(
     directory: &Path,
     length_bytes: u64,
 ) -> Result<(), DiskError> {
-    let spare = directory.join(SPARE);
-    match disk.open(&spare) {
-        Err(error) if error.is_missing => {
-            create(disk, &directory.join(UNFINISHED_SPARE), length_bytes, &spare)
-        }
-        Err(error) => Err(error),
-        Ok(_) => Ok(()),
-    }
+    create(disk, &directory.join(UNFINISHED_SPARE), length_bytes, &directory.join(SPARE))
 }
 
-/// Turns a segment that is no longer needed into the spare, or removes it when there is one, and removes its index. What
-/// it holds stays on the disk until it is overwritten; no frame of it is valid at another position.
+/// Takes the space of the reserve.
+///
+/// # Errors
+/// [`DiskError`], with `is_full` when there is no room for it.
+pub fn take_reserve(disk: &dyn Disk, directory: &Path, length_bytes: u64) -> Result<(), DiskError> {
+    let unfinished = directory.join(UNFINISHED_RESERVE);
+    disk.create_allocated(&unfinished, length_bytes)?;
+    disk.rename(&unfinished, &directory.join(RESERVE))
+}
+
+/// Gives the space of the reserve back to the volume. The log may have taken it meanwhile.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn give_reserve_back(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
+    remove_if_there(disk, &directory.join(RESERVE))
+}
+
+/// Turns a segment that is no longer needed into the spare, else the reserve, or removes it when both are there, and
+/// removes its index. What it holds stays on the disk until it is overwritten; no frame of it is valid at another position.
 ///
 /// # Errors
 /// [`DiskError`].
 pub fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
-    let (path, spare) = (segment_path(directory, base), directory.join(SPARE));
-    match disk.remove(&index_path(directory, base)) {
-        Err(error) if !error.is_missing => return Err(error),
-        _ => {}
+    let path = segment_path(directory, base);
+    remove_if_there(disk, &index_path(directory, base))?;
+    for name in [SPARE, RESERVE] {
+        let kept = directory.join(name);
+        match disk.open(&kept) {
+            Ok(_) => {}
+            Err(error) if error.is_missing => return disk.rename(&path, &kept),
+            Err(error) => return Err(error),
+        }
     }
-    match disk.open(&spare) {
-        Err(error) if error.is_missing => disk.rename(&path, &spare),
-        Err(error) => Err(error),
-        Ok(_) => disk.remove(&path),
-    }
+    disk.remove(&path)
 }
 
 fn create(
@@ -219,7 +286,7 @@ mod tests {
     #[test]
     fn what_an_interrupted_preparation_left_is_removed() {
         let disk = SimulatedDisk::default();
-        for name in [UNFINISHED_SEGMENT, UNFINISHED_SPARE] {
+        for name in [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_RESERVE] {
             disk.create_zeroed(&Path::new("log").join(name), LENGTH_BYTES).unwrap();
         }
         assert!(look(&disk, Path::new("log")).unwrap().is_empty());

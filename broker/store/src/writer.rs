@@ -45,6 +45,17 @@ impl Written {
     }
 }
 
+/// A write that did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The volume has no room for the segment that it begins. Nothing of it was written; the same write may be tried again.
+    #[error(transparent)]
+    NoRoom(DiskError),
+    /// What it left behind is unknown; every later write fails with the same error.
+    #[error(transparent)]
+    Failed(DiskError),
+}
+
 /// Owns the end of the log on the disk.
 #[derive(Debug)]
 pub struct Writer {
@@ -91,16 +102,24 @@ impl Writer {
     /// Writes and syncs. Blocks.
     ///
     /// # Errors
-    /// [`DiskError`]; every later call fails with the same error.
-    pub fn write(&mut self, write: &Write) -> Result<Written, DiskError> {
+    /// [`WriteError`].
+    pub fn write(&mut self, write: &Write) -> Result<Written, WriteError> {
         if let Some(failure) = &self.failure {
-            return Err(failure.clone());
+            return Err(WriteError::Failed(failure.clone()));
         }
-        self.try_write(write).inspect_err(|error| self.failure = Some(error.clone()))
+        let entered = self.enter_segment(write);
+        if let Err(error) = &entered
+            && error.is_no_room()
+        {
+            return Err(WriteError::NoRoom(error.clone()));
+        }
+        entered.and_then(|opened| self.put(write, opened)).map_err(|error| {
+            self.failure = Some(error.clone());
+            WriteError::Failed(error)
+        })
     }
 
-    fn try_write(&mut self, write: &Write) -> Result<Written, DiskError> {
-        let opened = self.enter_segment(write)?;
+    fn put(&mut self, write: &Write, opened: Option<Segment>) -> Result<Written, DiskError> {
         let start = write.position - self.segment.base;
         let block_start = start - start % BLOCK_BYTES as u64;
         debug_assert_eq!(self.partial_block.len() as u64, start - block_start);

@@ -32,9 +32,7 @@ pub fn audit(world: &mut World) -> Result<(), String> {
     if world.process.is_none() {
         world.start()?;
     }
-    if let Some(process) = &mut world.process {
-        process.replica.set_disk_full(false);
-    }
+    world.look_at_room()?;
     world.clients.restart();
     check_names(world)?;
     resume(world)?;

@@ -220,6 +220,10 @@ impl Disk for EagerDisk {
         self.inner.create_zeroed(path, length_bytes)
     }
 
+    fn create_allocated(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
+        self.inner.create_allocated(path, length_bytes)
+    }
+
     fn create_filled(&self, path: &Path, contents: &[u8]) -> Result<(), DiskError> {
         self.inner.create_filled(path, contents)
     }

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use broker_engine::ReplyTo;
-use broker_replication::maintenance::{Findings, Work};
+use broker_replication::maintenance::{Findings, Room, Work};
 use broker_replication::replica::{self, Replica, StartError};
 use broker_replication::transport::NoPeers;
-use broker_store::Disk;
 use broker_store::log::LogOptions;
 use broker_store::segments::Segment;
 use broker_store::writer::{Write, Writer};
+use broker_store::{Disk, DiskError, OpenError};
 
 /// Where an answer goes; who asked may be gone.
 #[derive(Debug, Clone)]
@@ -63,7 +63,24 @@ impl Process {
         now_ms: u64,
     ) -> Result<Self, StartError> {
         let (replica, writer) = replica::start(disk, options, Box::new(NoPeers), seed, now_ms)?;
-        Ok(Self { replica, writer, write: None, findings: None, unused: Vec::new() })
+        let mut process = Self { replica, writer, write: None, findings: None, unused: Vec::new() };
+        if process.replica.damage().is_none() {
+            process.look_at_room(disk, options).map_err(OpenError::Disk)?;
+        }
+        Ok(process)
+    }
+
+    /// As the shell does when it starts.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn look_at_room(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        options: &LogOptions,
+    ) -> Result<(), DiskError> {
+        self.replica.set_room(Room::look(&**disk, options)?);
+        Ok(())
     }
 
     /// What there is to do beside the data path now.

@@ -247,7 +247,7 @@ impl World {
     /// As the shell does.
     fn deliver(&mut self, findings: Findings) -> Result<(), String> {
         let Some(process) = &mut self.process else { return Ok(()) };
-        process.replica.set_disk_full(findings.is_disk_full);
+        process.replica.set_room(findings.room);
         process.unused = findings.unused;
         match findings.sealed {
             Some(Ok(sealed)) => {
@@ -258,6 +258,13 @@ impl World {
             Some(Err(SealError::Disk(_) | SealError::GivenUp)) | None => {}
         }
         self.step_replica()
+    }
+
+    /// The broker hears that the disk is whole and has room.
+    pub(crate) fn look_at_room(&mut self) -> Result<(), String> {
+        let disk = self.shared_disk();
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.look_at_room(&disk, &self.options).map_err(|error| error.to_string())
     }
 
     pub(crate) fn pass_delays(&mut self) {

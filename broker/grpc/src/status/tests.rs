@@ -30,6 +30,7 @@ fn every_refusal_has_the_code_of_the_protocol() {
         (Refusal::InvalidHandle, Code::InvalidReceiptHandle, Code::InvalidReceiptHandle),
         (Refusal::TooMany("x".into()), Code::TooManyRequests, Code::TooManyRequests),
         (Refusal::DiskFull, Code::TooManyRequests, Code::TooManyRequests),
+        (Refusal::NoRoom, Code::TooManyRequests, Code::TooManyRequests),
         (Refusal::LogFailed("x".into()), Code::InternalServerError, Code::InternalServerError),
         (
             Refusal::ReadOnly("x".into()),

@@ -12,6 +12,7 @@ use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, ShardId,
     TopicName, tag_hash,
 };
+use broker_store::WriteError;
 use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;
 
@@ -23,6 +24,7 @@ use crate::transport::NoPeers;
 mod message_types;
 mod misdirected;
 mod read_only;
+mod room;
 mod sealing;
 mod storage_versions;
 
@@ -45,6 +47,7 @@ struct Shard {
     replies: BTreeMap<Ticket, Reply>,
     checks: Vec<TransactionCheck>,
     unused: Vec<Segment>,
+    waiting_write: Option<Write>,
     /// How often segments were sealed.
     seals: u32,
 }
@@ -81,6 +84,7 @@ impl Shard {
             replies: BTreeMap::new(),
             checks: Vec::new(),
             unused: Vec::new(),
+            waiting_write: None,
             seals: 0,
         };
         shard.settle();
@@ -93,6 +97,7 @@ impl Shard {
         self.now_ms += 1;
         (self.replica, self.writer) = open(&self.disk, self.now_ms);
         self.unused.clear();
+        self.waiting_write = None;
         self.replies.clear();
         self.settle();
     }
@@ -113,7 +118,11 @@ impl Shard {
             let Some(write) = output.write else { break };
             match self.writer.write(&write) {
                 Ok(written) => self.replica.written(self.now_ms, written),
-                Err(error) => self.replica.fail(&error.to_string()),
+                Err(WriteError::NoRoom(_)) => {
+                    self.replica.write_waits();
+                    self.waiting_write = Some(write);
+                }
+                Err(WriteError::Failed(error)) => self.replica.fail(&error.to_string()),
             }
         }
         self.maintain();

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use broker_engine::{Command, Outcome, Refusal, Reply, Source, TransactionCheck};
 
+use broker_store::WriteError;
 use broker_store::sealed_index::IndexError;
 
 use super::World;
@@ -58,8 +59,11 @@ impl World {
         for check in output.checks {
             self.ask_producer(check)?;
         }
-        let has_failed = self.process.as_ref().is_some_and(|p| p.replica.failure().is_some());
-        if has_failed {
+        let failure = self.process.as_ref().and_then(|process| process.replica.failure());
+        if failure.is_some_and(|reason| reason.contains("no space is left")) {
+            return Err("a full volume made the log fail".to_owned());
+        }
+        if failure.is_some() {
             self.trace.note(now_ms, format_args!("the log failed; the process ends"));
             self.remove_bad_index();
             self.end_process();
@@ -203,7 +207,12 @@ impl World {
                 self.trace.note(now_ms, format_args!("written"));
                 process.replica.written(now_ms, written);
             }
-            Err(error) => {
+            Err(WriteError::NoRoom(error)) => {
+                self.trace.note(now_ms, format_args!("write waits: {error}"));
+                process.replica.write_waits();
+                process.write = Some(write);
+            }
+            Err(WriteError::Failed(error)) => {
                 self.trace.note(now_ms, format_args!("write failed: {error}"));
                 process.replica.fail(&error.to_string());
             }

@@ -1,0 +1,102 @@
+//! What the log may still grow by. While the volume has no room for another segment, the log goes on in the segments that
+//! are ours already; before they are used up, whatever would make it grow is refused, so that the log never has to fail for
+//! want of room. Should the volume fill up faster than anybody looks, the write that finds no room waits for it.
+
+use broker_engine::{Command, Refusal, ReplyTo};
+
+use super::Replica;
+use crate::maintenance::Room;
+
+/// Of a segment, one part in so many is kept for what was decided already, and for what a start writes.
+const KEPT_PART: u64 = 64;
+
+/// What the replica knows of the space.
+#[derive(Debug, Default)]
+pub(super) struct KnownRoom {
+    is_nearly_full: bool,
+    ready_segments: u64,
+    /// A write waits because it found no room for its segment.
+    is_write_waiting: bool,
+}
+
+impl<R: ReplyTo> Replica<R> {
+    /// Takes note of the space that there is: sends are refused while it is little.
+    pub fn set_room(&mut self, room: Room) {
+        self.room.is_nearly_full = room.is_nearly_full;
+        self.room.ready_segments = room.ready_segments;
+        self.tell_engine_of_room();
+    }
+
+    /// Takes note of a write that found no room: it is to be tried again until there is some.
+    pub fn write_waits(&mut self) {
+        self.room.is_write_waiting = true;
+        self.room.ready_segments = 0;
+        self.tell_engine_of_room();
+    }
+
+    /// Whether a write waits for room.
+    #[must_use]
+    pub fn is_write_waiting(&self) -> bool {
+        self.room.is_write_waiting
+    }
+
+    /// Takes note of a segment that the writer went on into.
+    pub(super) fn entered_segment(&mut self) {
+        self.room.is_write_waiting = false;
+        self.room.ready_segments = self.room.ready_segments.saturating_sub(1);
+        self.tell_engine_of_room();
+    }
+
+    fn tell_engine_of_room(&mut self) {
+        self.engine.set_disk_full(self.room.is_nearly_full || self.room.is_write_waiting);
+    }
+
+    /// Whether the log must not grow.
+    #[must_use]
+    pub fn is_out_of_room(&self) -> bool {
+        let room = &self.room;
+        if room.is_write_waiting || !room.is_nearly_full {
+            return room.is_write_waiting;
+        }
+        let needed = self.log.segments_to_enter();
+        let kept_bytes = self.segment_bytes / KEPT_PART + self.open.payload.len() as u64;
+        needed > room.ready_segments
+            || (needed == room.ready_segments && self.log.left_bytes() < kept_bytes)
+    }
+
+    /// Why a command cannot be carried out; none when there is room or the command needs none.
+    pub(super) fn refused_for_room(&self, command: &Command) -> Option<Refusal> {
+        (self.is_out_of_room() && makes_log_grow(command)).then_some(Refusal::NoRoom)
+    }
+}
+
+/// Whether the command may add a record.
+fn makes_log_grow(command: &Command) -> bool {
+    match command {
+        Command::Pull(_)
+        | Command::ReadOffset { .. }
+        | Command::QueryOffset { .. }
+        | Command::ReadMembers
+        | Command::ReadProgress(_)
+        | Command::ReadTopics
+        | Command::ReadNames(_) => false,
+        Command::Redrive(redrive) => !redrive.is_dry_run,
+        Command::Send(_)
+        | Command::Receive(_)
+        | Command::Acknowledge(_)
+        | Command::ChangeInvisible(_)
+        | Command::ForwardToDeadLetter(_)
+        | Command::Release(_)
+        | Command::Recall(_)
+        | Command::EndTransaction(_)
+        | Command::NoteTransactionCheck(_)
+        | Command::SetOffset(_)
+        | Command::ResetOffsets(_)
+        | Command::Join(_)
+        | Command::Leave { .. }
+        | Command::PutTopic(_)
+        | Command::DeleteTopic(_)
+        | Command::PutGroup(_)
+        | Command::DeleteGroup(_) => true,
+    }
+}

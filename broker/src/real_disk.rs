@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use broker_store::limits::BLOCK_BYTES;
 use broker_store::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
+// Of rustix `OFlags::DSYNC` is O_SYNC: that syncs times as well, and by the way names, which hides a directory that was not
+// synced.
+use libc::O_DSYNC;
 use rustix::fs::{FallocateFlags, OFlags};
 
 /// Zeros are written in pieces of this size.
@@ -54,12 +57,7 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn create_directory(&self, directory: &Path) -> Result<(), DiskError> {
         let failed = |error| failure("create directory", directory, &error);
-        let missing: Vec<&Path> = directory
-            .ancestors()
-            .take_while(|a| !a.as_os_str().is_empty() && !a.exists())
-            .collect();
-        fs::create_dir_all(directory).map_err(failed)?;
-        missing.into_iter().try_for_each(sync_parent)
+        create_directory(directory).map_err(failed)
     }
 
     fn list(&self, directory: &Path) -> Result<Vec<String>, DiskError> {
@@ -82,12 +80,12 @@ impl Disk for RealDisk {
             let _ = fs::remove_file(path);
             return Err(failure("create", path, &error));
         }
-        sync_parent(path)
+        synced_parent(path)
     }
 
     fn create_allocated(&self, path: &Path, length_bytes: u64) -> Result<(), DiskError> {
         match allocate(path, length_bytes) {
-            Ok(true) => sync_parent(path),
+            Ok(true) => synced_parent(path),
             Ok(false) => self.create_zeroed(path, length_bytes),
             Err(error) => {
                 // As above: the space is wanted back.
@@ -107,7 +105,7 @@ impl Disk for RealDisk {
             let _ = fs::remove_file(path);
             return Err(failure("create", path, &error));
         }
-        sync_parent(path)
+        synced_parent(path)
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
@@ -121,12 +119,12 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         fs::rename(from, to).map_err(|error| failure("rename", from, &error))?;
-        sync_parent(to)
+        synced_parent(to)
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         fs::remove_file(path).map_err(|error| failure("remove", path, &error))?;
-        sync_parent(path)
+        synced_parent(path)
     }
 
     fn space(&self, directory: &Path) -> Result<Space, DiskError> {
@@ -195,7 +193,7 @@ fn open_for_writing(path: &Path, mode: WriteMode, create: bool) -> io::Result<Fi
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create).truncate(create);
     if mode == WriteMode::Direct {
-        options.custom_flags((OFlags::DIRECT | OFlags::DSYNC).bits().cast_signed());
+        options.custom_flags(OFlags::DIRECT.bits().cast_signed() | O_DSYNC);
     }
     options.open(path)
 }
@@ -247,15 +245,37 @@ fn take_space(file: &File, length_bytes: u64) -> io::Result<bool> {
     }
 }
 
+/// Creates a directory and its parents, durably. The names of the last two are synced in any case: who made them may have
+/// died before it did so.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
+    const SYNCED_ALWAYS: usize = 2;
+    let named = directory.ancestors().take_while(|a| !a.as_os_str().is_empty());
+    let unsure: Vec<&Path> = named
+        .enumerate()
+        .filter(|(depth, ancestor)| *depth < SYNCED_ALWAYS || !ancestor.exists())
+        .map(|(_, ancestor)| ancestor)
+        .collect();
+    fs::create_dir_all(directory)?;
+    unsure.into_iter().try_for_each(sync_parent)
+}
+
 /// A new, renamed or removed name is durable only once its directory is.
-fn sync_parent(path: &Path) -> Result<(), DiskError> {
-    let parent = match path.parent() {
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent_of(path))?.sync_all()
+}
+
+fn synced_parent(path: &Path) -> Result<(), DiskError> {
+    sync_parent(path).map_err(|error| failure("sync directory", parent_of(path), &error))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| failure("sync directory", parent, &error))
+    }
 }
 
 fn failure(operation: &'static str, path: &Path, error: &io::Error) -> DiskError {
@@ -300,6 +320,32 @@ mod tests {
         write_and_read_back(&best, &folder.path().join("best"));
         write_and_read_back(&RealDisk { mode: WriteMode::Synced }, &folder.path().join("synced"));
         assert_eq!(best.list(folder.path()).unwrap().len(), 2, "the probe is gone");
+    }
+
+    #[test]
+    fn direct_writes_sync_data_and_what_it_takes_to_read_it_and_nothing_else() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = folder.path().join("flags");
+        // Not every file system has direct I/O.
+        let Ok(file) = open_for_writing(&path, WriteMode::Direct, true) else { return };
+        let flags = rustix::fs::fcntl_getfl(&file).unwrap().bits().cast_signed();
+        assert_eq!(flags & libc::O_SYNC, O_DSYNC);
+    }
+
+    #[test]
+    fn allocated_files_read_as_zeros_and_have_their_blocks() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = folder.path().join("reserve");
+        let disk = RealDisk::new(folder.path());
+        disk.create_allocated(&path, LENGTH_BYTES).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert!(metadata.blocks() * 512 >= LENGTH_BYTES, "{} blocks", metadata.blocks());
+        let file = disk.open(&path).unwrap();
+        let mut read = vec![9; usize::try_from(LENGTH_BYTES).unwrap()];
+        file.read_at(0, &mut read).unwrap();
+        assert!(read.iter().all(|b| *b == 0));
+        file.write_durable(0, &block_of(7)).unwrap();
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::real_disk::create_directory;
+
 const FILE_NAME: &str = "lock";
 
 /// Holds the directory until dropped.
@@ -30,7 +32,7 @@ impl DataLock {
     /// [`LockError`].
     pub(crate) fn take(directory: &Path) -> Result<Self, LockError> {
         let failed = |error| LockError::Io { path: directory.to_owned(), error };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        create_directory(directory).map_err(failed)?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)

@@ -3,6 +3,8 @@
 mod bench;
 mod cli;
 mod demo;
+#[cfg(debug_assertions)]
+mod failing_disk;
 mod health;
 mod listener;
 mod manifests;

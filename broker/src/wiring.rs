@@ -74,7 +74,7 @@ pub(crate) async fn open_shards(
 ) -> anyhow::Result<(Catalog, ShardEvents)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
     #[cfg(debug_assertions)]
-    let disk = crate::power_cut::wrap(disk);
+    let disk = crate::failing_disk::wrap(crate::power_cut::wrap(disk));
     let space = disk.space(data)?;
     let segment_bytes = if space.total_bytes >= LARGE_VOLUME_BYTES {
         SEGMENT_BYTES_LARGE

@@ -13,7 +13,7 @@ use broker_proto::admin::{ApplyGroupRequest, ApplyTopicRequest, Group, MessageTy
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Client, binary, get};
+use crate::{Client, Volume, binary, get};
 
 /// What did not happen by then fails its test.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -26,6 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub const POWER_CUT: &str = "PINNACE_TEST_POWER_CUT";
 /// Tells a debug build of the broker how large its segments are.
 pub const SEGMENT_BYTES: &str = "PINNACE_TEST_SEGMENT_BYTES";
+
+/// Tells a debug build of the broker when its disk breaks: `<reads, writes or syncs>:<operations that still work>`.
+pub const FAILING_DISK: &str = "PINNACE_TEST_FAILING_DISK";
 
 /// How a broker is started.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +107,16 @@ impl Place {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// Puts the data on a volume; the log of the broker stays here.
+    ///
+    /// # Panics
+    /// When there are data already.
+    pub fn put_data_on(&self, volume: &Volume) {
+        let data = volume.path().join("data");
+        std::fs::create_dir_all(&data).expect("the volume is writable");
+        std::os::unix::fs::symlink(data, self.data()).expect("no data yet");
     }
 
     /// The data folder of the broker.

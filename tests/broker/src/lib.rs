@@ -7,9 +7,11 @@ pub mod client;
 pub mod http;
 mod process;
 pub mod server;
+pub mod volume;
 
 pub use binary::binary;
 pub use broker::{Broker, Options, Place};
 pub use client::Client;
 pub use http::get;
 pub use server::Server;
+pub use volume::Volume;

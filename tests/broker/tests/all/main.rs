@@ -8,6 +8,8 @@ mod crash;
 mod crash_types;
 mod damaged_log;
 mod dead_letters;
+mod failing_disk;
+mod full_disk;
 mod long_poll;
 mod lookup;
 mod manifests;

@@ -78,7 +78,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 }
 
-/// What of a topic goes now: by time first, then the oldest runs of all queues until the rest is small enough.
+/// What of a topic goes now: by time first, then the oldest runs of all queues while the rest is as much as may be kept.
 fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) -> Vec<Trim> {
     let oldest_ms = topic.topic.retention_ms.map_or(0, |kept_ms| now_ms.saturating_sub(kept_ms));
     let mut kept: Vec<_> = topic.queues.iter().map(|queue| queue.sealed().peekable()).collect();
@@ -96,13 +96,12 @@ fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) ->
         let fronts = kept.iter_mut().enumerate();
         by_age.extend(fronts.filter_map(|(queue, runs)| Some((runs.peek()?.base(), queue))));
     }
-    while bytes > bytes_max
-        && let Some((_, queue)) = by_age.pop_first()
+    // A run goes only when what is left is as much as the topic may keep: none of it was beyond that otherwise.
+    while let Some((_, queue)) = by_age.pop_first()
+        && let Some(run) = kept[queue].next_if(|run| bytes - run.bytes >= bytes_max)
     {
-        if let Some(run) = kept[queue].next() {
-            bytes -= run.bytes;
-            offsets[queue] = run.end();
-        }
+        bytes -= run.bytes;
+        offsets[queue] = run.end();
         by_age.extend(kept[queue].peek().map(|run| (run.base(), queue)));
     }
     let trims = (0u32..).zip(offsets).map(|(queue, offset)| Trim { queue, offset });

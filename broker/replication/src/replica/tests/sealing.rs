@@ -103,6 +103,11 @@ fn drain(shard: &mut Shard, group: &str, topic: &str) -> BTreeSet<String> {
     }
 }
 
+fn bytes_of(shard: &mut Shard, topic: &str) -> u64 {
+    let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+    topics.iter().find(|known| known.topic == name(topic)).unwrap().bytes
+}
+
 fn segments_of(shard: &Shard) -> usize {
     shard.disk.files_ending(".seg").len()
 }
@@ -191,14 +196,33 @@ fn retention_by_bytes_keeps_the_newest_and_a_dead_letter_keeps_its_message() {
     }
     assert!(most < 16, "{most} segments of 8 KiB for 20,000 bytes and what is not sealed");
     shard.restart();
-    let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
-    let orders = topics.iter().find(|topic| topic.topic == name("orders")).unwrap();
-    assert!((15_000..70_000).contains(&orders.bytes), "{} bytes", orders.bytes);
+    let kept = bytes_of(&mut shard, "orders");
+    assert!((20_000..70_000).contains(&kept), "{kept} bytes");
     let group = ConsumerGroup::with_defaults(GroupName::parse("undertaker").unwrap());
     shard.ask(Command::PutGroup(Box::new(group))).unwrap();
     assert_eq!(drain(&mut shard, "undertaker", "%DLQ%billing"), ["poison".to_owned()].into());
     // Who was behind goes on with the oldest that is kept.
     assert!(!drain(&mut shard, "billing", "orders").is_empty());
+}
+
+#[test]
+fn retention_by_bytes_takes_nothing_that_is_not_beyond_them() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    shard.ask(limited("orders", |topic| topic.retention_bytes = Some(20_000))).unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        fill(&mut shard, "orders", 50);
+        shard.now_ms += 11_000;
+        shard.settle();
+        // What nobody waits for is written a little later.
+        shard.now_ms += 100;
+        shard.settle();
+        kept.push(bytes_of(&mut shard, "orders"));
+    }
+    assert!(kept.iter().all(|bytes| *bytes >= 20_000), "{kept:?} of 20,000 bytes that may be kept");
+    assert!(kept.iter().all(|bytes| *bytes < 100_000), "{kept:?} of 560,000 bytes sent");
 }
 
 #[test]
@@ -255,10 +279,6 @@ fn retention_counts_right_after_a_start_from_the_older_snapshot() {
     let mut shard = Shard::new();
     shard.create("orders", 2, "billing", 5);
     shard.ask(limited("orders", |topic| topic.retention_bytes = Some(1))).unwrap();
-    let bytes = |shard: &mut Shard| {
-        let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
-        topics.iter().find(|topic| topic.topic == name("orders")).unwrap().bytes
-    };
     for _ in 0..3 {
         fill(&mut shard, "orders", 50);
         shard.now_ms += 11_000;
@@ -267,9 +287,9 @@ fn retention_counts_right_after_a_start_from_the_older_snapshot() {
     // What nobody waits for is written a little later.
     shard.now_ms += 100;
     shard.settle();
-    let expected = bytes(&mut shard);
+    let expected = bytes_of(&mut shard, "orders");
     let newest = shard.disk.files_ending(".snap").into_iter().max().unwrap();
     shard.disk.remove(&newest).unwrap();
     shard.restart();
-    assert_eq!(bytes(&mut shard), expected);
+    assert_eq!(bytes_of(&mut shard, "orders"), expected);
 }

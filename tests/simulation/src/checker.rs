@@ -8,6 +8,7 @@ mod delivered;
 mod progress;
 mod requests;
 mod resets;
+mod retention;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use crate::plan::{Plan, PlannedGroup};
 use progress::Progress;
 use resets::Reset;
+use retention::Retention;
 
 /// Topic number, queue, offset.
 type Place = (u32, u32, u64);
@@ -61,9 +63,19 @@ struct Copies {
     asked: u64,
     /// Of those: answered.
     stored: u64,
+    /// When the first of them was asked: the event, and the broker's clock.
+    first_asked: Option<(u64, u64)>,
     /// Numbers given while hidden.
     hidden: BTreeSet<u64>,
     places: BTreeSet<Place>,
+}
+
+/// The broker's clock was set back.
+#[derive(Debug, Clone, Copy)]
+struct SetBack {
+    seq: u64,
+    from_ms: u64,
+    to_ms: u64,
 }
 
 /// What was asked about one hidden message.
@@ -124,8 +136,8 @@ pub struct Checker {
     dead_places: BTreeMap<(String, u64), BTreeSet<Place>>,
     disturbed_groups: BTreeSet<String>,
     overlapping: BTreeSet<String>,
-    /// When the broker's clock was set back, and from where.
-    clock_set_back: Vec<(u64, u64)>,
+    clock_set_back: Vec<SetBack>,
+    retention: Retention,
     /// Deliveries checked.
     pub deliveries: u64,
 }
@@ -163,6 +175,7 @@ impl Checker {
             disturbed_groups: BTreeSet::new(),
             overlapping: BTreeSet::new(),
             clock_set_back: Vec::new(),
+            retention: Retention::new(plan),
             deliveries: 0,
         }
     }
@@ -215,10 +228,10 @@ impl Checker {
         self.attempt_ids.clear();
     }
 
-    /// The broker's clock is about to be set back from here: what was due or over by now stays so.
-    pub fn clock_goes_back(&mut self, from_ms: u64) {
+    /// The broker's clock is about to be set back: what was due or over by now stays so.
+    pub fn clock_goes_back(&mut self, from_ms: u64, to_ms: u64) {
         self.seq += 1;
-        self.clock_set_back.push((self.seq, from_ms));
+        self.clock_set_back.push(SetBack { seq: self.seq, from_ms, to_ms });
         for progress in self.progress.values_mut() {
             progress.expire(from_ms);
         }

@@ -66,6 +66,9 @@ impl Clients {
         if random.happens(plan.resets) {
             return self.reset(plan, random);
         }
+        if random.happens(plan.retention) {
+            return self.query_oldest(plan, random);
+        }
         match random.below(100) {
             0..27 => self.send(plan, random, now_ms, checker),
             27..52 => self.receive(plan, random, now_ms),
@@ -102,7 +105,12 @@ impl Clients {
         now_ms: u64,
         checker: &mut Checker,
     ) -> Option<NewCall> {
-        let topic = random.pick(&plan.topics)?;
+        let is_brief = plan.retention > 0 && random.happens(400);
+        let limited = if is_brief { plan.limited_topics() } else { Vec::new() };
+        let topic = match random.pick(&limited) {
+            Some(topic) => *topic,
+            None => random.pick(&plan.topics)?,
+        };
         let count = if random.happens(300) { random.between(2, 6) } else { 1 };
         let message_type = topic.message_type;
         let group_text = ["x", "y", "z"][random.index(3)];
@@ -287,6 +295,15 @@ impl Clients {
         let topic = topic_name(random.pick(&group.topics)?);
         let queue = u32::try_from(random.below(3)).unwrap_or(0);
         self.call(Command::ReadOffset { group: group.settings.name.clone(), topic, queue })
+    }
+
+    /// Where a queue begins: what is below is gone.
+    fn query_oldest(&mut self, plan: &Plan, random: &mut Random) -> Option<NewCall> {
+        let limited = plan.limited_topics();
+        let topic = random.pick(&limited)?;
+        let queue = u32::try_from(random.below(u64::from(topic.queues))).unwrap_or(0);
+        let name = topic.name.clone();
+        self.call(Command::QueryOffset { topic: name, queue, at: OffsetAt::Earliest })
     }
 
     /// A client stops waiting; the shard may notice.

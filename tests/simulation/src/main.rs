@@ -58,6 +58,9 @@ struct Findings {
     deliveries: AtomicU64,
     starts: AtomicU64,
     sealed: AtomicU64,
+    recycled: AtomicU64,
+    taken: AtomicU64,
+    with_retention: AtomicU64,
     refusals: AtomicU64,
     failures: Mutex<Vec<Failure>>,
 }
@@ -71,6 +74,10 @@ impl Findings {
                 self.deliveries.fetch_add(summary.deliveries, Ordering::Relaxed);
                 self.starts.fetch_add(summary.starts, Ordering::Relaxed);
                 self.sealed.fetch_add(summary.sealed, Ordering::Relaxed);
+                self.recycled.fetch_add(summary.recycled, Ordering::Relaxed);
+                self.taken.fetch_add(summary.taken, Ordering::Relaxed);
+                let is_at_work = u64::from(summary.taken > 0);
+                self.with_retention.fetch_add(is_at_work, Ordering::Relaxed);
                 self.refusals.fetch_add(summary.refusals, Ordering::Relaxed);
             }
             Err(failure) => {
@@ -133,6 +140,12 @@ fn play(options: &Options) -> Result<ExitCode, String> {
         get(&findings.sealed),
         options.from,
         begun.elapsed().as_secs_f64()
+    );
+    println!(
+        "retention took {} messages in {} histories; {} segments were needed no more",
+        get(&findings.taken),
+        get(&findings.with_retention),
+        get(&findings.recycled)
     );
     println!("{} passed, {failed} failed", get(&findings.passed));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

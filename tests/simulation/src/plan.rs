@@ -87,6 +87,8 @@ pub struct Plan {
     pub invisible_ms_max: u64,
     /// Longest wait of a step.
     pub wait_ms_max: u64,
+    /// Questions for the oldest message that is kept, and looks at full segments, out of 1,000 steps each.
+    pub retention: u64,
     /// What goes wrong.
     pub faults: FaultRates,
 }
@@ -116,6 +118,14 @@ const SIZES: [(u64, u64); 9] = [
 
 /// Chosen so that the seeds of regressions.txt that failed before there were misdirected reads have none.
 const MISDIRECTED_SALT: u64 = 0x000d_15c0_5eed_000d;
+
+/// Chosen so that the seeds of regressions.txt that failed before there was retention have none.
+const RETENTION_SALT: u64 = 0x0000_0071_3000_00b2;
+
+/// The topic whose messages go when they are old.
+pub const BRIEF: &str = "brief";
+/// The topic whose messages go when there are many. In one queue, so that it is plain which ones are behind another.
+pub const SCARCE: &str = "scarce";
 
 /// Lite topics of the LITE topic.
 pub const LITE_TOPICS: [&str; 3] = ["one", "two", "three"];
@@ -228,7 +238,7 @@ impl Plan {
             .collect();
         topics.push(topic("volatile", MessageType::Normal, 2));
         let (segment_bytes, body_bytes_max) = *random.pick(&SIZES).expect("there are some");
-        Self {
+        let mut plan = Self {
             seed,
             steps: random.between(200, 420),
             segment_bytes,
@@ -241,8 +251,71 @@ impl Plan {
             resets: if random.happens(500) { random.between(1, 20) } else { 0 },
             invisible_ms_max: *random.pick(&[2_000, 30_000]).unwrap_or(&2_000),
             wait_ms_max: *random.pick(&[300, 5_000, 40_000]).unwrap_or(&300),
+            retention: 0,
             faults,
+        };
+        let mut random = Random::new(seed ^ RETENTION_SALT);
+        if random.happens(400) {
+            plan.keep_little(&mut random);
         }
+        plan
+    }
+
+    /// Topics whose oldest messages go, in a log whose segments are full soon.
+    fn keep_little(&mut self, random: &mut Random) {
+        let mut brief = topic(BRIEF, MessageType::Normal, 2);
+        brief.retention_ms = random.pick(&[1_000, 8_000, 40_000, 200_000]).copied();
+        let mut scarce = topic(SCARCE, MessageType::Fifo, 1);
+        scarce.retention_bytes = Some(random.between(500, 9_000));
+        self.topics.extend([brief, scarce]);
+        for group in &mut self.groups {
+            let more: &[&str] = match group.settings.name.as_str() {
+                "billing" | "ledger" => &[BRIEF, SCARCE],
+                "tagged" => &[SCARCE],
+                "screens" => &[BRIEF],
+                _ => &[],
+            };
+            group.topics.extend(more.iter().map(|name| (*name).to_owned()));
+        }
+        (self.segment_bytes, self.body_bytes_max) = *random.pick(&SIZES[..4]).unwrap_or(&SIZES[0]);
+        self.steps += random.between(100, 700);
+        self.wait_ms_max = *random.pick(&[5_000, 20_000]).unwrap_or(&5_000);
+        self.retention = random.between(20, 80);
+        if random.happens(500) {
+            self.keep_nothing_long(random);
+        }
+        if self.faults.kill > 0 && random.happens(500) {
+            self.faults.lose_snapshot = random.between(100, 500);
+        }
+    }
+
+    /// All topics have a limit, so that segments are not needed any more before the history is over.
+    fn keep_nothing_long(&mut self, random: &mut Random) {
+        self.topics.retain(|topic| {
+            topic.message_type != MessageType::Lite
+                && !self.volatile_topics.iter().any(|name| *name == topic.name.to_string())
+        });
+        let kept_ms = random.pick(&[1_000, 10_000, 60_000]).copied();
+        self.steps += random.between(1_000, 2_000);
+        self.retention += 40;
+        (self.segment_bytes, self.body_bytes_max) = (8_192, 100);
+        for topic in &mut self.topics {
+            if topic.retention_ms.is_none() && topic.retention_bytes.is_none() {
+                topic.retention_ms = kept_ms;
+            }
+        }
+        // A dead letter keeps its segment.
+        for group in &mut self.groups {
+            group.settings.retry.max_attempts += 8;
+        }
+    }
+
+    /// Topics that do not keep everything.
+    #[must_use]
+    pub fn limited_topics(&self) -> Vec<&Topic> {
+        let is_limited =
+            |topic: &&Topic| topic.retention_ms.is_some() || topic.retention_bytes.is_some();
+        self.topics.iter().filter(is_limited).collect()
     }
 }
 

@@ -40,6 +40,12 @@ pub struct Summary {
     pub refusals: u64,
     /// How often segments were sealed.
     pub sealed: u64,
+    /// Segments that nobody needed any more.
+    pub recycled: u64,
+    /// Messages that retention took, as far as anybody asked.
+    pub taken: u64,
+    /// Starts after the first of them.
+    pub starts_behind_retention: u64,
 }
 
 /// See the head of this file.
@@ -70,6 +76,8 @@ pub struct World {
     starts: u64,
     refusals: u64,
     sealed: u64,
+    recycled: u64,
+    starts_behind_retention: u64,
 }
 
 impl World {
@@ -98,6 +106,8 @@ impl World {
             starts: 0,
             refusals: 0,
             sealed: 0,
+            recycled: 0,
+            starts_behind_retention: 0,
         }
     }
 
@@ -131,6 +141,9 @@ impl World {
             starts: self.starts,
             refusals: self.refusals,
             sealed: self.sealed,
+            recycled: self.recycled,
+            taken: self.checker.taken(),
+            starts_behind_retention: self.starts_behind_retention,
         })
     }
 
@@ -152,6 +165,9 @@ impl World {
             return self.start();
         }
         self.maybe_fault()?;
+        if self.random.happens(self.plan.retention) {
+            return self.advance_job();
+        }
         match self.random.below(100) {
             0..50 => self.act(),
             50..72 => self.pump(),
@@ -252,7 +268,9 @@ impl World {
         match findings.sealed {
             Some(Ok(sealed)) => {
                 self.sealed += 1;
-                process.unused.extend(process.replica.sealed(sealed));
+                let unneeded = process.replica.sealed(sealed);
+                self.recycled += unneeded.len() as u64;
+                process.unused.extend(unneeded);
             }
             Some(Err(SealError::Open(error))) => process.replica.fail(&error.to_string()),
             Some(Err(SealError::Disk(_) | SealError::GivenUp)) | None => {}

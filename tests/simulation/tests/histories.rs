@@ -29,6 +29,17 @@ fn the_same_seed_gives_the_same_history() {
 }
 
 #[test]
+fn retention_takes_messages_and_gives_segments_back() {
+    let played = (0..HISTORIES).filter(|seed| Plan::of(*seed).retention > 0);
+    let played: Vec<_> = played.map(|seed| run(seed, None).expect("holds")).collect();
+    let sum = |of: fn(&tests_simulation::Summary) -> u64| played.iter().map(of).sum::<u64>();
+    let at_work = played.iter().filter(|summary| summary.taken > 0).count();
+    assert!(at_work > 50, "{at_work} of {} histories", played.len());
+    assert!(sum(|s| s.taken) > 1_000 && sum(|s| s.starts_behind_retention) > 50);
+    assert!(sum(|s| s.recycled) > 0, "no segment came back");
+}
+
+#[test]
 fn histories_have_every_kind_of_fault() {
     let plans: Vec<_> = (0..HISTORIES).map(Plan::of).collect();
     let has = |is_on: fn(&Plan) -> bool| plans.iter().filter(|plan| is_on(plan)).count();

@@ -58,10 +58,8 @@ impl Checker {
                 Ok(())
             }
             (Command::Redrive(redrive), Ok(Outcome::Redriven(redriven))) => {
-                if !redrive.is_dry_run {
-                    *self.redriven.entry(redrive.group.to_string()).or_default() +=
-                        redriven.messages;
-                }
+                let messages = if redrive.is_dry_run { 0 } else { redriven.messages };
+                *self.redriven.entry(redrive.group.to_string()).or_default() += messages;
                 Ok(())
             }
             (Command::DeleteTopic(name), reply) => {
@@ -78,6 +76,9 @@ impl Checker {
             }
             (Command::ReadOffset { group, topic, queue }, Ok(Outcome::Offset(Some(cursor)))) => {
                 self.cursor_read(&group.to_string(), &topic.to_string(), *queue, *cursor)
+            }
+            (Command::QueryOffset { topic, queue, .. }, Ok(Outcome::Offset(Some(oldest)))) => {
+                self.oldest_told(topic.as_str(), *queue, *oldest, now_ms)
             }
             (_, Ok(Outcome::Sent(_) | Outcome::Received(_))) => {
                 Err(format!("{:?} was answered with {reply:?}", asked.command))
@@ -111,7 +112,7 @@ impl Checker {
     ) -> Result<(), String> {
         let until_ms = asked.now_ms + change.invisible_ms;
         let mut back = self.clock_set_back.iter();
-        let is_over = back.any(|(seq, from_ms)| *seq > asked.seq && until_ms <= *from_ms);
+        let is_over = back.any(|back| back.seq > asked.seq && until_ms <= back.from_ms);
         // A reset at the same time may have come in between.
         let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
         // Asked before a reset was answered, it may mean what was before that.

@@ -49,6 +49,9 @@ impl Checker {
         let (group, topic) = (receive.group.to_string(), receive.topic.to_string());
         self.name_topic(handle.topic, &topic)?;
         self.name_reader(handle.group, &group, &receive.client_id)?;
+        if self.is_taken(place) {
+            return Err(format!("{place:?} for {group} after retention took it from {topic}"));
+        }
         if is_readable {
             self.check_bytes(place, &topic, delivery)?;
         }
@@ -232,11 +235,16 @@ impl Checker {
             let extra = self.extra_attempts(reader, other);
             let is_wanted = self.is_wanted(&group, id);
             let progress = self.progress_mut(reader, other);
-            if progress.is_held(now_ms) {
+            let is_held = progress.is_held(now_ms);
+            let is_open = progress.is_open() && !progress.may_be_exhausted(extra, attempts_max);
+            let is_overtaken = other.2 < offset && is_wanted && is_open;
+            if (is_held || is_overtaken) && self.presume_taken(other, now_ms) {
+                continue;
+            }
+            if is_held {
                 return Err(format!("message {id} of its message group is in flight"));
             }
-            let is_open = progress.is_open() && !progress.may_be_exhausted(extra, attempts_max);
-            if other.2 < offset && is_wanted && is_open {
+            if is_overtaken {
                 return Err(format!("overtakes message {id} of its message group"));
             }
         }

@@ -19,7 +19,9 @@ impl Checker {
             Command::Send(send) => {
                 for message in &send.messages {
                     if let Some(id) = Self::id_of(&message.body) {
-                        self.copies.entry(id).or_default().asked += 1;
+                        let copies = self.copies.entry(id).or_default();
+                        copies.asked += 1;
+                        copies.first_asked.get_or_insert((seq, now_ms));
                     }
                 }
             }

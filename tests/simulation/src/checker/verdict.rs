@@ -10,6 +10,7 @@ impl Checker {
     /// # Errors
     /// The first thing that is.
     pub fn verdict(&mut self) -> Result<(), String> {
+        self.check_presumed()?;
         self.check_copies()?;
         let groups: Vec<_> = self.groups.values().cloned().collect();
         for group in groups {
@@ -41,7 +42,8 @@ impl Checker {
                 continue;
             }
             let (least, _) = self.copies_visible(*id);
-            let seen = (copies.places.len() + self.unread_of(&message.topic)) as u64;
+            let unread = self.unread_of(&message.topic) as u64 + self.taken_unseen(&message.topic);
+            let seen = copies.places.len() as u64 + unread;
             if seen < least {
                 return Err(format!(
                     "message {id} of {} was stored {least} times and seen {seen} times",
@@ -105,7 +107,7 @@ impl Checker {
             .collect();
         let attempts_max = self.attempts_max(group);
         for (place, id, asked) in places {
-            if !self.is_wanted(group, id) || topic.starts_with("%DLQ%") {
+            if !self.is_wanted(group, id) || topic.starts_with("%DLQ%") || self.is_taken(place) {
                 continue;
             }
             let extra = self.extra_attempts(reader, place);
@@ -144,12 +146,16 @@ impl Checker {
             };
             let is_gone = self.topics.get(&place.0).is_none_or(|topic| topic.may_be_gone);
             has_gone |= is_gone;
+            let is_taken = self.is_taken(place);
             let progress = self.progress_mut(reader, place);
-            revivals += progress.revivals;
+            // Put back, and then gone.
+            revivals += progress.revivals + u64::from(is_taken && progress.may_revive);
             let is_over = progress.is_done || progress.ghosts + progress.unknown > 0;
             let is_exhausted = progress.attempt >= attempts_max && !is_over;
             let is_certain =
                 (progress.is_dead || is_exhausted) && !progress.may_revive && !progress.is_unsure;
+            // What went before it died can be no dead letter.
+            let is_certain = is_certain && !is_taken;
             let count = counts.entry(id).or_default();
             count.0 += u64::from(is_certain);
             count.1 += progress.deaths_max + extra;

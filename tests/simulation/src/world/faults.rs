@@ -43,7 +43,8 @@ impl World {
         let by_ms = i64::try_from(self.random.below(600_000)).unwrap_or(0) - 300_000;
         self.trace.note(self.true_ms, format_args!("the clock jumps by {by_ms} ms"));
         if by_ms < 0 {
-            self.checker.clock_goes_back(self.now_ms());
+            let from_ms = self.now_ms();
+            self.checker.clock_goes_back(from_ms, from_ms.saturating_add_signed(by_ms));
         }
         self.skew_ms += by_ms;
     }
@@ -95,6 +96,7 @@ impl World {
                 Ok(process) => match process.replica.damage() {
                     None => {
                         self.starts += 1;
+                        self.starts_behind_retention += u64::from(self.checker.taken() > 0);
                         self.trace.note(now_ms, format_args!("started"));
                         self.process = Some(process);
                         self.set_disk_faults(self.has_faults);
@@ -114,8 +116,11 @@ impl World {
 
     fn prepare_start(&mut self) {
         if self.has_faults && self.random.happens(self.plan.faults.lose_snapshot) {
-            let newest = self.disk.files_ending(".snap").pop();
-            if let Some(path) = newest {
+            let mut snapshots = self.disk.files_ending(".snap");
+            let newest = snapshots.pop();
+            // Without any of them the log must begin at its beginning.
+            let may_be_lost = self.recycled == 0 || !snapshots.is_empty();
+            if let Some(path) = newest.filter(|_| may_be_lost) {
                 let disk = self.shared_disk();
                 let _gone = disk.remove(&path);
             }

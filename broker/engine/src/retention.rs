@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use broker_model::limits::RETENTION_CHECK_MS;
 use broker_store::Record;
+#[cfg(feature = "simulation")]
+use broker_store::switches::{Bug, has_bug};
 
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
@@ -53,6 +55,11 @@ impl<R: ReplyTo> Engine<R> {
             let Some(topic) = self.state.topics.get(&number) else { continue };
             looked_at += topic.queues.len();
             for Trim { queue, offset } in trims(topic, self.shard, now_ms) {
+                #[cfg(feature = "simulation")]
+                if has_bug(Bug::UnloggedTrim) {
+                    self.apply_trim(number, queue, offset);
+                    continue;
+                }
                 effects.append(&Record::Trim { topic: number, queue, offset });
             }
         }
@@ -70,7 +77,10 @@ impl<R: ReplyTo> Engine<R> {
             let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else {
                 continue;
             };
-            for (first, batch) in state.trim_below(offset) {
+            let gone = state.trim_below(offset);
+            #[cfg(feature = "simulation")]
+            forget(state, offset);
+            for (first, batch) in gone {
                 self.drop_expiry(index, queue, first, &batch);
             }
             self.dirty.push(index);
@@ -80,7 +90,8 @@ impl<R: ReplyTo> Engine<R> {
 
 /// What of a topic goes now: by time first, then the oldest runs of all queues while the rest is as much as may be kept.
 fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) -> Vec<Trim> {
-    let oldest_ms = topic.topic.retention_ms.map_or(0, |kept_ms| now_ms.saturating_sub(kept_ms));
+    let (retention_ms, bytes_max) = limits_of(topic, shard);
+    let oldest_ms = retention_ms.map_or(0, |kept_ms| now_ms.saturating_sub(kept_ms));
     let mut kept: Vec<_> = topic.queues.iter().map(|queue| queue.sealed().peekable()).collect();
     let mut offsets = vec![0; kept.len()];
     let mut bytes: u64 = topic.queues.iter().map(crate::index::Queue::bytes).sum();
@@ -90,7 +101,6 @@ fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) ->
             *offset = run.end();
         }
     }
-    let bytes_max = topic.topic.retention_bytes.map_or(u64::MAX, |all| share(topic, shard, all));
     let mut by_age: BTreeSet<(u64, usize)> = BTreeSet::new();
     if bytes > bytes_max {
         let fronts = kept.iter_mut().enumerate();
@@ -106,6 +116,31 @@ fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) ->
     }
     let trims = (0u32..).zip(offsets).map(|(queue, offset)| Trim { queue, offset });
     trims.filter(|trim| trim.offset > 0).collect()
+}
+
+/// For how long, and how many bytes, a topic keeps here.
+fn limits_of<R>(topic: &TopicState<R>, shard: broker_model::ShardId) -> (Option<u64>, u64) {
+    let kept_ms = topic.topic.retention_ms;
+    let bytes_max = topic.topic.retention_bytes.map_or(u64::MAX, |all| share(topic, shard, all));
+    #[cfg(feature = "simulation")]
+    if has_bug(Bug::GreedyRetention) {
+        return (kept_ms.map(|kept_ms| kept_ms / 2), bytes_max / 2);
+    }
+    (kept_ms, bytes_max)
+}
+
+/// The planted bugs that forget more than what went.
+#[cfg(feature = "simulation")]
+fn forget(state: &mut broker_delivery::GroupQueue, offset: u64) {
+    if has_bug(Bug::ForgottenProgress) {
+        state.reset(offset);
+    }
+    if has_bug(Bug::ForgottenLeases) {
+        let leases: Vec<_> = state.leases().map(|(first, lease)| (first, lease.nonce)).collect();
+        for (first, nonce) in leases {
+            state.expire(first, nonce, u32::MAX);
+        }
+    }
 }
 
 /// This shard's part of the bytes that a topic may keep.

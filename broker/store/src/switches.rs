@@ -12,6 +12,14 @@ pub enum Bug {
     TornFrames,
     /// A dead letter that was put back can be put back again.
     ForgottenRedrive,
+    /// When old messages go, what of the rest was handed out is due again at once.
+    ForgottenLeases,
+    /// When old messages go, all behind them is new for every group.
+    ForgottenProgress,
+    /// Messages go when they are half as old, or half as many, as they may be.
+    GreedyRetention,
+    /// That old messages go is not written down.
+    UnloggedTrim,
     /// A record whose own checksum holds is taken for the message, whichever it is.
     AnyRecord,
 }

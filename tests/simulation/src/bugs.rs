@@ -52,11 +52,19 @@ pub enum PlantedBug {
     ChangedBody,
     /// A whole record that the disk read from another place is taken for the message.
     AnyRecord,
+    /// Retention forgets who has what is kept.
+    ForgottenLeases,
+    /// Retention makes all that is kept new.
+    ForgottenProgress,
+    /// Retention takes what is too young.
+    GreedyRetention,
+    /// What retention took is back after a restart.
+    UnloggedTrim,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
         Self::TornFrames,
@@ -77,6 +85,10 @@ impl PlantedBug {
         Self::ForgottenRenewal,
         Self::ChangedBody,
         Self::AnyRecord,
+        Self::ForgottenLeases,
+        Self::ForgottenProgress,
+        Self::GreedyRetention,
+        Self::UnloggedTrim,
     ];
 
     /// The switch inside the broker, for those that sit there.
@@ -87,6 +99,10 @@ impl PlantedBug {
             Self::TornFrames => Some(switches::Bug::TornFrames),
             Self::ForgottenRedrive => Some(switches::Bug::ForgottenRedrive),
             Self::AnyRecord => Some(switches::Bug::AnyRecord),
+            Self::ForgottenLeases => Some(switches::Bug::ForgottenLeases),
+            Self::ForgottenProgress => Some(switches::Bug::ForgottenProgress),
+            Self::GreedyRetention => Some(switches::Bug::GreedyRetention),
+            Self::UnloggedTrim => Some(switches::Bug::UnloggedTrim),
             _ => None,
         }
     }

@@ -44,9 +44,13 @@ bites! {
     a_forgotten_renewal_is_caught: ForgottenRenewal => "somebody",
     a_changed_body_is_caught: ChangedBody => "other bytes",
     a_record_of_another_place_is_caught: AnyRecord from 700 => "was delivered from",
+    leases_that_retention_forgets_are_caught: ForgottenLeases => "somebody",
+    progress_that_retention_forgets_is_caught: ForgottenProgress => "after its acknowledgement",
+    a_message_that_goes_too_early_is_caught: GreedyRetention => "too early",
+    a_message_that_is_back_after_it_went_is_caught: UnloggedTrim => "after retention took it",
 }
 
 #[test]
 fn every_planted_bug_has_its_test() {
-    assert_eq!(PlantedBug::ALL.len(), 20, "a new one needs a line above");
+    assert_eq!(PlantedBug::ALL.len(), 24, "a new one needs a line above");
 }

@@ -2,10 +2,13 @@
 //! leaves, without what stands in index files. Items of one kind each, in the order in which they can be taken in again.
 //! What is decided and not committed, and who waits, is no part of it.
 
+use std::sync::Arc;
+
 use broker_delivery::GroupQueue;
 use broker_model::limits::LITE_TOPICS_PER_TOPIC_MAX;
 use broker_model::{MessageType, TopicName};
 use broker_store::record::Record;
+use broker_store::snapshot::PartFile;
 use broker_store::{IndexBuilder, SealedRun};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -73,12 +76,12 @@ impl<R: ReplyTo> Engine<R> {
         let mut parts = Parts { bytes: BytesMut::new(), part };
         self.store_catalog(&mut parts)?;
         self.store_progress(&mut parts)?;
-        for (bucket, chunk) in self.state.timed.packed() {
+        self.state.timed.store(&mut |bucket, chunk| {
             parts.item(ITEM_TIMED, |bytes| {
                 bytes.put_u64_le(bucket);
-                bytes.put_slice(&chunk);
-            })?;
-        }
+                bytes.put_slice(chunk);
+            })
+        })?;
         for (number, half) in self.state.transactions.open() {
             parts.item(ITEM_HALF, |bytes| store_half(number, &half, bytes))?;
         }
@@ -174,15 +177,35 @@ impl<R: ReplyTo> Engine<R> {
     /// # Errors
     /// [`StoredStateError`].
     pub fn load_state(&mut self, mut part: Bytes) -> Result<(), StoredStateError> {
-        let short = StoredStateError("length");
         while !part.is_empty() {
-            let length = part.try_get_u32_le().map_err(|_| short.clone())? as usize;
-            if length == 0 || part.len() < length {
-                return Err(short);
-            }
-            let mut item = part.split_to(length);
-            let kind = item.get_u8();
+            let (kind, item) = split_item(&mut part).ok_or(StoredStateError("length"))?;
             self.load_item(kind, item)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Engine::load_state`], and leaves timed messages where they are: in `file`, which holds this part. They are
+    /// read when they are asked for; that they cannot be is an [`Engine::index_failure`].
+    ///
+    /// # Errors
+    /// [`StoredStateError`].
+    pub fn load_state_in_place(
+        &mut self,
+        part: &Bytes,
+        file: &Arc<PartFile>,
+    ) -> Result<(), StoredStateError> {
+        let mut rest = part.clone();
+        while !rest.is_empty() {
+            let start = part.len() - rest.len();
+            let (kind, mut item) = split_item(&mut rest).ok_or(StoredStateError("length"))?;
+            if kind != ITEM_TIMED {
+                self.load_item(kind, item)?;
+                continue;
+            }
+            let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
+            let place = (file, start as u64, &part[start..part.len() - rest.len()]);
+            let inserted = self.state.timed.insert_stored(bucket, item, place);
+            self.state.index_entries += inserted.ok_or(StoredStateError("timed message"))?;
         }
         Ok(())
     }
@@ -346,6 +369,16 @@ impl<R: ReplyTo> Engine<R> {
         let half = open.into_iter().map(|(_, half)| half.message.position);
         self.state.timed.log_positions().chain(half)
     }
+}
+
+/// The kind and the fields of the next item; none when there is no whole one.
+pub(crate) fn split_item(part: &mut Bytes) -> Option<(u8, Bytes)> {
+    let length = part.try_get_u32_le().ok()? as usize;
+    if length == 0 || part.len() < length {
+        return None;
+    }
+    let mut item = part.split_to(length);
+    Some((item.get_u8(), item))
 }
 
 fn sorted<K: Ord, V>(map: &std::collections::HashMap<K, V>) -> impl Iterator<Item = (&K, &V)> {

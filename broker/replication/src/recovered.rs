@@ -1,7 +1,6 @@
 //! The state of a shard as its disk says: the newest snapshot that can be used, the index files of sealed segments, and
 //! behind them the frames of the log, one by one. The same for a replica that starts and for the work that seals segments.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use broker_engine::{Effects, Engine, ReplyTo};
@@ -17,6 +16,15 @@ use crate::raft_log::{RaftLog, Vote};
 
 /// The one voter of a shard with one replica.
 pub(crate) const REPLICA_ID: u64 = 1;
+
+/// Where timed messages of the snapshot are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimedMessages {
+    /// In memory, for who decides about them.
+    InMemory,
+    /// Where they are: there may be ten millions of them, and most are only carried over.
+    InSnapshot,
+}
 
 /// What the disk comes to, up to a frame of the log.
 pub(crate) struct Recovered<R> {
@@ -41,11 +49,12 @@ impl<R: ReplyTo> Recovered<R> {
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
         seed: u64,
+        timed: TimedMessages,
     ) -> Result<Self, OpenError> {
         let directory = snapshot::snapshot_directory(options);
         let mut unusable = Vec::new();
         for position in snapshot::positions(&**disk, &directory)? {
-            match Self::of_snapshot(disk, options, &directory, position, seed) {
+            match Self::of_snapshot(disk, options, position, seed, timed) {
                 Ok(mut recovered) => {
                     recovered.attach_indexes(&**disk, options)?;
                     recovered.unusable = unusable;
@@ -92,16 +101,26 @@ impl<R: ReplyTo> Recovered<R> {
     fn of_snapshot(
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
-        directory: &Path,
         position: u64,
         seed: u64,
+        timed: TimedMessages,
     ) -> Result<Self, SnapshotError> {
-        let damaged = |what| SnapshotError::Damaged { path: directory.to_owned(), what };
+        let directory = &snapshot::snapshot_directory(options);
+        let damaged = |what| SnapshotError::Damaged { path: directory.clone(), what };
         let head = SnapshotHead::read(&**disk, directory, options.shard, position)?;
         let mut recovered = Self::empty(options.shard, seed);
         for number in 0..head.parts.len() {
-            let part = head.part(&**disk, directory, number)?;
-            let loaded = recovered.engine.load_state(part);
+            let engine = &mut recovered.engine;
+            let loaded = match timed {
+                TimedMessages::InMemory => {
+                    engine.load_state(head.part(&**disk, directory, number)?)
+                }
+                TimedMessages::InSnapshot => {
+                    let failure = engine.index_failure_note();
+                    let (part, file) = head.open_part(&**disk, directory, number, failure)?;
+                    engine.load_state_in_place(&part, &file)
+                }
+            };
             loaded.map_err(|_| damaged("the state in it"))?;
         }
         recovered.engine.finish_loading();

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use raft::{Config, RawNode};
 
 use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
-use crate::recovered::{REPLICA_ID, Recovered};
+use crate::recovered::{REPLICA_ID, Recovered, TimedMessages};
 use crate::sealing::Sealed;
 use crate::transport::Transport;
 use room::KnownRoom;
@@ -128,14 +128,14 @@ pub fn start<R: ReplyTo>(
     seed: u64,
     now_ms: u64,
 ) -> Result<(Replica<R>, Writer), StartError> {
-    let mut state = Recovered::load(disk, options, seed)?;
+    let mut state = Recovered::load(disk, options, seed, TimedMessages::InMemory)?;
     let sealed_position = state.start.position;
     let opened = recovery::open(disk, options, state.start, &mut |frame| state.take(frame));
     let (log, writer, damage) = match opened {
         Ok((log, writer)) => (log, writer, None),
         Err(error) if error.is_damage() => {
             // From the snapshot again, and no further than what is whole.
-            state = Recovered::load(disk, options, seed)?;
+            state = Recovered::load(disk, options, seed, TimedMessages::InMemory)?;
             let start = state.start;
             let readable =
                 damage::open_read_only(disk, options, start, &mut |frame| state.take(frame));

@@ -13,7 +13,7 @@ use broker_store::snapshot::{self, SnapshotError, SnapshotHead, SnapshotWriter};
 use broker_store::{Disk, DiskError, IndexBuilder, IndexFailure, SealedIndex, SealedRun};
 use bytes::Bytes;
 
-use crate::recovered::{Recovered, segment_of};
+use crate::recovered::{Recovered, TimedMessages, segment_of};
 
 /// Snapshots kept: when the newest cannot be read, the one before it and the log behind that say the same.
 const SNAPSHOTS_KEPT: usize = 2;
@@ -76,7 +76,8 @@ pub fn seal(
     failure: &IndexFailure,
     is_given_up: &AtomicBool,
 ) -> Result<Sealed, SealError> {
-    let mut recovered: Recovered<Nobody> = Recovered::load(disk, options, 0)?;
+    let mut recovered: Recovered<Nobody> =
+        Recovered::load(disk, options, 0, TimedMessages::InSnapshot)?;
     let segments = segments::look(&**disk, &options.directory).map_err(OpenError::from)?;
     let mut sealed = Vec::new();
     for pair in segments.windows(2) {
@@ -155,6 +156,10 @@ fn write_snapshot(
     for run in recovered.engine.sealed_runs() {
         needs.insert(run.base());
         needs.extend(run.refers_to());
+    }
+    if let Some(error) = recovered.engine.index_failure() {
+        // Timed messages that could not be carried over are missing in what was written.
+        return Err(derived(options, error));
     }
     let head = SnapshotHead {
         shard: options.shard,

@@ -14,6 +14,7 @@ use crc32c::crc32c;
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::record::Place;
+use crate::snapshot::SnapshotError;
 
 pub use builder::{BuildError, IndexBuilder, open_or_build};
 pub use directory::SealedRun;
@@ -60,6 +61,9 @@ pub enum IndexError {
         /// What does not hold.
         what: &'static str,
     },
+    /// A snapshot that is read piece by piece.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 impl IndexError {
@@ -68,7 +72,11 @@ impl IndexError {
     pub fn path(&self) -> &Path {
         match self {
             Self::Disk(error) => &error.path,
-            Self::Damaged { path, .. } => path,
+            Self::Damaged { path, .. }
+            | Self::Snapshot(
+                SnapshotError::Damaged { path, .. } | SnapshotError::LaterVersion { path },
+            ) => path,
+            Self::Snapshot(SnapshotError::Disk(error)) => &error.path,
         }
     }
 }

@@ -2,13 +2,19 @@
 //! count. What is in the parts is the caller's. Beside the log, in `snapshot`: `<log position, 20 digits>.snap` is a head,
 //! `<log position>-<number>.part` a part of it; docs/storage-format.md draws them.
 
+mod piece;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use crc32c::crc32c;
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::{LogEnd, LogOptions};
+use crate::sealed_index::IndexFailure;
+
+pub use piece::{PartFile, Piece};
 
 const MAGIC: &[u8; 4] = b"PNS1";
 const VERSION: u32 = 1;
@@ -212,7 +218,7 @@ impl SnapshotHead {
         position: u64,
     ) -> Result<Self, SnapshotError> {
         let path = head_path(directory, position);
-        let head = Self::decode(&path, &read_whole(disk, &path)?)?;
+        let head = Self::decode(&path, &read_whole(&*disk.open(&path)?)?)?;
         if (head.shard, head.end.position) != (shard, position) {
             return Err(SnapshotError::Damaged { path, what: "it is another one's" });
         }
@@ -238,18 +244,43 @@ impl SnapshotHead {
         number: usize,
     ) -> Result<Bytes, SnapshotError> {
         let path = part_path(directory, self.end.position, number);
-        let bytes = read_whole(disk, &path)?;
+        self.read_part(number, &path, &*disk.open(&path)?)
+    }
+
+    /// Reads a part and keeps it open, so that pieces of it can be read again; what cannot be is noted as `failure`.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn open_part(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+        number: usize,
+        failure: &IndexFailure,
+    ) -> Result<(Bytes, Arc<PartFile>), SnapshotError> {
+        let path = part_path(directory, self.end.position, number);
+        let file = disk.open(&path)?;
+        let bytes = self.read_part(number, &path, &*file)?;
+        Ok((bytes, PartFile::new(path, file, failure)))
+    }
+
+    fn read_part(
+        &self,
+        number: usize,
+        path: &Path,
+        file: &dyn DiskFile,
+    ) -> Result<Bytes, SnapshotError> {
+        let bytes = read_whole(file)?;
         let is_whole = self.parts.get(number) == Some(&(bytes.len() as u64, crc32c(&bytes)));
         if is_whole {
             Ok(bytes.into())
         } else {
-            Err(SnapshotError::Damaged { path, what: "its checksum" })
+            Err(SnapshotError::Damaged { path: path.to_owned(), what: "its checksum" })
         }
     }
 }
 
-fn read_whole(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, DiskError> {
-    let file = disk.open(path)?;
+fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, DiskError> {
     let length = usize::try_from(file.length_bytes()).expect("parts fit in memory");
     let mut bytes = vec![0; length];
     file.read_at(0, &mut bytes)?;

@@ -1,17 +1,26 @@
 //! Timed messages by due time. Those due soon stand in a sorted map; all others are packed into a few bytes each, in
-//! buckets of a few seconds, so that ten million of them fit into little memory.
+//! buckets of a few seconds, so that ten million of them fit into little memory. Who only carries a snapshot over into the
+//! next one leaves those of the snapshot where they are.
 
 mod packed;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter::Peekable;
+use std::sync::Arc;
 
+use broker_store::snapshot::PartFile;
 use bytes::Bytes;
 
-use self::packed::Bucket;
+use self::packed::{Bucket, Chunk};
+use self::stored::Stored;
 use super::HiddenMessage;
 
 /// Due time and number of a timed message.
 pub(crate) type TimedKey = (u64, u64);
+
+/// Takes in a bucket and a chunk of it.
+pub(crate) type Write<'a, E> = dyn FnMut(u64, &[u8]) -> Result<(), E> + 'a;
 
 /// Span of one bucket.
 const BUCKET_MS: u64 = 4_096;
@@ -24,6 +33,8 @@ pub(crate) struct TimedMessages {
     soon_end_ms: u64,
     /// By number of the bucket: due time divided by its span.
     later: BTreeMap<u64, Bucket>,
+    /// What stands in the newest snapshot only.
+    stored: Stored,
     /// Among `later`, and yet gone: what is packed is not taken apart for one message.
     recalled: HashSet<TimedKey>,
     /// Decided to be due or recalled, and not committed yet.
@@ -71,9 +82,11 @@ impl TimedMessages {
         if due_ms < self.soon_end_ms {
             return self.soon.remove(&key);
         }
-        let bucket = self.later.get(&(due_ms / BUCKET_MS))?;
-        let message = bucket.find(due_ms % BUCKET_MS, number)?;
-        self.recalled.insert(key).then_some(message)
+        let bucket = self.later.get(&(due_ms / BUCKET_MS));
+        match bucket.and_then(|bucket| bucket.find(due_ms % BUCKET_MS, number)) {
+            Some(message) => self.recalled.insert(key).then_some(message),
+            None => self.stored.take(key),
+        }
     }
 
     /// The first message due by now that does not leave yet, unless `leaving_max` leave already: then the commit comes
@@ -90,16 +103,23 @@ impl TimedMessages {
             return None;
         }
         let soon = self.soon.first_key_value().map(|((due_ms, _), _)| *due_ms);
-        soon.or_else(|| self.later.first_key_value().map(|(bucket, _)| bucket * BUCKET_MS))
+        soon.or_else(|| self.first_bucket().map(|bucket| bucket * BUCKET_MS))
+    }
+
+    /// The first bucket that is packed.
+    fn first_bucket(&self) -> Option<u64> {
+        let later = self.later.first_key_value().map(|(bucket, _)| *bucket);
+        later.into_iter().chain(self.stored.first_bucket()).min()
     }
 
     fn unpack_until(&mut self, until_ms: u64) {
-        while let Some(entry) = self.later.first_entry() {
-            let start_ms = entry.key() * BUCKET_MS;
-            if start_ms >= until_ms {
-                break;
+        while let Some(bucket) = self.first_bucket().filter(|first| first * BUCKET_MS < until_ms) {
+            let start_ms = bucket * BUCKET_MS;
+            while self.stored.first_bucket() == Some(bucket) {
+                self.soon.extend(self.stored.take_first());
             }
-            for (due_in_ms, number, message) in entry.remove().iter() {
+            let packed = self.later.remove(&bucket).unwrap_or_default();
+            for (due_in_ms, number, message) in packed.iter() {
                 let key = (start_ms + due_in_ms, number);
                 if !self.recalled.remove(&key) {
                     self.soon.insert(key, message);
@@ -121,48 +141,94 @@ impl TimedMessages {
         self.next_number = self.next_number.max(number);
     }
 
-    /// Every message, packed, as [`TimedMessages::insert_packed`] takes it.
-    pub(crate) fn packed(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
-        let sorted = self.soon.iter().chain(self.leaving.iter());
-        let mut near: BTreeMap<u64, Vec<(u64, u64, HiddenMessage)>> = BTreeMap::new();
-        for ((due_ms, number), message) in sorted {
-            let bucket = near.entry(due_ms / BUCKET_MS).or_default();
-            bucket.push((due_ms % BUCKET_MS, *number, *message));
+    /// Gives every message, packed, to `write`, as [`TimedMessages::insert_packed`] takes it. The same messages give the
+    /// same bytes, whichever way they came here.
+    ///
+    /// # Errors
+    /// What `write` returns.
+    pub(crate) fn store<E>(&self, write: &mut Write<'_, E>) -> Result<(), E> {
+        for (bucket, packed) in self.near() {
+            packed.chunks().try_for_each(|chunk| write(bucket, &chunk.to_bytes()))?;
         }
-        let near = near.into_iter().flat_map(|(bucket, mut messages)| {
-            // Packed most tightly in the order in which they were stored.
-            messages.sort_unstable_by_key(|(_, number, _)| *number);
-            chunks_of(bucket, &packed(messages.into_iter()))
-        });
-        let later = self.later.iter().flat_map(|(bucket, held)| {
-            let start_ms = bucket * BUCKET_MS;
-            let is_kept = |due_in_ms: u64, number: u64| {
-                !self.recalled.contains(&(start_ms + due_in_ms, number))
-            };
-            if self.recalled.is_empty() || held.iter().all(|(due, number, _)| is_kept(due, number))
-            {
-                return chunks_of(*bucket, held);
-            }
-            chunks_of(
-                *bucket,
-                &packed(held.iter().filter(|(due, number, _)| is_kept(*due, *number))),
-            )
-        });
-        near.chain(later)
+        let (mut stored, mut later) =
+            (self.stored.chunks().peekable(), self.later.iter().peekable());
+        loop {
+            let of_later = later.peek().map(|(bucket, _)| **bucket);
+            let next = stored.peek().map(|(bucket, _)| *bucket).into_iter().chain(of_later).min();
+            let Some(bucket) = next else { return Ok(()) };
+            let held = later.next_if(|(of, _)| **of == bucket).map(|(_, held)| held);
+            self.store_bucket(bucket, &mut stored, held, write)?;
+        }
     }
 
-    /// Takes in what [`TimedMessages::packed`] gave; says how many messages they are, none when the bytes are no such.
+    /// Those that are sorted, by bucket.
+    fn near(&self) -> BTreeMap<u64, Bucket> {
+        let mut sorted: Vec<_> = self.soon.iter().chain(self.leaving.iter()).collect();
+        // Packed most tightly in the order in which they were stored.
+        sorted.sort_unstable_by_key(|((_, number), _)| *number);
+        let mut near: BTreeMap<u64, Bucket> = BTreeMap::new();
+        for ((due_ms, number), message) in sorted {
+            let bucket = near.entry(due_ms / BUCKET_MS).or_default();
+            bucket.push(due_ms % BUCKET_MS, *number, *message);
+        }
+        near
+    }
+
+    /// One bucket: what stands in the newest snapshot, then what came later. Chunks that come out as they are stay packed.
+    fn store_bucket<E>(
+        &self,
+        bucket: u64,
+        stored: &mut Peekable<impl Iterator<Item = (u64, Chunk)>>,
+        held: Option<&Bucket>,
+        write: &mut Write<'_, E>,
+    ) -> Result<(), E> {
+        let mut packer = Packer { bucket, open: Chunk::default(), write };
+        let is_altered = self.stored.is_altered(bucket);
+        while let Some((_, chunk)) = stored.next_if(|(of, _)| *of == bucket) {
+            if !is_altered && packer.is_between_chunks() {
+                packer.go_on_with(chunk)?;
+            } else {
+                packer.push_all(self.stored.kept(bucket, &chunk))?;
+            }
+        }
+        packer.push_all(held.into_iter().flat_map(|held| self.kept(bucket, held)))?;
+        packer.finish()
+    }
+
+    /// The messages of a bucket of `later` that are not gone.
+    fn kept(&self, bucket: u64, held: &Bucket) -> impl Iterator<Item = (TimedKey, HiddenMessage)> {
+        let messages = held.iter().map(move |(due_in_ms, number, message)| {
+            ((bucket * BUCKET_MS + due_in_ms, number), message)
+        });
+        messages.filter(|(key, _)| !self.recalled.contains(key))
+    }
+
+    /// Takes in what [`TimedMessages::store`] gave; says how many messages they are, none when the bytes are no such.
     pub(crate) fn insert_packed(&mut self, bucket: u64, chunk: Bytes) -> Option<u64> {
-        // The bucket's end is a time yet.
-        bucket.checked_add(1)?.checked_mul(BUCKET_MS)?;
-        self.later.entry(bucket).or_default().insert_chunk(chunk)
+        let chunk = checked(bucket, chunk)?;
+        let count = chunk.len();
+        self.later.entry(bucket).or_default().push_chunk(chunk);
+        Some(count)
+    }
+
+    /// As [`TimedMessages::insert_packed`], and leaves the messages in the item that stands at a position in a part.
+    pub(crate) fn insert_stored(
+        &mut self,
+        bucket: u64,
+        chunk: Bytes,
+        place: (&Arc<PartFile>, u64, &[u8]),
+    ) -> Option<u64> {
+        let chunk = checked(bucket, chunk)?;
+        let count = chunk.len();
+        self.stored.push(bucket, &chunk, place).then_some(count)
     }
 
     /// Log positions of all messages.
     pub(crate) fn log_positions(&self) -> impl Iterator<Item = u64> {
         let sorted = self.soon.values().chain(self.leaving.values()).copied();
         let packed = self.later.values().flat_map(|bucket| bucket.iter().map(|(_, _, m)| m));
-        sorted.chain(packed).map(|message| message.position)
+        let stored = self.stored.messages().map(|(_, message)| message);
+        sorted.chain(packed).chain(stored).map(|message| message.position)
     }
 
     /// Forgets the messages of a topic; says how many they were.
@@ -170,6 +236,7 @@ impl TimedMessages {
         let before = self.len();
         self.soon.retain(|_, message| message.topic != topic);
         self.leaving.retain(|_, message| message.topic != topic);
+        self.stored.forget_topic(topic);
         for (bucket, packed) in &mut self.later {
             let mut kept = Bucket::default();
             for (due_in_ms, number, message) in packed.iter() {
@@ -187,18 +254,52 @@ impl TimedMessages {
     /// How many there are.
     pub(crate) fn len(&self) -> u64 {
         let packed: u64 = self.later.values().map(Bucket::len).sum();
-        (self.soon.len() + self.leaving.len()) as u64 + packed - self.recalled.len() as u64
+        let sorted = (self.soon.len() + self.leaving.len()) as u64;
+        sorted + packed + self.stored.len() - self.recalled.len() as u64
     }
 }
 
-fn packed(messages: impl Iterator<Item = (u64, u64, HiddenMessage)>) -> Bucket {
-    let mut bucket = Bucket::default();
-    messages.for_each(|(due_in_ms, number, message)| bucket.push(due_in_ms, number, message));
-    bucket
+/// Packs the messages of one bucket, whose numbers grow, and writes every chunk that is full.
+struct Packer<'a, 'w, E> {
+    bucket: u64,
+    open: Chunk,
+    write: &'a mut Write<'w, E>,
 }
 
-fn chunks_of(number: u64, bucket: &Bucket) -> Vec<(u64, Vec<u8>)> {
-    bucket.chunks().map(|chunk| (number, chunk)).collect()
+impl<E> Packer<'_, '_, E> {
+    fn is_between_chunks(&self) -> bool {
+        self.open.is_empty() || self.open.is_full()
+    }
+
+    /// Carries a chunk over; more may be added to it.
+    fn go_on_with(&mut self, chunk: Chunk) -> Result<(), E> {
+        let before = std::mem::replace(&mut self.open, chunk);
+        if before.is_empty() { Ok(()) } else { (self.write)(self.bucket, &before.to_bytes()) }
+    }
+
+    fn push_all(
+        &mut self,
+        messages: impl IntoIterator<Item = (TimedKey, HiddenMessage)>,
+    ) -> Result<(), E> {
+        for ((due_ms, number), message) in messages {
+            if !self.open.takes(number, message.position) {
+                self.go_on_with(Chunk::default())?;
+            }
+            self.open.push(due_ms % BUCKET_MS, number, message);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), E> {
+        self.go_on_with(Chunk::default())
+    }
+}
+
+/// A chunk of a bucket that there can be.
+fn checked(bucket: u64, chunk: Bytes) -> Option<Chunk> {
+    // The bucket's end is a time yet.
+    bucket.checked_add(1)?.checked_mul(BUCKET_MS)?;
+    Chunk::checked(chunk)
 }
 
 #[cfg(test)]

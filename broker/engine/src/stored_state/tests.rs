@@ -364,7 +364,12 @@ fn hostile_numbers_are_refused() {
     assert_eq!(refused(item(ITEM_QUEUE, &queue(0, u64::MAX))), StoredStateError("offset"));
     let mut timed = Bench { engine: engine(), position: 0 };
     timed.apply(&[Record::Timed { number: 1, due_ms: 77, message: message(DELAY, 0, 0) }]);
-    let (_, chunk) = timed.engine.state.timed.packed().next().unwrap();
+    let mut chunk = Vec::new();
+    let write = &mut |_, packed: &[u8]| -> Result<(), ()> {
+        chunk = packed.to_vec();
+        Ok(())
+    };
+    timed.engine.state.timed.store(write).unwrap();
     let of_bucket = |bucket: u64| [&bucket.to_le_bytes()[..], &chunk].concat();
     assert!(loaded(&[item(ITEM_TIMED, &of_bucket(7))]).is_ok());
     for bucket in [u64::MAX, u64::MAX / 4_096, u64::MAX / 4_096 + 1] {

@@ -1,7 +1,7 @@
 //! One bucket of timed messages, packed: differences to the message before as variable-length numbers, in chunks that
 //! are short enough to be searched from their beginning. About 14 bytes for a message without a tag.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{BUCKET_MS, HiddenMessage};
 
@@ -15,8 +15,9 @@ pub(super) struct Bucket {
     chunks: Vec<Chunk>,
 }
 
-#[derive(Debug)]
-struct Chunk {
+/// Messages whose numbers and positions grow.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
     first_number: u64,
     last_number: u64,
     last_position: u64,
@@ -30,6 +31,12 @@ enum Packed {
     Open(Vec<u8>),
     /// As a snapshot had it; not copied, because that is most of what a snapshot with many timed messages holds.
     Stored(Bytes),
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self::Open(Vec::new())
+    }
 }
 
 impl Packed {
@@ -54,22 +61,12 @@ impl Packed {
 impl Bucket {
     /// Adds a message; numbers and positions grow as the log does.
     pub(super) fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
-        let position = message.position;
-        let fits = |chunk: &Chunk| {
-            let goes_on = number >= chunk.last_number && position >= chunk.last_position;
-            chunk.count < CHUNK_MESSAGES_MAX && goes_on
-        };
-        if !self.chunks.last().is_some_and(fits) {
+        let takes = |chunk: &Chunk| chunk.takes(number, message.position);
+        if !self.chunks.last().is_some_and(takes) {
             if let Some(Packed::Open(full)) = self.chunks.last_mut().map(|chunk| &mut chunk.bytes) {
                 full.shrink_to_fit();
             }
-            self.chunks.push(Chunk {
-                first_number: number,
-                last_number: 0,
-                last_position: 0,
-                count: 0,
-                bytes: Packed::Open(Vec::new()),
-            });
+            self.chunks.push(Chunk::default());
         }
         if let Some(chunk) = self.chunks.last_mut() {
             chunk.push(due_in_ms, number, message);
@@ -78,9 +75,7 @@ impl Bucket {
 
     /// The message of this number and due time.
     pub(super) fn find(&self, due_in_ms: u64, number: u64) -> Option<HiddenMessage> {
-        let holds = |chunk: &&Chunk| (chunk.first_number..=chunk.last_number).contains(&number);
-        let mut found = self.chunks.iter().filter(holds).flat_map(Chunk::iter);
-        found.find(|(due, n, _)| (*due, *n) == (due_in_ms, number)).map(|(_, _, message)| message)
+        self.chunks.iter().find_map(|chunk| chunk.find(due_in_ms, number))
     }
 
     /// Every message with its time in the bucket and its number.
@@ -88,48 +83,82 @@ impl Bucket {
         self.chunks.iter().flat_map(Chunk::iter)
     }
 
-    /// Every chunk as bytes: four numbers and what is packed.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.chunks.iter().map(|chunk| {
-            let packed = chunk.bytes.as_slice();
-            let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES + packed.len());
-            for field in [chunk.first_number, chunk.last_number, chunk.last_position] {
-                bytes.extend_from_slice(&field.to_le_bytes());
-            }
-            bytes.extend_from_slice(&chunk.count.to_le_bytes());
-            bytes.extend_from_slice(packed);
-            bytes
-        })
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
     }
 
-    /// Takes in what [`Bucket::chunks`] gave; says how many messages it holds, none when the bytes are no chunk.
-    pub(super) fn insert_chunk(&mut self, mut bytes: Bytes) -> Option<u64> {
-        if bytes.len() < CHUNK_HEADER_BYTES {
-            return None;
-        }
-        let header = bytes.split_to(CHUNK_HEADER_BYTES);
-        let number = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
-        let chunk = Chunk {
-            first_number: number(0)?,
-            last_number: number(8)?,
-            last_position: number(16)?,
-            count: u32::from_le_bytes(header.get(24..)?.try_into().ok()?),
-            bytes: Packed::Stored(bytes),
-        };
-        let count = u64::from(chunk.count);
-        if !chunk.is_consistent() {
-            return None;
-        }
+    pub(super) fn push_chunk(&mut self, chunk: Chunk) {
         self.chunks.push(chunk);
-        Some(count)
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.chunks.iter().map(|chunk| u64::from(chunk.count)).sum()
+        self.chunks.iter().map(Chunk::len).sum()
     }
 }
 
 impl Chunk {
+    /// What [`Chunk::to_bytes`] gave; none when the bytes are no chunk.
+    pub(super) fn checked(bytes: Bytes) -> Option<Self> {
+        Self::stored(bytes).filter(Self::is_consistent)
+    }
+
+    /// As [`Chunk::checked`], of bytes that were found to be a chunk before.
+    pub(super) fn stored(mut bytes: Bytes) -> Option<Self> {
+        if bytes.len() < CHUNK_HEADER_BYTES {
+            return None;
+        }
+        let mut header = bytes.split_to(CHUNK_HEADER_BYTES);
+        Some(Self {
+            first_number: header.get_u64_le(),
+            last_number: header.get_u64_le(),
+            last_position: header.get_u64_le(),
+            count: header.get_u32_le(),
+            bytes: Packed::Stored(bytes),
+        })
+    }
+
+    /// As it is stored: four numbers and what is packed.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let packed = self.bytes.as_slice();
+        let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES + packed.len());
+        for field in [self.first_number, self.last_number, self.last_position] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.count.to_le_bytes());
+        bytes.extend_from_slice(packed);
+        bytes
+    }
+
+    /// The first and the last number.
+    pub(super) fn numbers(&self) -> (u64, u64) {
+        (self.first_number, self.last_number)
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        u64::from(self.count)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.count >= CHUNK_MESSAGES_MAX
+    }
+
+    /// Whether this message can be the next one.
+    pub(super) fn takes(&self, number: u64, position: u64) -> bool {
+        !self.is_full() && number >= self.last_number && position >= self.last_position
+    }
+
+    pub(super) fn find(&self, due_in_ms: u64, number: u64) -> Option<HiddenMessage> {
+        if !(self.first_number..=self.last_number).contains(&number) {
+            return None;
+        }
+        let mut found = self.iter().filter(|(due, n, _)| (*due, *n) == (due_in_ms, number));
+        found.next().map(|(_, _, message)| message)
+    }
+
     /// Whether the numbers in front of a chunk are those of what is packed.
     fn is_consistent(&self) -> bool {
         let (mut count, mut first, mut last) = (0u32, None, (0, 0));
@@ -146,7 +175,11 @@ impl Chunk {
             && last == (self.last_number, self.last_position)
     }
 
-    fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
+    /// Adds a message that it [takes](Self::takes).
+    pub(super) fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
+        if self.is_empty() {
+            self.first_number = number;
+        }
         let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
         let bytes = self.bytes.open();
         if bytes.capacity() < bytes.len() + MESSAGE_BYTES_MAX {
@@ -171,7 +204,8 @@ impl Chunk {
         self.count += 1;
     }
 
-    fn iter(&self) -> impl Iterator<Item = (u64, u64, HiddenMessage)> {
+    /// Every message with its time in the bucket and its number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64, HiddenMessage)> {
         let mut rest = self.bytes.as_slice();
         let (mut number, mut position) = (0, 0);
         std::iter::from_fn(move || {

@@ -304,17 +304,131 @@ fn checked(bucket: u64, chunk: Bytes) -> Option<Chunk> {
 
 #[cfg(test)]
 mod tests {
+    use broker_store::simulated_disk::SimulatedDisk;
+    use broker_store::snapshot::{SnapshotHead, SnapshotWriter};
+    use broker_store::IndexFailure;
     use proptest::prelude::*;
 
     use super::*;
 
     #[derive(Debug, Clone)]
     enum Step {
-        Insert { in_ms: u64, tag_hash: u64, topic: u32 },
+        Insert {
+            in_ms: u64,
+            tag_hash: u64,
+            topic: u32,
+        },
         Leave(prop::sample::Index),
         Remove(prop::sample::Index),
         Forget(u32),
         Wait(u64),
+        /// Into a snapshot and from there, with so many chunks in a part.
+        Carry(usize),
+    }
+
+    fn chunks(timed: &TimedMessages) -> Vec<(u64, Vec<u8>)> {
+        let mut chunks = Vec::new();
+        let write = &mut |bucket, chunk: &[u8]| -> Result<(), ()> {
+            chunks.push((bucket, chunk.to_vec()));
+            Ok(())
+        };
+        timed.store(write).unwrap();
+        chunks
+    }
+
+    /// A snapshot of the timed messages alone.
+    fn stored(timed: &TimedMessages, part_chunks: usize) -> (SimulatedDisk, SnapshotHead) {
+        let disk = SimulatedDisk::default();
+        let mut writer = SnapshotWriter::new(&disk, "snapshot".as_ref(), 64);
+        for part in chunks(timed).chunks(part_chunks) {
+            writer.part(&part.iter().flat_map(|chunk| item(chunk)).collect::<Vec<u8>>()).unwrap();
+        }
+        let head = SnapshotHead {
+            shard: 0,
+            end: broker_store::log::LogEnd { position: 64, ..Default::default() },
+            hard_state: Bytes::new(),
+            needs: Vec::new(),
+            parts: Vec::new(),
+        };
+        writer.finish(head).unwrap();
+        let head = SnapshotHead::read(&disk, "snapshot".as_ref(), 0, 64).unwrap();
+        (disk, head)
+    }
+
+    fn item((bucket, chunk): &(u64, Vec<u8>)) -> Vec<u8> {
+        let fields = [&[7][..], &bucket.to_le_bytes(), chunk].concat();
+        let length = u32::try_from(fields.len()).unwrap();
+        [&length.to_le_bytes()[..], &fields].concat()
+    }
+
+    fn loaded(disk: &SimulatedDisk, head: &SnapshotHead, failure: &IndexFailure) -> TimedMessages {
+        let mut timed = TimedMessages::default();
+        for number in 0..head.parts.len() {
+            let opened = head.open_part(disk, "snapshot".as_ref(), number, failure);
+            let (part, file) = opened.unwrap();
+            let mut rest = part.clone();
+            while !rest.is_empty() {
+                let start = part.len() - rest.len();
+                let (_, mut chunk) = crate::stored_state::split_item(&mut rest).unwrap();
+                let bucket = bytes::Buf::get_u64_le(&mut chunk);
+                let item = &part[start..part.len() - rest.len()];
+                timed.insert_stored(bucket, chunk, (&file, start as u64, item)).unwrap();
+            }
+        }
+        timed
+    }
+
+    fn carried(timed: &TimedMessages, part_chunks: usize) -> TimedMessages {
+        let (disk, head) = stored(timed, part_chunks);
+        let mut carried = loaded(&disk, &head, &IndexFailure::default());
+        carried.set_last_number(timed.last_number());
+        carried
+    }
+
+    fn message(number: u64) -> HiddenMessage {
+        HiddenMessage { position: 64 * number, tag_hash: 0, length_bytes: 100, topic: 1, queue: 0 }
+    }
+
+    #[test]
+    fn ever_more_messages_of_one_bucket_are_carried_over_as_if_they_had_come_at_once() {
+        let mut at_once = TimedMessages::default();
+        let mut by_and_by = TimedMessages::default();
+        for number in 1..=5_000 {
+            let key = (1_000_000 + number / 3, number);
+            for timed in [&mut at_once, &mut by_and_by] {
+                timed.insert(key, message(number));
+                if number.is_multiple_of(500) {
+                    assert!(timed.remove((1_000_000 + number / 6, number / 2)).is_some());
+                    assert!(timed.remove((1_000_000 + number / 6, number / 2)).is_none());
+                }
+            }
+            if number.is_multiple_of(700) {
+                by_and_by = carried(&by_and_by, 2);
+            }
+        }
+        assert!(chunks(&by_and_by) == chunks(&at_once), "they differ");
+        assert_eq!(by_and_by.len(), 4_990);
+        assert!(by_and_by.later.values().map(Bucket::len).sum::<u64>() <= 100, "kept in place");
+    }
+
+    #[test]
+    fn a_snapshot_that_changes_under_its_reader_is_noted() {
+        let mut timed = TimedMessages::default();
+        (1..=3_000).for_each(|number| timed.insert((1_000_000 + number, number), message(number)));
+        let (disk, head) = stored(&timed, 1_000);
+        let path = disk.files_ending(".part").remove(0);
+        let length = disk.contents(&path).unwrap().len();
+        for position in [0, 4, 13, 60, length / 2, length - 1] {
+            let failure = IndexFailure::default();
+            let mut timed = loaded(&disk, &head, &failure);
+            assert_eq!(timed.log_positions().count(), 3_000);
+            assert!(failure.get().is_none());
+            disk.flip_bit(&path, position, 5);
+            assert!(timed.log_positions().count() < 3_000, "what is not known is not made up");
+            assert_eq!(*failure.get().expect("it is noted").path(), path);
+            while timed.next_due(u64::MAX - 1, 10).is_some_and(|key| timed.remove(key).is_some()) {}
+            disk.flip_bit(&path, position, 5);
+        }
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -326,6 +440,7 @@ mod tests {
             2 => index().prop_map(Step::Remove),
             1 => (0u32..3).prop_map(Step::Forget),
             3 => (0u64..20_000).prop_map(Step::Wait),
+            2 => (1usize..4).prop_map(Step::Carry),
         ];
         proptest::collection::vec(step, 1..200)
     }
@@ -334,6 +449,8 @@ mod tests {
         #[test]
         fn packed_messages_behave_as_a_sorted_map(steps in steps()) {
             let (mut timed, mut model) = (TimedMessages::default(), BTreeMap::new());
+            // Never stored and loaded.
+            let mut at_once = TimedMessages::default();
             let (mut now_ms, mut position) = (1_900_000_000_000, 0);
             for step in steps {
                 match step {
@@ -345,6 +462,7 @@ mod tests {
                         let message =
                             HiddenMessage { position, tag_hash, length_bytes, topic, queue };
                         timed.insert(key, message);
+                        at_once.insert(key, message);
                         model.insert(key, message);
                     }
                     Step::Leave(_) | Step::Remove(_) if model.is_empty() => {}
@@ -353,16 +471,19 @@ mod tests {
                         prop_assert_eq!(timed.leave(key), Some(model[&key]));
                         prop_assert_eq!(timed.leave(key), None, "it leaves already");
                         prop_assert_eq!(timed.remove(key), model.remove(&key));
+                        at_once.remove(key);
                     }
                     Step::Remove(index) => {
                         let key = *model.keys().nth(index.index(model.len())).unwrap();
                         prop_assert_eq!(timed.remove(key), model.remove(&key));
                         prop_assert_eq!(timed.remove(key), None);
+                        at_once.remove(key);
                     }
                     Step::Forget(topic) => {
                         let before = model.len();
                         model.retain(|_, message| message.topic != topic);
                         prop_assert_eq!(timed.forget_topic(topic), (before - model.len()) as u64);
+                        at_once.forget_topic(topic);
                     }
                     Step::Wait(ms) => {
                         now_ms += ms;
@@ -371,7 +492,12 @@ mod tests {
                             prop_assert_eq!(key, first);
                             prop_assert_eq!(timed.leave(key), Some(message));
                             prop_assert_eq!(timed.remove(key), Some(message));
+                            at_once.remove_due(key);
                         }
+                    }
+                    Step::Carry(part_chunks) => {
+                        timed = carried(&timed, part_chunks);
+                        prop_assert_eq!(chunks(&timed), chunks(&at_once));
                     }
                 }
                 prop_assert_eq!(timed.len(), model.len() as u64);

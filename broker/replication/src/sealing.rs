@@ -152,7 +152,11 @@ fn write_snapshot(
         Ok(writer.part(part)?)
     })?;
     let segment_of = segment_of(segments);
-    let mut needs: BTreeSet<u64> = recovered.engine.hidden_positions().map(segment_of).collect();
+    let mut needs = BTreeSet::new();
+    // One by one: a set that is collected gathers all of its millions first.
+    recovered.engine.hidden_positions().for_each(|position| {
+        needs.insert(segment_of(position));
+    });
     for run in recovered.engine.sealed_runs() {
         needs.insert(run.base());
         needs.extend(run.refers_to());

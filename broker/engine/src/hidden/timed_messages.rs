@@ -304,9 +304,9 @@ fn checked(bucket: u64, chunk: Bytes) -> Option<Chunk> {
 
 #[cfg(test)]
 mod tests {
+    use broker_store::IndexFailure;
     use broker_store::simulated_disk::SimulatedDisk;
     use broker_store::snapshot::{SnapshotHead, SnapshotWriter};
-    use broker_store::IndexFailure;
     use proptest::prelude::*;
 
     use super::*;

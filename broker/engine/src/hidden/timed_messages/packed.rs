@@ -66,6 +66,10 @@ impl Bucket {
             if let Some(Packed::Open(full)) = self.chunks.last_mut().map(|chunk| &mut chunk.bytes) {
                 full.shrink_to_fit();
             }
+            if self.chunks.is_empty() {
+                // One is all that most buckets have when due times are far apart.
+                self.chunks.reserve_exact(1);
+            }
             self.chunks.push(Chunk::default());
         }
         if let Some(chunk) = self.chunks.last_mut() {

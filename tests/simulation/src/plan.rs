@@ -29,6 +29,8 @@ pub struct FaultRates {
     pub broken_range: u64,
     /// The volume is small for a while.
     pub disk_full: u64,
+    /// Others filled the volume before anything happens, but for so many segments, and nearly all the time; none = not so.
+    pub segments_left: Option<u64>,
     /// As in `DiskFaults`.
     pub failed_writes: u64,
     /// As in `DiskFaults`.
@@ -118,6 +120,7 @@ const SIZES: [(u64, u64); 9] = [
 
 /// Chosen so that the seeds of regressions.txt that failed before there were misdirected reads have none.
 const MISDIRECTED_SALT: u64 = 0x000d_15c0_5eed_000d;
+const FILLED_SALT: u64 = 0x00f1_11ed_5eed_00f1;
 
 /// Chosen so that the seeds of regressions.txt that failed before there was retention have none.
 const RETENTION_SALT: u64 = 0x0000_0071_3000_00b2;
@@ -213,6 +216,8 @@ fn faults(random: &mut Random) -> FaultRates {
         bit_flip: rate(random, 8),
         broken_range: rate(random, 5),
         disk_full: rate(random, 15),
+        // From a chance of its own, below.
+        segments_left: None,
         failed_writes: rate(random, 15),
         failed_syncs: rate(random, 15),
         failed_reads: rate(random, 60),
@@ -232,12 +237,20 @@ impl Plan {
         if faults.kill + faults.stale_reads + faults.failed_reads > 0 {
             faults.misdirected_reads = rate(&mut Random::new(seed ^ MISDIRECTED_SALT), 60);
         }
+        let mut filled = Random::new(seed ^ FILLED_SALT);
+        if faults.disk_full > 0 && filled.happens(300) {
+            faults.segments_left = Some(filled.below(3));
+        }
         let mut topics: Vec<Topic> = TOPICS
             .iter()
             .map(|(name, message_type, queues)| topic(name, *message_type, *queues))
             .collect();
         topics.push(topic("volatile", MessageType::Normal, 2));
-        let (segment_bytes, body_bytes_max) = *random.pick(&SIZES).expect("there are some");
+        let (mut segment_bytes, mut body_bytes_max) = *random.pick(&SIZES).expect("there are some");
+        if faults.segments_left.is_some() {
+            // So that what is left is used up.
+            (segment_bytes, body_bytes_max) = SIZES[0];
+        }
         let mut plan = Self {
             seed,
             steps: random.between(200, 420),

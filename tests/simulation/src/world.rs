@@ -130,6 +130,9 @@ impl World {
         }
         self.has_faults = true;
         self.set_disk_faults(true);
+        if let Some(segments) = self.plan.faults.segments_left {
+            self.leave_room(segments);
+        }
         for _ in 0..self.plan.steps {
             self.step()?;
         }

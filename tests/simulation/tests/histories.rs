@@ -45,6 +45,7 @@ fn histories_have_every_kind_of_fault() {
     let has = |is_on: fn(&Plan) -> bool| plans.iter().filter(|plan| is_on(plan)).count();
     assert!(has(|p| p.faults.kill > 0) > 50 && has(|p| p.faults.clock_jump > 0) > 50);
     assert!(has(|p| p.faults.bit_flip > 0) > 50 && has(|p| p.faults.disk_full > 0) > 50);
+    assert!(has(|p| p.faults.segments_left.is_some()) > 20);
     assert!(has(|p| p.faults.failed_writes > 0) > 50 && has(|p| p.faults.failed_syncs > 0) > 50);
     assert!(has(|p| p.faults.stale_reads > 0) > 50 && has(|p| p.faults.failed_reads > 0) > 50);
     assert!(has(|p| p.faults.misdirected_reads > 0) > 50);

@@ -29,14 +29,20 @@ impl World {
             self.break_range();
         }
         if self.random.happens(faults.disk_full) {
-            let used_bytes = self.disk.used_bytes();
-            let room = self.random.below(4) * self.plan.segment_bytes;
-            self.disk.set_capacity(Some(used_bytes + room));
+            let segments = self.random.below(4);
+            self.leave_room(faults.segments_left.unwrap_or(segments));
         }
-        if self.random.happens(faults.disk_full * 3) {
+        let returns = if faults.segments_left.is_some() { 2 } else { faults.disk_full * 3 };
+        if self.random.happens(returns) {
             self.disk.set_capacity(None);
         }
         Ok(())
+    }
+
+    /// Others take all of the volume but so many segments.
+    pub(super) fn leave_room(&self, segments: u64) {
+        let room_bytes = segments * self.plan.segment_bytes;
+        self.disk.set_capacity(Some(self.disk.used_bytes() + room_bytes));
     }
 
     fn jump(&mut self) {

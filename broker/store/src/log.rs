@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crc32c::crc32c;
 
 use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
-use crate::limits::tail_cache_bytes;
+use crate::limits::{BLOCK_BYTES, tail_cache_bytes};
 use crate::reader::LogReader;
 use crate::segments::Segment;
 use crate::writer::{EncodedFrame, Write, Written};
@@ -128,7 +128,9 @@ impl Log {
             // A frame never crosses segments: the rest of this one stays unused.
             self.older_bytes += self.active_end - self.active_base;
             self.active_base = self.active_end;
-            self.active_end += self.options.segment_bytes;
+            // One that is larger than a segment gets a segment of its size.
+            let block_bytes = BLOCK_BYTES as u64;
+            self.active_end += self.options.segment_bytes.max(length.next_multiple_of(block_bytes));
             self.end.position = self.active_base;
             self.segments_to_enter += 1;
         }

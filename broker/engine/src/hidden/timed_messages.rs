@@ -341,7 +341,7 @@ mod tests {
         let disk = SimulatedDisk::default();
         let mut writer = SnapshotWriter::new(&disk, "snapshot".as_ref(), 64);
         for part in chunks(timed).chunks(part_chunks) {
-            writer.part(&part.iter().flat_map(|chunk| item(chunk)).collect::<Vec<u8>>()).unwrap();
+            writer.part(&part.iter().flat_map(item).collect::<Vec<u8>>()).unwrap();
         }
         let head = SnapshotHead {
             shard: 0,

@@ -63,6 +63,21 @@ fn an_empty_directory_becomes_an_empty_log() {
 }
 
 #[test]
+fn a_frame_that_is_larger_than_a_segment_comes_back_with_those_around_it() {
+    let disk = SimulatedDisk::default();
+    let mut expected = Vec::new();
+    for length in [100, SEGMENT_BYTES as usize, 100, SEGMENT_BYTES as usize * 2 + 1] {
+        let (mut log, mut writer, payloads) = reopen(&disk).unwrap();
+        assert!(payloads == expected, "{} of {} frames", payloads.len(), expected.len());
+        let payload = payload(length, length);
+        append(&mut log, &payload);
+        expected.push(Bytes::from(payload));
+        assert!(log.left_bytes() < SEGMENT_BYTES && write(&mut log, &mut writer));
+    }
+    assert!(reopen(&disk).unwrap().2 == expected);
+}
+
+#[test]
 fn frames_come_back_over_several_segments_and_several_lives() {
     let disk = SimulatedDisk::default();
     let mut expected = Vec::new();

@@ -50,6 +50,20 @@ impl RangeSet {
         Some(end.max(offset))
     }
 
+    /// Takes out everything below `offset`.
+    pub fn forget_below(&mut self, offset: u64) {
+        while let Some((&start, &end)) = self.ranges.first_key_value() {
+            if start >= offset {
+                return;
+            }
+            self.ranges.remove(&start);
+            self.count -= end.min(offset) - start;
+            if end > offset {
+                self.ranges.insert(offset, end);
+            }
+        }
+    }
+
     /// Start and end of each range, ascending.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
         self.ranges.iter().map(|(start, end)| (*start, *end))
@@ -80,6 +94,7 @@ mod tests {
         #[test]
         fn it_behaves_as_a_set_of_numbers(
             inserts in proptest::collection::vec((0u64..100, 0u64..20), 0..50), take in 0u64..40,
+            forgotten in 0u64..60,
         ) {
             let (mut ranges, mut model) = (RangeSet::default(), BTreeSet::new());
             for (from, length) in inserts {
@@ -94,6 +109,10 @@ mod tests {
             }
             let mut touching = ranges.ranges.iter().zip(ranges.ranges.iter().skip(1));
             prop_assert!(touching.all(|((_, end), (start, _))| end < start));
+            ranges.forget_below(forgotten);
+            model.retain(|offset| *offset >= forgotten);
+            prop_assert_eq!(ranges.count() as usize, model.len());
+            prop_assert!((0..130).all(|offset| ranges.contains(offset) == model.contains(&offset)));
             let mut cursor = take;
             while let Some(end) = ranges.take_prefix(cursor) {
                 cursor = end;

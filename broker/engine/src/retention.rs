@@ -72,6 +72,10 @@ impl<R: ReplyTo> Engine<R> {
         let Some(state) = self.state.topics.get_mut(&topic) else { return };
         let Some(entries) = state.queues.get_mut(queue as usize) else { return };
         self.state.index_entries -= entries.trim_below(offset);
+        if queue == 0 {
+            // Of dead letters that are kept no more, nobody asks which were put back.
+            state.redriven.forget_below(offset);
+        }
         for index in state.group_topics.clone() {
             let progress = self.state.group_topic_mut(index);
             let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else {

@@ -108,6 +108,22 @@ fn bytes_of(shard: &mut Shard, topic: &str) -> u64 {
     topics.iter().find(|known| known.topic == name(topic)).unwrap().bytes
 }
 
+/// Runs of dead letters that are remembered as put back, as a snapshot would hold them.
+fn runs_put_back(shard: &Shard) -> usize {
+    const ITEM_REDRIVEN: u8 = 5;
+    let mut runs = 0;
+    let stored = shard.replica.engine().store_state(&mut |mut part: &[u8]| {
+        while let Some((length, rest)) = part.split_first_chunk() {
+            let (item, others) = rest.split_at(u32::from_le_bytes(*length) as usize);
+            runs += usize::from(item[0] == ITEM_REDRIVEN);
+            part = others;
+        }
+        Ok::<(), ()>(())
+    });
+    stored.unwrap();
+    runs
+}
+
 fn segments_of(shard: &Shard) -> usize {
     shard.disk.files_ending(".seg").len()
 }
@@ -223,6 +239,37 @@ fn retention_by_bytes_takes_nothing_that_is_not_beyond_them() {
     }
     assert!(kept.iter().all(|bytes| *bytes >= 20_000), "{kept:?} of 20,000 bytes that may be kept");
     assert!(kept.iter().all(|bytes| *bytes < 100_000), "{kept:?} of 560,000 bytes sent");
+}
+
+#[test]
+fn dead_letters_that_retention_took_are_not_remembered_as_put_back() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 1);
+    shard.create("refunds", 1, "billing", 1);
+    for _ in 0..20 {
+        for topic in ["orders", "refunds"] {
+            fill(&mut shard, topic, 1);
+            assert_eq!(shard.receive("billing", topic, Filter::All).len(), 1);
+            shard.now_ms += 31_000;
+            shard.settle();
+        }
+    }
+    let redrive = broker_engine::Redrive {
+        group: GroupName::parse("billing").unwrap(),
+        topic: Some(name("refunds")),
+        messages_max: 1_000,
+        is_dry_run: false,
+    };
+    let Ok(Outcome::Redriven(redriven)) = shard.ask(Command::Redrive(redrive)) else { panic!() };
+    assert_eq!((redriven.messages, runs_put_back(&shard)), (20, 20));
+    shard.ask(limited("%DLQ%billing", |topic| topic.retention_ms = Some(60_000))).unwrap();
+    for _ in 0..3 {
+        fill(&mut shard, "orders", 50);
+        shard.now_ms += 100_000;
+        shard.settle();
+    }
+    assert_eq!(runs_put_back(&shard), 0);
 }
 
 #[test]

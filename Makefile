@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test sim test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
+.PHONY: help build demo check check-generated test sim sim-soak test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PINNACE := $(TARGET)/release/pinnace
@@ -51,6 +51,11 @@ SECONDS := 60
 sim: ## play simulated histories for SECONDS=60, or HISTORIES=n of them; SEED=n repeats one, step by step
 	$(CARGO) build --locked -p tests-simulation --profile simulation
 	$(TARGET)/simulation/simulation $(if $(SEED),--seed $(SEED),$(if $(HISTORIES),--histories $(HISTORIES) --seconds 86400,--seconds $(SECONDS)) $(if $(FROM),--from $(FROM)))
+
+HOURS := 72
+sim-soak: ## play eight long histories, of HOURS=72 of simulated time each: nothing that the broker holds may grow
+	$(CARGO) build --locked -p tests-simulation --profile simulation
+	$(TARGET)/simulation/simulation --soak $(HOURS) $(if $(FROM),--from $(FROM))
 
 test-operator: ## the operator against a real API server (needs Go; makes one from Go modules, once)
 	tests/operator/run

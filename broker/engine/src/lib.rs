@@ -9,6 +9,8 @@ mod command_bytes;
 mod dead_letter;
 pub mod effects;
 pub mod engine;
+#[cfg(feature = "simulation")]
+pub mod held;
 mod hidden;
 mod identity;
 mod index;

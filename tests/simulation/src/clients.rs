@@ -16,7 +16,7 @@ use broker_model::{
 };
 
 use crate::checker::{Checker, Message};
-use crate::plan::{LITE_TOPICS, Plan, TOPICS, topic_name};
+use crate::plan::{LITE_TOPICS, Plan, TOPICS, queues_of, topic_name};
 use crate::random::Random;
 
 /// A delivery that a consumer has.
@@ -69,7 +69,11 @@ impl Clients {
         if random.happens(plan.retention) {
             return self.query_oldest(plan, random);
         }
+        if plan.is_steady {
+            self.forget_old();
+        }
         match random.below(100) {
+            0..27 if plan.is_steady && random.happens(600) => self.acknowledge(random),
             0..27 => self.send(plan, random, now_ms, checker),
             27..52 => self.receive(plan, random, now_ms),
             52..75 => self.acknowledge(random),
@@ -83,6 +87,16 @@ impl Clients {
             98..99 => self.read_offset(plan, random),
             _ => self.give_up(random),
         }
+    }
+
+    /// Who keeps up has what came last.
+    fn forget_old(&mut self) {
+        fn keep_newest<T>(all: &mut Vec<T>, count: usize) {
+            all.drain(..all.len().saturating_sub(count));
+        }
+        keep_newest(&mut self.held, 60);
+        keep_newest(&mut self.halves, 20);
+        keep_newest(&mut self.timed, 20);
     }
 
     fn call(&mut self, command: Command) -> Option<NewCall> {
@@ -106,7 +120,8 @@ impl Clients {
         checker: &mut Checker,
     ) -> Option<NewCall> {
         let is_brief = plan.retention > 0 && random.happens(400);
-        let limited = if is_brief { plan.limited_topics() } else { Vec::new() };
+        let mut limited = if is_brief { plan.limited_topics() } else { Vec::new() };
+        limited.retain(|topic| !topic.name.is_dead_letter());
         let topic = match random.pick(&limited) {
             Some(topic) => *topic,
             None => random.pick(&plan.topics)?,
@@ -128,7 +143,9 @@ impl Clients {
         let messages = (0..count)
             .map(|_| {
                 let visible = match message_type {
-                    MessageType::Delay => Visible::At { due_ms: now_ms + random.below(20_000) },
+                    MessageType::Delay => {
+                        Visible::At { due_ms: now_ms + random.below(plan.message_delay_ms_max) }
+                    }
                     MessageType::Transaction => {
                         Visible::OnCommit { check_after_ms: random.between(500, 6_000) }
                     }
@@ -301,7 +318,7 @@ impl Clients {
     fn query_oldest(&mut self, plan: &Plan, random: &mut Random) -> Option<NewCall> {
         let limited = plan.limited_topics();
         let topic = random.pick(&limited)?;
-        let queue = u32::try_from(random.below(u64::from(topic.queues))).unwrap_or(0);
+        let queue = u32::try_from(random.below(u64::from(queues_of(topic)))).unwrap_or(0);
         let name = topic.name.clone();
         self.call(Command::QueryOffset { topic: name, queue, at: OffsetAt::Earliest })
     }

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod process;
 pub mod random;
 pub mod regressions;
+pub mod soak;
 pub mod trace;
 pub mod world;
 
@@ -42,9 +43,18 @@ pub fn run(seed: u64, bug: Option<PlantedBug>) -> Result<Summary, Failure> {
 /// # Errors
 /// As [`run`].
 pub fn run_plan(plan: &Plan, bug: Option<PlantedBug>, prints: bool) -> Result<Summary, Failure> {
+    guarded(plan, bug, || world::World::new(plan, bug, prints).play())
+}
+
+/// With the switches of a plan and a bug; a panic is a failure like others.
+fn guarded<T>(
+    plan: &Plan,
+    bug: Option<PlantedBug>,
+    play: impl FnOnce() -> Result<T, String>,
+) -> Result<T, Failure> {
     broker_store::switches::set_tail_cache_bytes(Some(plan.tail_cache_bytes));
     broker_store::switches::set_bug(bug.and_then(PlantedBug::switch));
-    let played = catch_unwind(AssertUnwindSafe(|| world::World::new(plan, bug, prints).play()));
+    let played = catch_unwind(AssertUnwindSafe(play));
     broker_store::switches::set_bug(None);
     broker_store::switches::set_tail_cache_bytes(None);
     let failure = |what| Failure { seed: plan.seed, what };

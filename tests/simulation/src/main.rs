@@ -1,7 +1,8 @@
 //! Plays histories: the regression seeds first, then fresh ones until the time is over or their number is reached, on
 //! every core. Says of each failing seed how to repeat it, and closes with one line of figures.
 //!
-//! `simulation [--seconds N] [--histories N] [--from SEED] [--seed SEED]`; with a seed that one alone, event by event.
+//! `simulation [--seconds N] [--histories N] [--from SEED] [--seed SEED] [--soak HOURS]`; with a seed that one alone, event
+//! by event; with hours a few long ones, and what the broker held meanwhile.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -10,10 +11,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tests_simulation::soak::{COUNTS, Soaked, soak};
 use tests_simulation::{Failure, Plan, PlantedBug, Summary, regressions, run, run_plan};
 
 /// Failures shown; the count goes on.
 const SHOWN_MAX: usize = 20;
+/// Long histories that are played unless fewer are asked for.
+const SOAKS_MAX: u64 = 8;
 
 #[derive(Debug)]
 struct Options {
@@ -21,6 +25,8 @@ struct Options {
     histories: u64,
     from: u64,
     seed: Option<u64>,
+    /// Hours of simulated time.
+    soak: Option<u64>,
     /// A planted bug, by its number: to find seeds that show it.
     bug: Option<PlantedBug>,
 }
@@ -28,8 +34,14 @@ struct Options {
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
         let chance = RandomState::new().build_hasher().finish() >> 20;
-        let mut options =
-            Self { seconds: 60, histories: u64::MAX, from: chance, seed: None, bug: None };
+        let mut options = Self {
+            seconds: 60,
+            histories: u64::MAX,
+            from: chance,
+            seed: None,
+            soak: None,
+            bug: None,
+        };
         for pair in arguments.chunks(2) {
             let [name, value] = pair else { return Err(format!("{pair:?} has no value")) };
             let number = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
@@ -38,6 +50,7 @@ impl Options {
                 "--histories" => options.histories = number,
                 "--from" => options.from = number,
                 "--seed" => options.seed = Some(number),
+                "--soak" => options.soak = Some(number),
                 "--bug" => {
                     let at = usize::try_from(number).unwrap_or(usize::MAX);
                     let bug = PlantedBug::ALL.get(at).copied();
@@ -103,7 +116,52 @@ fn main() -> ExitCode {
     }
 }
 
+/// Long histories, on every core.
+fn soak_all(options: &Options, hours: u64) -> ExitCode {
+    let count = options.histories.min(SOAKS_MAX);
+    let next = AtomicU64::new(0);
+    let failed = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let seed = options.seed.unwrap_or(options.from).wrapping_add(number);
+                    match soak(seed, hours, options.bug) {
+                        Ok(soaked) => println!("{}", told(seed, &soaked)),
+                        Err(Failure { seed, what }) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            println!("seed {seed} failed: {what}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    println!("{} passed, {failed} failed", count - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A line of figures, and one for every sixth part of the time.
+fn told(seed: u64, Soaked { summary, samples }: &Soaked) -> String {
+    let mut text = format!("seed {seed}: {summary:?}\n  hour");
+    COUNTS.iter().for_each(|(name, _)| text.push_str(&format!(" | {name}")));
+    for sample in samples.iter().step_by((samples.len() / 6).max(1)) {
+        text.push_str(&format!("\n  {:>4}", sample.hour));
+        COUNTS.iter().for_each(|(_, count)| text.push_str(&format!(" | {}", count(sample))));
+    }
+    text
+}
+
 fn play(options: &Options) -> Result<ExitCode, String> {
+    if let Some(hours) = options.soak {
+        return Ok(soak_all(options, hours));
+    }
     if let Some(seed) = options.seed {
         return Ok(play_one(seed));
     }

@@ -79,6 +79,8 @@ pub struct Plan {
     pub delay_ms_max: u64,
     /// What there is to send to.
     pub topics: Vec<Topic>,
+    /// Topics of dead letters that are not kept for ever.
+    pub dead_letter_topics: Vec<Topic>,
     /// Of those: may be deleted and made again.
     pub volatile_topics: Vec<String>,
     /// Who receives.
@@ -87,6 +89,10 @@ pub struct Plan {
     pub resets: u64,
     /// Longest invisible duration.
     pub invisible_ms_max: u64,
+    /// Longest delay of a message.
+    pub message_delay_ms_max: u64,
+    /// Consumers and producers that keep up: they remember little and acknowledge more than is sent.
+    pub is_steady: bool,
     /// Longest wait of a step.
     pub wait_ms_max: u64,
     /// Questions for the oldest message that is kept, and looks at full segments, out of 1,000 steps each.
@@ -132,6 +138,15 @@ pub const SCARCE: &str = "scarce";
 
 /// Lite topics of the LITE topic.
 pub const LITE_TOPICS: [&str; 3] = ["one", "two", "three"];
+
+/// Queues of a topic, with those that it may get.
+#[must_use]
+pub fn queues_of(topic: &Topic) -> u32 {
+    match topic.message_type {
+        MessageType::Lite => LITE_TOPICS.len() as u32,
+        _ => topic.queues,
+    }
+}
 
 /// A topic name that is known to be legal.
 #[must_use]
@@ -259,28 +274,29 @@ impl Plan {
             body_bytes_max,
             delay_ms_max: *random.pick(&[0, 5, 100, 3_000]).unwrap_or(&0),
             topics,
+            dead_letter_topics: Vec::new(),
             volatile_topics: vec!["volatile".to_owned()],
             groups: groups(&mut random),
             resets: if random.happens(500) { random.between(1, 20) } else { 0 },
             invisible_ms_max: *random.pick(&[2_000, 30_000]).unwrap_or(&2_000),
+            message_delay_ms_max: 20_000,
+            is_steady: false,
             wait_ms_max: *random.pick(&[300, 5_000, 40_000]).unwrap_or(&300),
             retention: 0,
             faults,
         };
         let mut random = Random::new(seed ^ RETENTION_SALT);
         if random.happens(400) {
-            plan.keep_little(&mut random);
+            plan.keep_little();
+            plan.shorten(&mut random);
         }
         plan
     }
 
-    /// Topics whose oldest messages go, in a log whose segments are full soon.
-    fn keep_little(&mut self, random: &mut Random) {
-        let mut brief = topic(BRIEF, MessageType::Normal, 2);
-        brief.retention_ms = random.pick(&[1_000, 8_000, 40_000, 200_000]).copied();
-        let mut scarce = topic(SCARCE, MessageType::Fifo, 1);
-        scarce.retention_bytes = Some(random.between(500, 9_000));
-        self.topics.extend([brief, scarce]);
+    /// Topics whose oldest messages go, and groups that read them.
+    fn keep_little(&mut self) {
+        self.topics.push(topic(BRIEF, MessageType::Normal, 2));
+        self.topics.push(topic(SCARCE, MessageType::Fifo, 1));
         for group in &mut self.groups {
             let more: &[&str] = match group.settings.name.as_str() {
                 "billing" | "ledger" => &[BRIEF, SCARCE],
@@ -289,6 +305,19 @@ impl Plan {
                 _ => &[],
             };
             group.topics.extend(more.iter().map(|name| (*name).to_owned()));
+        }
+    }
+
+    /// Limits that are reached soon, in a log whose segments are full soon.
+    fn shorten(&mut self, random: &mut Random) {
+        let kept_ms = random.pick(&[1_000, 8_000, 40_000, 200_000]).copied();
+        let kept_bytes = random.between(500, 9_000);
+        for topic in &mut self.topics {
+            match topic.name.as_str() {
+                BRIEF => topic.retention_ms = kept_ms,
+                SCARCE => topic.retention_bytes = Some(kept_bytes),
+                _ => {}
+            }
         }
         (self.segment_bytes, self.body_bytes_max) = *random.pick(&SIZES[..4]).unwrap_or(&SIZES[0]);
         self.steps += random.between(100, 700);
@@ -304,14 +333,17 @@ impl Plan {
 
     /// All topics have a limit, so that segments are not needed any more before the history is over.
     fn keep_nothing_long(&mut self, random: &mut Random) {
+        // An open transaction keeps its segment.
+        let has_transactions = random.happens(300);
         self.topics.retain(|topic| {
             topic.message_type != MessageType::Lite
+                && (has_transactions || topic.message_type != MessageType::Transaction)
                 && !self.volatile_topics.iter().any(|name| *name == topic.name.to_string())
         });
         let kept_ms = random.pick(&[1_000, 10_000, 60_000]).copied();
-        self.steps += random.between(1_000, 2_000);
+        self.steps += random.between(1_500, 3_000);
         self.retention += 40;
-        (self.segment_bytes, self.body_bytes_max) = (8_192, 100);
+        (self.segment_bytes, self.body_bytes_max) = (12_288, 100);
         for topic in &mut self.topics {
             if topic.retention_ms.is_none() && topic.retention_bytes.is_none() {
                 topic.retention_ms = kept_ms;
@@ -328,7 +360,41 @@ impl Plan {
     pub fn limited_topics(&self) -> Vec<&Topic> {
         let is_limited =
             |topic: &&Topic| topic.retention_ms.is_some() || topic.retention_bytes.is_some();
-        self.topics.iter().filter(is_limited).collect()
+        self.topics.iter().chain(&self.dead_letter_topics).filter(is_limited).collect()
+    }
+
+    /// The same for days: all topics keep their messages for hours, and clients keep up with what is sent.
+    #[must_use]
+    pub fn for_days(mut self) -> Self {
+        let hours = |count: u64| count * 3_600_000;
+        self.topics =
+            TOPICS.iter().map(|(name, kind, queues)| topic(name, *kind, *queues)).collect();
+        self.groups = groups(&mut Random::new(self.seed));
+        self.keep_little();
+        self.topics.iter_mut().for_each(|topic| match topic.name.as_str() {
+            SCARCE => topic.retention_bytes = Some(20_000),
+            _ => topic.retention_ms = Some(hours(3)),
+        });
+        for group in &mut self.groups {
+            group.settings.retry.max_attempts += 8;
+            let name = TopicName::dead_letter_of(&group.settings.name);
+            let mut dead_letters = topic(name.as_str(), MessageType::Normal, 1);
+            dead_letters.retention_ms = Some(hours(6));
+            self.dead_letter_topics.push(dead_letters);
+        }
+        (self.segment_bytes, self.body_bytes_max) = (16_384, 100);
+        (self.retention, self.resets, self.is_steady) = (40, 1, true);
+        self.message_delay_ms_max = hours(5);
+        (self.invisible_ms_max, self.wait_ms_max) = (600_000, 200_000);
+        self.faults = FaultRates {
+            kill: 3,
+            pause: 5,
+            clock_jump: 1,
+            drop: 10,
+            duplicate: 10,
+            ..FaultRates::default()
+        };
+        self
     }
 }
 

@@ -23,6 +23,7 @@ use crate::network::{Network, Packet};
 use crate::plan::Plan;
 use crate::process::{Process, log_options};
 use crate::random::Random;
+use crate::soak;
 use crate::trace::Trace;
 
 /// What a history was.
@@ -116,6 +117,16 @@ impl World {
     /// # Errors
     /// The first promise that was broken.
     pub fn play(mut self) -> Result<Summary, String> {
+        self.begin()?;
+        for _ in 0..self.plan.steps {
+            self.step()?;
+        }
+        audit::audit(&mut self)?;
+        Ok(self.summary())
+    }
+
+    /// The broker starts, and what the plan names is made.
+    pub(crate) fn begin(&mut self) -> Result<(), String> {
         let inner: Arc<dyn Disk> = Arc::new(self.disk.clone());
         if self.bug == Some(PlantedBug::AnsweredBeforeSync) {
             self.eager = Some(EagerDisk::new(inner));
@@ -128,16 +139,20 @@ impl World {
         for group in self.plan.groups.clone() {
             self.ask(Command::PutGroup(Box::new(group.settings)))?.map_err(|e| e.to_string())?;
         }
+        let dead_letters: Vec<Command> = soak::dead_letter_topics(&self.plan).collect();
+        for command in dead_letters {
+            self.ask(command)?.map_err(|e| e.to_string())?;
+        }
         self.has_faults = true;
         self.set_disk_faults(true);
         if let Some(segments) = self.plan.faults.segments_left {
             self.leave_room(segments);
         }
-        for _ in 0..self.plan.steps {
-            self.step()?;
-        }
-        audit::audit(&mut self)?;
-        Ok(Summary {
+        Ok(())
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
             trace: self.trace.hash(),
             events: self.trace.events,
             deliveries: self.checker.deliveries,
@@ -147,7 +162,7 @@ impl World {
             recycled: self.recycled,
             taken: self.checker.taken(),
             starts_behind_retention: self.starts_behind_retention,
-        })
+        }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -161,8 +176,18 @@ impl World {
         }
     }
 
+    /// A step in which clients do nothing.
+    pub(crate) fn rest(&mut self) -> Result<(), String> {
+        if self.process.is_none() {
+            return self.start();
+        }
+        self.pump()?;
+        self.finish_write()?;
+        self.advance_job()
+    }
+
     /// One step of the driver.
-    fn step(&mut self) -> Result<(), String> {
+    pub(crate) fn step(&mut self) -> Result<(), String> {
         if self.process.is_none() {
             self.true_ms += self.random.below(3_000);
             return self.start();

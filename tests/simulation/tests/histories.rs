@@ -1,5 +1,6 @@
 //! The short form of the simulation: the seeds that failed once, a few hundred others, and the same history twice.
 
+use tests_simulation::soak::{Soaked, soak};
 use tests_simulation::{Plan, regressions, run};
 
 /// Fixed seeds, so that a failure of this test is the change's and not chance's; `make sim` plays fresh ones.
@@ -37,6 +38,13 @@ fn retention_takes_messages_and_gives_segments_back() {
     assert!(at_work > 50, "{at_work} of {} histories", played.len());
     assert!(sum(|s| s.taken) > 1_000 && sum(|s| s.starts_behind_retention) > 50);
     assert!(sum(|s| s.recycled) > 0, "no segment came back");
+}
+
+/// The short form of `make sim-soak`.
+#[test]
+fn what_is_held_stays_flat_for_two_days() {
+    let Soaked { summary, samples } = soak(1, 48, None).expect("holds");
+    assert!(samples.len() > 40 && summary.recycled > 20 && summary.taken > 1_000, "{summary:?}");
 }
 
 #[test]

@@ -169,7 +169,9 @@ impl Checker {
             |id: u64| self.dead_places.get(&(group.to_owned(), id)).map_or(0, |p| p.len() as u64);
         for (id, (least, most)) in counts {
             let seen = seen_of(id);
-            let are_read = !self.disturbed_groups.contains("undertaker");
+            let dead_letters = format!("%DLQ%{group}");
+            let are_read = !self.disturbed_groups.contains("undertaker")
+                && self.taken_unseen(&dead_letters) == 0;
             let unexplained = seen.saturating_sub(most);
             if (are_read && seen < least) || unexplained > unknown_deaths {
                 return Err(format!(

@@ -227,30 +227,6 @@ impl<R: ReplyTo> Replica<R> {
         Output { replies, write, new_topics, checks }
     }
 
-    /// Does what is due; out of room only what needs none.
-    fn tick(&mut self, now_ms: u64) {
-        if self.is_out_of_room() {
-            self.engine.end_polls(now_ms, &self.log, &mut self.open);
-        } else {
-            self.engine.tick(now_ms, &self.log, &mut self.open);
-        }
-    }
-
-    fn next_tick_ms(&self) -> Option<u64> {
-        if self.is_out_of_room() {
-            self.engine.next_poll_end_ms()
-        } else {
-            self.engine.next_tick_ms()
-        }
-    }
-
-    /// Hands out what polls wait for. Every delivery is a record, for which there must be room.
-    fn serve_waiters(&mut self, now_ms: u64) {
-        if !self.is_out_of_room() {
-            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
-        }
-    }
-
     /// Takes note of a finished write; the next [`Replica::step`] releases what it made durable.
     pub fn written(&mut self, now_ms: u64, written: Written) {
         if written.opens_segment() {

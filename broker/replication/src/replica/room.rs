@@ -64,6 +64,30 @@ impl<R: ReplyTo> Replica<R> {
             || (needed == room.ready_segments && self.log.left_bytes() < kept_bytes)
     }
 
+    /// Does what is due; out of room only what needs none.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        if self.is_out_of_room() {
+            self.engine.end_polls(now_ms, &self.log, &mut self.open);
+        } else {
+            self.engine.tick(now_ms, &self.log, &mut self.open);
+        }
+    }
+
+    pub(super) fn next_tick_ms(&self) -> Option<u64> {
+        if self.is_out_of_room() {
+            self.engine.next_poll_end_ms()
+        } else {
+            self.engine.next_tick_ms()
+        }
+    }
+
+    /// Hands out what polls wait for. Every delivery is a record, for which there must be room.
+    pub(super) fn serve_waiters(&mut self, now_ms: u64) {
+        if !self.is_out_of_room() {
+            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+        }
+    }
+
     /// Why a command cannot be carried out; none when there is room or the command needs none.
     pub(super) fn refused_for_room(&self, command: &Command) -> Option<Refusal> {
         (self.is_out_of_room() && makes_log_grow(command)).then_some(Refusal::NoRoom)

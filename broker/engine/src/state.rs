@@ -206,10 +206,14 @@ impl<R> State<R> {
         let Some(progress) = self.group_topics.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        let queues = self.topics.get(&progress.topic).map_or(0, |topic| topic.queues.len());
-        if progress.queues.len() < queues {
-            progress.queues.resize_with(queues, GroupQueue::default);
-        }
+        let Some(topic) = self.topics.get(&progress.topic) else { return };
+        let known = progress.queues.len();
+        progress.queues.extend(topic.queues.iter().skip(known).map(|queue| {
+            // What retention took before the group came is owed to it no more.
+            let mut state = GroupQueue::default();
+            state.trim_below(queue.base());
+            state
+        }));
     }
 
     /// Sets the progress on one queue and forgets its deliveries.

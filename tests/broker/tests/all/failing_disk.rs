@@ -6,6 +6,7 @@ use std::time::Duration;
 use broker_proto::rocketmq::Code;
 use tests_broker::broker::{Broker, FAILING_DISK, Options, Place, SEGMENT_BYTES};
 use tests_broker::{Volume, get};
+use tokio::task::JoinSet;
 
 use crate::crash::{Chance, Shared, finish, fresh_seed, load, read_all};
 
@@ -60,6 +61,17 @@ async fn wait_until_stored(known: &Shared, least: usize) {
     }
 }
 
+/// A broker with its data on a volume, under load, once much is stored.
+async fn loaded_on(volume: &Volume, known: &Shared) -> (Place, Broker, JoinSet<()>) {
+    let place = Place::new();
+    place.put_data_on(volume);
+    prepare(&place).await;
+    let broker = place.start(&options());
+    let work = load(&broker, 0, &mut Chance(fresh_seed()), known).await;
+    wait_until_stored(known, STORED_MIN).await;
+    (place, broker, work)
+}
+
 async fn break_under_load(how: &str, says: &str) {
     let place = Place::new();
     prepare(&place).await;
@@ -104,13 +116,8 @@ async fn a_log_that_cannot_be_read_at_a_start_is_left_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_that_turns_read_only_ends_the_broker_and_loses_nothing_acknowledged() {
     let Some(volume) = Volume::mount(64) else { return };
-    let place = Place::new();
-    place.put_data_on(&volume);
-    prepare(&place).await;
-    let (known, mut chance) = (known(), Chance(fresh_seed()));
-    let broker = place.start(&options());
-    let work = load(&broker, 0, &mut chance, &known).await;
-    wait_until_stored(&known, STORED_MIN).await;
+    let known = known();
+    let (place, broker, work) = loaded_on(&volume, &known).await;
     volume.abort();
     ends_with_one_line(broker, &["has failed"]);
     work.join_all().await;
@@ -121,13 +128,8 @@ async fn a_volume_that_turns_read_only_ends_the_broker_and_loses_nothing_acknowl
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_on_the_volume_and_not_in_the_memory_of_the_system() {
     let Some(volume) = Volume::mount(64) else { return };
-    let place = Place::new();
-    place.put_data_on(&volume);
-    prepare(&place).await;
-    let (known, mut chance) = (known(), Chance(fresh_seed()));
-    let broker = place.start(&options());
-    let work = load(&broker, 0, &mut chance, &known).await;
-    wait_until_stored(&known, STORED_MIN).await;
+    let known = known();
+    let (_place, broker, work) = loaded_on(&volume, &known).await;
     broker.kill();
     let found = volume.after_power_loss();
     work.join_all().await;

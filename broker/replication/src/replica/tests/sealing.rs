@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use broker_engine::{OffsetAt, SetOffset};
 use broker_store::sealed_index::{index_path, open_or_build};
 use broker_store::{segments, snapshot};
 
@@ -77,6 +78,15 @@ fn limited(topic: &str, change: impl FnOnce(&mut Topic)) -> Command {
     let mut topic = Topic::with_defaults(name(topic), MessageType::Normal, placement);
     change(&mut topic);
     Command::PutTopic(Box::new(topic))
+}
+
+/// As [`fill`], and lets so much time pass that retention looks, and that what nobody waits for is written.
+fn fill_and_rest(shard: &mut Shard, topic: &str, count: usize) {
+    fill(shard, topic, count);
+    for pause_ms in [11_000, 100] {
+        shard.now_ms += pause_ms;
+        shard.settle();
+    }
 }
 
 /// Sends `count` numbered messages of about 500 bytes, a millisecond apart.
@@ -229,16 +239,36 @@ fn retention_by_bytes_takes_nothing_that_is_not_beyond_them() {
     shard.ask(limited("orders", |topic| topic.retention_bytes = Some(20_000))).unwrap();
     let mut kept = Vec::new();
     for _ in 0..20 {
-        fill(&mut shard, "orders", 50);
-        shard.now_ms += 11_000;
-        shard.settle();
-        // What nobody waits for is written a little later.
-        shard.now_ms += 100;
-        shard.settle();
+        fill_and_rest(&mut shard, "orders", 50);
         kept.push(bytes_of(&mut shard, "orders"));
     }
     assert!(kept.iter().all(|bytes| *bytes >= 20_000), "{kept:?} of 20,000 bytes that may be kept");
     assert!(kept.iter().all(|bytes| *bytes < 100_000), "{kept:?} of 560,000 bytes sent");
+}
+
+#[test]
+fn a_group_that_comes_after_retention_begins_where_queues_do_also_after_a_restart() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 2, "billing", 5);
+    shard.ask(limited("orders", |topic| topic.retention_bytes = Some(20_000))).unwrap();
+    for _ in 0..10 {
+        fill_and_rest(&mut shard, "orders", 50);
+    }
+    shard.create("orders", 2, "late", 5);
+    let (group, topic) = (GroupName::parse("late").unwrap(), name("orders"));
+    let earliest = Command::QueryOffset { topic: topic.clone(), queue: 1, at: OffsetAt::Earliest };
+    let Ok(Outcome::Offset(Some(earliest))) = shard.ask(earliest) else { panic!() };
+    assert!(earliest > 0, "retention took some");
+    // Its progress comes into being, and nothing is said of the other queue.
+    let to = SetOffset { group: group.clone(), topic: topic.clone(), queue: 0, offset: 250 };
+    shard.ask(Command::SetOffset(to)).unwrap();
+    for _ in 0..2 {
+        let (group, topic) = (group.clone(), topic.clone());
+        let cursor = shard.ask(Command::ReadOffset { group, topic, queue: 1 });
+        assert!(matches!(cursor, Ok(Outcome::Offset(Some(at))) if at == earliest), "{cursor:?}");
+        shard.restart();
+    }
 }
 
 #[test]
@@ -327,13 +357,8 @@ fn retention_counts_right_after_a_start_from_the_older_snapshot() {
     shard.create("orders", 2, "billing", 5);
     shard.ask(limited("orders", |topic| topic.retention_bytes = Some(1))).unwrap();
     for _ in 0..3 {
-        fill(&mut shard, "orders", 50);
-        shard.now_ms += 11_000;
-        shard.settle();
+        fill_and_rest(&mut shard, "orders", 50);
     }
-    // What nobody waits for is written a little later.
-    shard.now_ms += 100;
-    shard.settle();
     let expected = bytes_of(&mut shard, "orders");
     let newest = shard.disk.files_ending(".snap").into_iter().max().unwrap();
     shard.disk.remove(&newest).unwrap();

@@ -223,6 +223,7 @@ impl Checker {
         self.progress.values_mut().for_each(|progress| progress.killed(durable));
         self.begun.retain(|_, begun| *begun < durable);
         let seq = self.seq;
+        self.resets.iter_mut().for_each(|reset| reset.settled = reset.settled.or(Some(seq)));
         self.left.values_mut().filter(|left| **left == u64::MAX).for_each(|left| *left = seq);
         // A named receive is remembered in memory only.
         self.attempt_ids.clear();

@@ -75,7 +75,7 @@ impl Checker {
                 Ok(())
             }
             (Command::ReadOffset { group, topic, queue }, Ok(Outcome::Offset(Some(cursor)))) => {
-                self.cursor_read(&group.to_string(), &topic.to_string(), *queue, *cursor)
+                self.cursor_read(&asked, group.as_str(), topic.as_str(), *queue, *cursor)
             }
             (Command::QueryOffset { topic, queue, .. }, Ok(Outcome::Offset(Some(oldest)))) => {
                 self.oldest_told(topic.as_str(), *queue, *oldest, now_ms)
@@ -116,11 +116,8 @@ impl Checker {
         // A reset at the same time may have come in between.
         let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
         // Asked before a reset was answered, it may mean what was before that.
-        let (group, topic) = (change.group.to_string(), change.topic.to_string());
-        let is_overtaken = self.resets.iter().any(|reset| {
-            reset.concerns(&group, &topic, handle.queue)
-                && reset.answered.is_none_or(|answered| answered > asked.seq)
-        });
+        let (group, topic) = (change.group.as_str(), change.topic.as_str());
+        let is_overtaken = self.is_overtaken(group, topic, handle.queue, asked.seq);
         let progress = self.progress_mut(handle.group, place_of(handle));
         if is_overtaken {
             progress.unsettle();
@@ -297,13 +294,15 @@ impl Checker {
 
     fn cursor_read(
         &mut self,
+        asked: &Asked,
         group: &str,
         topic: &str,
         queue: u32,
         cursor: u64,
     ) -> Result<(), String> {
         let is_plain = self.group(group).is_some_and(|g| g.tag.is_none() && !g.is_volatile);
-        if !is_plain || topic == "volatile" {
+        let is_overtaken = self.is_overtaken(group, topic, queue, asked.seq);
+        if !is_plain || topic == "volatile" || is_overtaken {
             return Ok(());
         }
         let key = (group.to_owned(), topic.to_owned(), queue);

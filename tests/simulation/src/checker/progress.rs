@@ -23,7 +23,7 @@ pub(super) struct Progress {
     /// An answered acknowledgement, or what comes to the same.
     pub(super) is_done: bool,
     /// When it was brought back as new.
-    renewed: u64,
+    pub(super) renewed: u64,
     /// When the last acknowledgement was asked.
     pub(super) done_asked: u64,
     /// Asked and not answered in this life, and in earlier ones.

@@ -20,6 +20,8 @@ pub(super) struct Reset {
     pub(super) asked: u64,
     /// None: it may or may not have happened.
     pub(super) answered: Option<u64>,
+    /// From here on it has happened or never will: it was answered, or the process died with it.
+    pub(super) settled: Option<u64>,
     pub(super) group: String,
     pub(super) topics: Vec<String>,
     pub(super) queue: Option<u32>,
@@ -115,8 +117,15 @@ impl Checker {
             return;
         }
         self.resets[at].answered = Some(seq);
+        self.resets[at].settled = Some(seq);
         let reset = self.resets[at].clone();
         self.for_concerned(&reset, |progress, effect| apply(progress, effect, &reset));
+    }
+
+    /// Whether a reset may have come before or after what was asked then.
+    pub(super) fn is_overtaken(&self, group: &str, topic: &str, queue: u32, asked: u64) -> bool {
+        let is_open = |reset: &Reset| reset.settled.is_none_or(|settled| settled > asked);
+        self.resets.iter().any(|reset| reset.concerns(group, topic, queue) && is_open(reset))
     }
 
     fn for_concerned(&mut self, reset: &Reset, mut change: impl FnMut(&mut Progress, Effect)) {
@@ -141,7 +150,11 @@ impl Checker {
 fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
     match effect {
         Effect::Either => progress.unsettle(),
-        Effect::New if progress.done_asked > reset.asked => progress.unsettle(),
+        Effect::New if progress.done_asked > reset.asked => {
+            progress.unsettle();
+            // An answer to what was asked before that may speak of what the reset undid.
+            progress.renewed = progress.renewed.max(reset.answered.unwrap_or(reset.asked));
+        }
         Effect::New => {
             progress.renew(reset.asked);
             progress.is_owed = true;

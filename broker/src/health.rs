@@ -87,6 +87,7 @@ mod tests {
     #[test]
     fn a_shard_that_failed_or_does_not_lead_is_named() {
         let status = |role, failure: Option<&str>| ShardStatus {
+            append_times: broker_replication::AppendTimesSeen::default(),
             role,
             log_bytes: 0,
             durable_index: 0,

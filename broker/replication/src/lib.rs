@@ -2,6 +2,7 @@
 //! on all shards of this broker. [`replica::Replica`] is the synchronous middle, free of clocks and threads;
 //! [`shard`] is the thin shell of tasks around it.
 
+mod append_times;
 pub mod catalog;
 pub mod clock;
 pub mod maintenance;
@@ -13,6 +14,7 @@ pub mod shard;
 pub mod transport;
 mod writer_thread;
 
+pub use append_times::AppendTimesSeen;
 pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
 pub use clock::Clock;
 pub use shard::{

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::append_times::{AppendTimes, AppendTimesSeen};
 use crate::clock::Clock;
 use crate::maintenance::Findings;
 use crate::replica::{self, Replica, StartError};
@@ -65,7 +66,7 @@ pub struct DeliveredMessage {
 }
 
 /// Numbers of a running shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ShardStatus {
     /// "leader", "failed", or "read-only" while the log is damaged.
     pub role: &'static str,
@@ -73,6 +74,8 @@ pub struct ShardStatus {
     pub log_bytes: u64,
     /// The last durable entry.
     pub durable_index: u64,
+    /// How long its durable writes took.
+    pub append_times: AppendTimesSeen,
     /// Why the log failed, if it did.
     pub failure: Option<String>,
     /// What of the log is damaged, so that the shard is read-only.
@@ -107,6 +110,7 @@ struct Shared {
     durable_index: AtomicU64,
     /// Log position up to which readers may read.
     durable_position: AtomicU64,
+    append_times: Arc<AppendTimes>,
     is_leader: AtomicBool,
     failure: Mutex<Option<String>>,
     damage: Option<Damage>,
@@ -192,7 +196,9 @@ pub fn open_shard(
     let name = shard_name(options.id);
     tell_what_is_wrong(&name, &replica);
     let (finished, written) = mpsc::unbounded_channel();
-    let writer = WriterThread::start(&name, writer, finished).map_err(|error| {
+    let append_times = Arc::<AppendTimes>::default();
+    let started = WriterThread::start(&name, writer, finished, append_times.clone());
+    let writer = started.map_err(|error| {
         StartError::Open(broker_store::OpenError::Disk(DiskError {
             operation: "start the writer thread of",
             path: log_options.directory.clone(),
@@ -208,6 +214,7 @@ pub fn open_shard(
         log_bytes: AtomicU64::new(0),
         durable_index: AtomicU64::new(0),
         durable_position: AtomicU64::new(replica.log().durable_position()),
+        append_times,
         is_leader: AtomicBool::new(replica.is_leader()),
         failure: Mutex::new(None),
         damage: replica.damage().cloned(),

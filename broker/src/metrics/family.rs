@@ -25,13 +25,21 @@ pub(crate) struct Family {
     name: &'static str,
     help: &'static str,
     kind: Kind,
-    numbers: Vec<(Labels, f64)>,
+    numbers: Vec<(Labels, Number)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
+}
+
+#[derive(Debug)]
+enum Number {
+    One(f64),
+    /// Upper ends and counts, and the sum of all that was counted.
+    Buckets(Vec<(f64, u64)>, f64),
 }
 
 impl Family {
@@ -45,6 +53,11 @@ impl Family {
         Self { name, help, kind: Kind::Gauge, numbers: Vec::new() }
     }
 
+    /// How many fell into which bucket.
+    pub(crate) fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: Kind::Histogram, numbers: Vec::new() }
+    }
+
     /// Adds a number.
     pub(crate) fn with(mut self, labels: Labels, number: f64) -> Self {
         self.add(labels, number);
@@ -52,7 +65,16 @@ impl Family {
     }
 
     /// Adds a number.
-    pub(crate) fn add(&mut self, mut labels: Labels, number: f64) {
+    pub(crate) fn add(&mut self, labels: Labels, number: f64) {
+        self.push(labels, Number::One(number));
+    }
+
+    /// Adds what fell into each bucket, by its upper end, and the sum of all of it.
+    pub(crate) fn add_buckets(&mut self, labels: Labels, buckets: Vec<(f64, u64)>, sum: f64) {
+        self.push(labels, Number::Buckets(buckets, sum));
+    }
+
+    fn push(&mut self, mut labels: Labels, number: Number) {
         // The encoder writes label values as they are.
         for (_, value) in &mut labels {
             if value.contains(['\\', '"', '\n']) {
@@ -66,22 +88,29 @@ impl Family {
         let kind = match self.kind {
             Kind::Counter => MetricType::Counter,
             Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
         };
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         for (labels, number) in &self.numbers {
             if labels.is_empty() {
-                self.encode_number(&mut metric, *number)?;
+                self.encode_number(&mut metric, number)?;
             } else {
-                self.encode_number(&mut metric.encode_family(labels)?, *number)?;
+                self.encode_number(&mut metric.encode_family(labels)?, number)?;
             }
         }
         Ok(())
     }
 
-    fn encode_number(&self, metric: &mut MetricEncoder<'_>, number: f64) -> fmt::Result {
-        match self.kind {
-            Kind::Counter => metric.encode_counter(&number, None::<&Exemplar<NoLabelSet, f64>>),
-            Kind::Gauge => metric.encode_gauge(&number),
+    fn encode_number(&self, metric: &mut MetricEncoder<'_>, number: &Number) -> fmt::Result {
+        match (self.kind, number) {
+            (Kind::Counter, Number::One(number)) => {
+                metric.encode_counter(number, None::<&Exemplar<NoLabelSet, f64>>)
+            }
+            (_, Number::One(number)) => metric.encode_gauge(number),
+            (_, Number::Buckets(buckets, sum)) => {
+                let count = buckets.iter().map(|(_, count)| count).sum();
+                metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
+            }
         }
     }
 }
@@ -109,10 +138,13 @@ mod tests {
 
     #[test]
     fn numbers_stand_on_the_page_with_their_labels() {
+        let mut times = Family::histogram("took_seconds", "Took");
+        times.add_buckets(Labels::new(), vec![(0.5, 2), (f64::MAX, 1)], 9.5);
         let families = Families(vec![
             Family::counter("seen", "Seen").with(vec![("topic", "a\"b".to_owned())], 3.0),
             Family::gauge("held", "Held").with(Labels::new(), 1.5),
             Family::gauge("empty", "Nothing"),
+            times,
         ]);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(families));
@@ -120,6 +152,9 @@ mod tests {
         text::encode(&mut page, &registry).unwrap();
         assert!(page.contains("seen_total{topic=\"a\\\"b\"} 3.0\n"), "{page}");
         assert!(page.contains("held 1.5\n"), "{page}");
+        assert!(page.contains("took_seconds_sum 9.5\n"), "{page}");
+        assert!(page.contains("took_seconds_bucket{le=\"0.5\"} 2\n"), "{page}");
+        assert!(page.contains("took_seconds_bucket{le=\"+Inf\"} 3\n"), "{page}");
         assert!(!page.contains("empty"), "{page}");
     }
 }

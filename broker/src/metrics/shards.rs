@@ -41,7 +41,7 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
     families
 }
 
-fn logs(catalog: &Catalog) -> [Family; 4] {
+fn logs(catalog: &Catalog) -> [Family; 5] {
     let mut leads = Family::gauge("pinnace_shard_leads", "1 when this broker leads the shard");
     let mut bytes = Family::gauge("pinnace_shard_log_bytes", "Bytes of the shard's log");
     let mut index = Family::gauge("pinnace_shard_durable_index", "Last durable entry of the log");
@@ -49,18 +49,24 @@ fn logs(catalog: &Catalog) -> [Family; 4] {
         "pinnace_shard_damaged_bytes",
         "Bytes of the damaged range of the log: the shard is read-only",
     );
+    let mut appends = Family::histogram(
+        "pinnace_shard_append_seconds",
+        "Time that a durable write of the shard's log takes",
+    );
     for shard in catalog.shards() {
         let status = shard.status();
         let name = || vec![("shard", shard.name().to_owned())];
         leads.add(name(), f64::from(u8::from(status.role == "leader")));
         bytes.add(name(), status.log_bytes as f64);
         index.add(name(), status.durable_index as f64);
+        let times = status.append_times;
+        appends.add_buckets(name(), times.buckets, times.sum_seconds);
         if let Some(damage) = status.damage {
             let range = [("from", damage.from.to_string()), ("to", damage.to.to_string())];
             damaged.add(labels(name(), range), damage.to.saturating_sub(damage.from) as f64);
         }
     }
-    [leads, bytes, index, damaged]
+    [leads, bytes, index, damaged, appends]
 }
 
 async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {

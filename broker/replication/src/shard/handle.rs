@@ -179,6 +179,7 @@ impl ShardHandle {
             role,
             log_bytes: self.shared.log_bytes.load(Ordering::Relaxed),
             durable_index: self.shared.durable_index.load(Ordering::Relaxed),
+            append_times: self.shared.append_times.seen(),
             failure,
             damage,
         }

@@ -58,6 +58,8 @@ fn probes_and_pages_are_served() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
     }
     assert_eq!(broker.metric("pinnace_shard_leads", ""), 1.0);
+    // At the least the entry with which it became leader.
+    assert!(broker.metric("pinnace_shard_append_seconds_count", "") >= 1.0);
 }
 
 #[test]

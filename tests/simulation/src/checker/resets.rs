@@ -149,15 +149,14 @@ impl Checker {
 
 fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
     match effect {
-        Effect::Either => progress.unsettle(),
-        Effect::New if progress.done_asked > reset.asked => {
-            progress.unsettle();
-            // An answer to what was asked before that may speak of what the reset undid.
-            progress.renewed = progress.renewed.max(reset.answered.unwrap_or(reset.asked));
-        }
-        Effect::New => {
+        Effect::New if progress.done_asked <= reset.asked => {
             progress.renew(reset.asked);
             progress.is_owed = true;
+        }
+        Effect::New | Effect::Either => {
+            progress.unsettle();
+            // An answer to what was asked before that may speak of what the reset undid.
+            progress.renewed = progress.renewed.max(reset.answered.unwrap_or(0));
         }
         Effect::Done => {
             progress.renew(reset.asked);

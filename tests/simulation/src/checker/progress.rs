@@ -23,7 +23,9 @@ pub(super) struct Progress {
     /// An answered acknowledgement, or what comes to the same.
     pub(super) is_done: bool,
     /// When it was brought back as new.
-    pub(super) renewed: u64,
+    renewed: u64,
+    /// Acknowledgements asked before that came before or after a reset, nobody knows.
+    unclear_until: u64,
     /// When the last acknowledgement was asked.
     pub(super) done_asked: u64,
     /// Asked and not answered in this life, and in earlier ones.
@@ -102,6 +104,10 @@ impl Progress {
             // It was done when that was asked, and was brought back since.
             return;
         }
+        if asked < self.unclear_until {
+            self.is_unsure = true;
+            return;
+        }
         self.is_done = true;
         self.done_asked = self.done_asked.max(asked);
         if self.in_time.contains(&asked) && std::mem::take(&mut self.is_last) {
@@ -168,6 +174,12 @@ impl Progress {
         self.is_held = false;
         self.is_lasting = false;
         self.may_be_dead |= std::mem::take(&mut self.is_dead);
+    }
+
+    /// The same, by a reset that was answered then.
+    pub(super) fn unsettle_until(&mut self, answered: Option<u64>) {
+        self.unsettle();
+        self.unclear_until = self.unclear_until.max(answered.unwrap_or(0));
     }
 
     /// As if it had never been delivered.

@@ -153,11 +153,7 @@ fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
             progress.renew(reset.asked);
             progress.is_owed = true;
         }
-        Effect::New | Effect::Either => {
-            progress.unsettle();
-            // An answer to what was asked before that may speak of what the reset undid.
-            progress.renewed = progress.renewed.max(reset.answered.unwrap_or(0));
-        }
+        Effect::New | Effect::Either => progress.unsettle_until(reset.answered),
         Effect::Done => {
             progress.renew(reset.asked);
             progress.is_done = true;

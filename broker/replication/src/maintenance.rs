@@ -16,16 +16,29 @@ use crate::sealing::{self, SealError, Sealed};
 /// Segments' worth of free space below which sends are refused; the spare of the shard counts as one of them, the reserve
 /// does not. The other is for index files and snapshots, without which retention gives nothing back.
 const ROOM_SEGMENTS: u64 = 2;
+/// Beside a spare that gives space back, one part of a segment in so many is left for an index file and a snapshot.
+const SEALING_PART: u64 = 8;
 
 /// What there is to do in one round.
 #[derive(Debug)]
 pub struct Work {
-    /// Whether a spare will be wanted soon.
-    pub wants_spare: bool,
+    /// Whether a spare is wanted.
+    pub wants_spare: WantsSpare,
     /// Up to where segments are to be sealed, if any are.
     pub seal_until: Option<u64>,
     /// Segments to be removed once nobody reads them.
     pub unused: Vec<Segment>,
+}
+
+/// How much a spare is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantsSpare {
+    /// Not yet.
+    No,
+    /// The log will go on into it.
+    Soon,
+    /// Space comes back once the log goes on into it: what little there is shall do.
+    Now,
 }
 
 /// The space that a shard has.
@@ -101,7 +114,7 @@ fn look_for_ready(disk: &dyn Disk, options: &LogOptions) -> Result<ReadySegments
 
 /// Takes the reserve and makes the spare. Neither may be what fills the volume, so that many shards on a small one do not
 /// take each other's last room.
-fn get_ready(disk: &dyn Disk, options: &LogOptions, wants_spare: bool) -> Result<(), DiskError> {
+fn get_ready(disk: &dyn Disk, options: &LogOptions, wants: WantsSpare) -> Result<(), DiskError> {
     let (directory, segment_bytes) = (&options.directory, options.segment_bytes);
     let room_bytes = ROOM_SEGMENTS * segment_bytes;
     let ready = look_for_ready(disk, options)?;
@@ -113,7 +126,12 @@ fn get_ready(disk: &dyn Disk, options: &LogOptions, wants_spare: bool) -> Result
             give_reserve_back(disk, directory)?;
         }
     }
-    if wants_spare && !ready.has_spare && disk.space(directory)?.free_bytes >= room_bytes {
+    let spare_room_bytes = match wants {
+        WantsSpare::No => return Ok(()),
+        WantsSpare::Soon => room_bytes,
+        WantsSpare::Now => segment_bytes + segment_bytes / SEALING_PART,
+    };
+    if !ready.has_spare && disk.space(directory)?.free_bytes >= spare_room_bytes {
         prepare_spare(disk, directory, segment_bytes)?;
     }
     Ok(())

@@ -306,7 +306,9 @@ impl<R: ReplyTo> Replica<R> {
         let until = self.log.active_base();
         let distance_bytes = until.saturating_sub(self.sealed_position);
         let worth_bytes = SNAPSHOT_DISTANCE_FACTOR * self.snapshot_bytes;
-        let is_due = distance_bytes > 0 && distance_bytes >= worth_bytes;
+        // Where space is short, any that comes back is worth it.
+        let is_worth = distance_bytes >= worth_bytes || self.room.is_nearly_full;
+        let is_due = distance_bytes > 0 && is_worth;
         // Then everything before it is committed, and its file is there.
         (is_due && self.applied_position > until).then_some(until)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use broker_engine::ReplyTo;
+use broker_engine::{Engine, ReplyTo};
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::segments::{self, Segment};
@@ -151,16 +151,7 @@ fn write_snapshot(
         }
         Ok(writer.part(part)?)
     })?;
-    let segment_of = segment_of(segments);
-    let mut needs = BTreeSet::new();
-    // One by one: a set that is collected gathers all of its millions first.
-    recovered.engine.hidden_positions().for_each(|position| {
-        needs.insert(segment_of(position));
-    });
-    for run in recovered.engine.sealed_runs() {
-        needs.insert(run.base());
-        needs.extend(run.refers_to());
-    }
+    let needs = needs(&recovered.engine, segments);
     if let Some(error) = recovered.engine.index_failure() {
         // Timed messages that could not be carried over are missing in what was written.
         return Err(derived(options, error));
@@ -173,6 +164,21 @@ fn write_snapshot(
         parts: Vec::new(),
     };
     Ok(writer.finish(head)?)
+}
+
+/// The sealed segments that a state needs: something that is kept is in them.
+pub(crate) fn needs<R: ReplyTo>(engine: &Engine<R>, segments: &[Segment]) -> BTreeSet<u64> {
+    let segment_of = segment_of(segments);
+    let mut needs = BTreeSet::new();
+    // One by one: a set that is collected gathers all of its millions first.
+    engine.hidden_positions().for_each(|position| {
+        needs.insert(segment_of(position));
+    });
+    for run in engine.sealed_runs() {
+        needs.insert(run.base());
+        needs.extend(run.refers_to());
+    }
+    needs
 }
 
 /// The segments that neither of the two newest snapshots needs, nor the log behind the older of them.

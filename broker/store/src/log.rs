@@ -73,6 +73,8 @@ pub struct Log {
     active_base: u64,
     /// Bytes of the kept segments before it.
     older_bytes: u64,
+    /// The next frame begins a segment.
+    leaves_segment: bool,
     end: LogEnd,
     durable_index: u64,
     durable_position: u64,
@@ -105,6 +107,7 @@ impl Log {
             active_end,
             active_base,
             older_bytes,
+            leaves_segment: false,
             end,
             durable_index: end.index,
             durable_position: end.position,
@@ -124,7 +127,8 @@ impl Log {
         let follows = self.end.index + u64::from(frame.kind == FrameKind::Entry);
         assert_eq!(frame.index, follows, "entries are appended in order");
         let length = frame_bytes(frame.payload.len());
-        if self.end.position + length > self.active_end {
+        if self.end.position + length > self.active_end || self.leaves_segment {
+            self.leaves_segment = false;
             // A frame never crosses segments: the rest of this one stays unused.
             self.older_bytes += self.active_end - self.active_base;
             self.active_base = self.active_end;
@@ -216,6 +220,23 @@ impl Log {
     #[must_use]
     pub fn active_base(&self) -> u64 {
         self.active_base
+    }
+
+    /// Lets the next frame begin a segment, although this one has room for it.
+    pub fn leave_segment(&mut self) {
+        self.leaves_segment = self.end.position > self.active_base;
+    }
+
+    /// Whether the next frame begins a segment in any case.
+    #[must_use]
+    pub fn leaves_segment(&self) -> bool {
+        self.leaves_segment
+    }
+
+    /// The segments that are kept and were written into, in the order of the log.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 
     /// Stops reading older segments; gives them back, for their files to be removed once nobody else reads them.

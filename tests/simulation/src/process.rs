@@ -86,7 +86,7 @@ impl Process {
     /// What there is to do beside the data path now.
     pub fn work(&mut self) -> Work {
         Work {
-            wants_spare: self.replica.log().wants_spare(),
+            wants_spare: self.replica.wants_spare(),
             seal_until: self.replica.seal_until(),
             unused: std::mem::take(&mut self.unused),
         }

@@ -1,11 +1,14 @@
 //! What the log may still grow by. While the volume has no room for another segment, the log goes on in the segments that
 //! are ours already; before they are used up, whatever would make it grow is refused, so that the log never has to fail for
-//! want of room. Should the volume fill up faster than anybody looks, the write that finds no room waits for it.
+//! want of room. Should the volume fill up faster than anybody looks, the write that finds no room waits for it. And while
+//! there is little, whatever gives space back is not left waiting for a segment to fill.
 
 use broker_engine::{Command, Refusal, ReplyTo};
+use broker_store::segments::Segment;
 
 use super::Replica;
-use crate::maintenance::Room;
+use crate::maintenance::{Room, WantsSpare};
+use crate::sealing;
 
 /// Of a segment, one part in so many is kept for what was decided already, and for what a start writes.
 const KEPT_PART: u64 = 64;
@@ -13,7 +16,7 @@ const KEPT_PART: u64 = 64;
 /// What the replica knows of the space.
 #[derive(Debug, Default)]
 pub(super) struct KnownRoom {
-    is_nearly_full: bool,
+    pub(super) is_nearly_full: bool,
     ready_segments: u64,
     /// A write waits because it found no room for its segment.
     is_write_waiting: bool,
@@ -25,6 +28,43 @@ impl<R: ReplyTo> Replica<R> {
         self.room.is_nearly_full = room.is_nearly_full;
         self.room.ready_segments = room.ready_segments;
         self.tell_engine_of_room();
+        let is_ready = self.room.ready_segments > self.log.segments_to_enter();
+        if is_ready
+            && self.would_roll_give_space()
+            && self.node.propose(Vec::new(), Vec::new()).is_ok()
+        {
+            // The entry, which says nothing, is the first in it.
+            self.log.leave_segment();
+        }
+    }
+
+    /// Whether there should be a spare.
+    #[must_use]
+    pub fn wants_spare(&self) -> WantsSpare {
+        if self.room.ready_segments == 0 && self.would_roll_give_space() {
+            WantsSpare::Now
+        } else if self.log.wants_spare() {
+            WantsSpare::Soon
+        } else {
+            WantsSpare::No
+        }
+    }
+
+    /// Whether segments that the state needs no more wait for nothing but snapshots. These are written where a segment ends,
+    /// and while sends are refused this one may never.
+    fn would_roll_give_space(&self) -> bool {
+        let is_all_sealed = self.log.active_base() <= self.sealed_position;
+        let is_possible = self.room.is_nearly_full
+            && self.failure.is_none()
+            && self.is_leader()
+            && !self.log.leaves_segment();
+        if !is_all_sealed || !is_possible {
+            return false;
+        }
+        let segments = self.log.segments();
+        let needs = sealing::needs(&self.engine, segments);
+        let mut sealed = segments.iter().map(Segment::base).filter(|at| *at < self.sealed_position);
+        sealed.any(|base| !needs.contains(&base))
     }
 
     /// Takes note of a write that found no room: it is to be tried again until there is some.

@@ -17,7 +17,7 @@ use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;
 
 use super::*;
-use crate::maintenance::{self, Work};
+use crate::maintenance::{self, WantsSpare, Work};
 use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
@@ -138,7 +138,7 @@ impl Shard {
         }
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let unused = std::mem::take(&mut self.unused);
-        let work = Work { wants_spare: false, seal_until, unused };
+        let work = Work { wants_spare: WantsSpare::No, seal_until, unused };
         let failure = self.replica.engine().index_failure_note().clone();
         let findings = maintenance::run(&disk, &options(), work, &failure, &AtomicBool::new(false));
         let Ok(findings) = findings else { return };

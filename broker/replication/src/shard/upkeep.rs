@@ -67,7 +67,7 @@ impl ShardTask {
         self.is_maintaining = true;
         self.recheck_at_ms = None;
         let work = Work {
-            wants_spare: self.replica.log().wants_spare(),
+            wants_spare: self.replica.wants_spare(),
             seal_until,
             unused: std::mem::take(&mut self.unused),
         };

@@ -113,6 +113,9 @@ fn records(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure
         let frame = match &found {
             Found::Frame(frame) if frame.header.kind == FrameKind::HardState => return Ok(()),
             Found::Frame(frame) => frame,
+            Found::Condensed(condensed) => {
+                return lines.print(&RecordLine::condensed(condensed), views::record_row);
+            }
             Found::Gap(gap) if gap.meaning == walk::GapMeaning::Hole => {
                 return lines.print(&RecordLine::hole(gap), views::record_row);
             }

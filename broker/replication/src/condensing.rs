@@ -4,8 +4,8 @@
 //!
 //! A record is live when the state before the replay needs it, which is the older snapshot from now on, or the state
 //! behind it, which is the newer one: a start goes on from either, through the log behind it. What neither needs is never
-//! needed again. A record that makes a message stand somewhere is decided while the message is there, and between the two
-//! lies a whole segment, more than ever waits to be committed. The same holds for segments that are dropped.
+//! needed again: a record that makes a message stand somewhere is decided while the message is there, and would have to
+//! wait for its commit while a whole segment is written. Segments are dropped by the same rule.
 
 use std::sync::atomic::AtomicBool;
 
@@ -58,17 +58,19 @@ impl<'a> Condensing<'a> {
             let count = worth.len() as u64;
             worth.rotate_left(usize::try_from(turn % count).expect("less than there are"));
         }
-        let mut left_bytes = READ_FACTOR * sealed_bytes;
-        let mut live_left_bytes = worth.first().map_or(0, |(segment, _)| segment.file_bytes());
-        let fits = |(segment, live): &(&Segment, u64)| {
-            let fits = segment.file_bytes() <= left_bytes && *live <= live_left_bytes;
-            left_bytes = left_bytes.saturating_sub(segment.file_bytes());
-            live_left_bytes = live_left_bytes.saturating_sub(*live);
-            fits
-        };
-        let chosen = worth.into_iter().take_while(fits);
-        let mut candidates: Vec<_> =
-            chosen.map(|(segment, _)| (segment, Leftovers::default())).collect();
+        let (mut read_bytes, mut live_bytes) = (0, 0);
+        let mut candidates = Vec::new();
+        for (segment, live) in worth {
+            read_bytes += segment.file_bytes();
+            live_bytes += live;
+            // One at least: segments may have been larger once.
+            let is_enough =
+                read_bytes > READ_FACTOR * sealed_bytes || live_bytes > segment.file_bytes();
+            if is_enough && !candidates.is_empty() {
+                break;
+            }
+            candidates.push((segment, Leftovers::default()));
+        }
         candidates.sort_by_key(|(segment, _)| segment.base());
         Self { candidates, failure: None }
     }
@@ -133,6 +135,9 @@ impl<'a> Condensing<'a> {
             let (directory, shard) = (&options.directory, options.shard);
             match condense(disk, directory, shard, segment, &leftovers, is_given_up) {
                 Ok(written) => condensed.segments.extend(written),
+                Err(CondenseError::GivenUp) => break,
+                // The next job may find some.
+                Err(CondenseError::Disk(error)) if error.is_no_room() => break,
                 Err(error) => condensed.failure = Some(error),
             }
         }
@@ -144,6 +149,9 @@ impl<'a> Condensing<'a> {
 /// state of what nobody sees yet.
 fn live_bytes<R: ReplyTo>(engine: &Engine<R>, segments: &[&Segment]) -> Vec<u64> {
     let mut live = vec![0; segments.len()];
+    if segments.is_empty() {
+        return live;
+    }
     let mut add = |position: u64, bytes: u64| {
         let behind = segments.partition_point(|segment| segment.base() <= position);
         let at = behind.checked_sub(1).filter(|at| position < segments[*at].end());

@@ -30,11 +30,7 @@ pub fn condensed_path(directory: &Path, base: u64) -> PathBuf {
 
 impl Condensed {
     /// Opens what is condensed of the segment at `base`. Damage is not told here but to who reads a record.
-    pub(crate) fn open(
-        disk: &dyn Disk,
-        directory: &Path,
-        base: u64,
-    ) -> Result<Segment, DiskError> {
+    pub(crate) fn open(disk: &dyn Disk, directory: &Path, base: u64) -> Result<Segment, DiskError> {
         let file = disk.open(&condensed_path(directory, base))?;
         let condensed = Some(Self::read(&*file, base)?.into());
         Ok(Segment { base, file, condensed })
@@ -88,9 +84,8 @@ impl Segment {
         self.file.read_at(entry.place, &mut bytes)?;
         let mut bytes = Bytes::from(bytes);
         let record = Record::decode(&mut bytes);
-        let record = record.and_then(|record| {
-            if bytes.is_empty() { Ok(record) } else { Err(RecordError::Short) }
-        });
+        let record = record
+            .and_then(|record| if bytes.is_empty() { Ok(record) } else { Err(RecordError::Short) });
         record.map_err(|reason| ReadError::Damaged { position: entry.position, reason })
     }
 }

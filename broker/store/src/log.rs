@@ -233,9 +233,8 @@ impl Log {
     pub fn replace(&mut self, condensed: Vec<Segment>) -> Vec<Segment> {
         let mut gone = Vec::new();
         for condensed in condensed {
-            let is_it = |segment: &&mut Segment| {
-                segment.base == condensed.base && !segment.is_condensed()
-            };
+            let is_it =
+                |segment: &&mut Segment| segment.base == condensed.base && !segment.is_condensed();
             if let Some(segment) = Arc::make_mut(&mut self.segments).iter_mut().find(is_it) {
                 self.older_bytes += condensed.file_bytes();
                 self.older_bytes -= segment.file_bytes();

@@ -139,6 +139,10 @@ pub(crate) fn walk_segments(
     let behind = segments.partition_point(|segment| segment.base < start.position);
     let segments = &segments[behind..];
     for (at, segment) in segments.iter().enumerate() {
+        // What no snapshot stands for must be there frame by frame.
+        if segment.is_condensed() {
+            continue;
+        }
         if segment.base > end {
             walk.gap_at(end, segment.base).is_missing = true;
         }

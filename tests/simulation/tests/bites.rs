@@ -48,7 +48,7 @@ bites! {
     progress_that_retention_forgets_is_caught: ForgottenProgress => "after its acknowledgement",
     a_message_that_goes_too_early_is_caught: GreedyRetention => "too early",
     a_message_that_is_back_after_it_went_is_caught: UnloggedTrim => "after retention took it",
-    a_hidden_message_that_is_not_condensed_is_caught: ForgottenLeftovers => "",
+    a_hidden_message_that_is_not_condensed_is_caught: ForgottenLeftovers => "cannot be read",
 }
 
 #[test]

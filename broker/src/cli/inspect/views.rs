@@ -2,7 +2,7 @@
 
 use broker_store::record::RecordError;
 use broker_store::walk::{Found, FoundCondensed, Gap, GapMeaning, SegmentExtent};
-use broker_store::{FrameHeader, FrameKind, Record};
+use broker_store::{FrameHeader, FrameKind, LoggedRecord, Record};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -103,9 +103,7 @@ impl Segments {
 
     pub(super) fn views(self, from: u64, to: u64) -> impl Iterator<Item = SegmentView> {
         // Where a condensed one ends is not known while its head is damaged.
-        let is_wanted = move |v: &SegmentView| {
-            v.base + v.length_bytes.max(1) > from && v.base < to
-        };
+        let is_wanted = move |v: &SegmentView| v.base + v.length_bytes.max(1) > from && v.base < to;
         self.views.into_iter().filter(is_wanted)
     }
 }
@@ -299,6 +297,13 @@ impl RecordLine {
             record: "unreadable".to_owned(),
             fields: fields::one("reason", "the payload of the frame does not hold"),
         }
+    }
+
+    /// A record that is kept of a condensed segment; which entry it was part of is not.
+    pub(super) fn kept(logged: LoggedRecord, bodies: bool) -> Self {
+        let (record, fields) = fields::of(logged.record, bodies);
+        let length_bytes = u64::from(logged.length_bytes);
+        Self { position: logged.position, length_bytes, index: None, record, fields }
     }
 
     /// Only what is live is kept here.

@@ -75,11 +75,7 @@ impl Condensed {
     }
 
     /// Which block of the directory tells of a log position; none when no block does.
-    pub(super) fn block_of(
-        &self,
-        shard: u32,
-        position: u64,
-    ) -> Result<Option<usize>, RecordError> {
+    pub(super) fn block_of(&self, shard: u32, position: u64) -> Result<Option<usize>, RecordError> {
         let firsts = &self.table(shard)?.firsts;
         Ok(firsts.partition_point(|first| *first <= position).checked_sub(1))
     }
@@ -116,7 +112,10 @@ impl Condensed {
             })
             .collect();
         let is_inside = |entry: &Entry| {
-            entry.place.checked_add(entry.length_bytes.into()).is_some_and(|e| e <= table.file_bytes)
+            entry
+                .place
+                .checked_add(entry.length_bytes.into())
+                .is_some_and(|e| e <= table.file_bytes)
         };
         if entries.iter().all(is_inside) && entries.is_sorted_by(|a, b| a.position < b.position) {
             return Ok(Ok(entries));
@@ -140,7 +139,12 @@ fn front_bytes(records: usize) -> usize {
 }
 
 /// The front of a file: header, table and directory. The places of the entries are taken as from the end of the front.
-pub(super) fn encode(shard: u32, (base, end): (u64, u64), entries: &[Entry], records_bytes: usize) -> Vec<u8> {
+pub(super) fn encode(
+    shard: u32,
+    (base, end): (u64, u64),
+    entries: &[Entry],
+    records_bytes: usize,
+) -> Vec<u8> {
     let front = front_bytes(entries.len());
     let firsts = entries.chunks(BLOCK_ENTRIES).map(|block| block[0].position);
     let table: Vec<u8> = firsts.flat_map(u64::to_le_bytes).collect();

@@ -61,8 +61,14 @@ fn written() -> Written {
             Record::Timed { number: n + 1, due_ms: 9_000_000 + n, message: message(2, 0) },
         ];
         if let Some((position, length_bytes)) = timed.filter(|_| n % 5 == 0) {
-            let reference =
-                Reference { topic: 9, queue: 0, offset: n / 5, position, length_bytes, tag_hash: 0 };
+            let reference = Reference {
+                topic: 9,
+                queue: 0,
+                offset: n / 5,
+                position,
+                length_bytes,
+                tag_hash: 0,
+            };
             let stands = Some(DeadLetterReference { reference, origin_topic: 7 });
             let place = Place { group: 4, topic: 7, queue: 2, offset: n };
             frame.push(Record::DeadLetter { place, stands });
@@ -78,8 +84,7 @@ fn written() -> Written {
         let (kind, count) = (FrameKind::Entry, u32::try_from(frame.len()).unwrap());
         let payload = payload.freeze();
         let time_ms = 1_000_000 + n * 1_000;
-        let at =
-            log.append(NewFrame { kind, term: 1, index, time_ms, records: count, payload });
+        let at = log.append(NewFrame { kind, term: 1, index, time_ms, records: count, payload });
         if at >= 2 * SEGMENT_BYTES {
             break;
         }
@@ -118,7 +123,9 @@ fn leftovers(records: &[Placed]) -> Leftovers {
     let mut messages = 0;
     for placed @ (position, length_bytes, _, record) in records {
         match record {
-            Record::Timed { .. } if is_kept(placed) => leftovers.keep_hidden(*position, *length_bytes),
+            Record::Timed { .. } if is_kept(placed) => {
+                leftovers.keep_hidden(*position, *length_bytes)
+            }
             Record::Message(message) if message.queue == KEPT_QUEUE => {
                 // In two goes, with repetition.
                 leftovers.keep(*position, *length_bytes);
@@ -212,7 +219,8 @@ fn a_search_by_time_finds_what_is_kept() {
 #[test]
 fn the_index_is_built_again_from_what_is_kept() {
     let whole = written();
-    let (failure, of) = (IndexFailure::default(), |position| position / SEGMENT_BYTES * SEGMENT_BYTES);
+    let (failure, of) =
+        (IndexFailure::default(), |position| position / SEGMENT_BYTES * SEGMENT_BYTES);
     let directory = Path::new(DIRECTORY);
     let runs_of = |disk: &SimulatedDisk| {
         let segment = first_segment(disk);
@@ -232,9 +240,8 @@ fn the_index_is_built_again_from_what_is_kept() {
         };
         runs.iter().map(run).collect()
     };
-    let kept = |(topic, queue, ..): &(u32, u32, u64, _, _, Vec<Elsewhere>)| {
-        (*topic, *queue) != (7, 0)
-    };
+    let kept =
+        |(topic, queue, ..): &(u32, u32, u64, _, _, Vec<Elsewhere>)| (*topic, *queue) != (7, 0);
     let expected: Vec<_> = places(&before).into_iter().filter(kept).collect();
     assert_eq!((places(&after), expected.len()), (expected, 2));
 }
@@ -369,7 +376,8 @@ fn a_crash_at_any_step_leaves_the_segment_or_what_is_kept_of_it() {
                 }
                 Ok(())
             };
-            open(&shared(&written().disk), &options(), LogEnd::default(), &mut { covered }).unwrap();
+            open(&shared(&written().disk), &options(), LogEnd::default(), &mut { covered })
+                .unwrap();
             let (reopened, _) = open(&shared(&disk), &options(), start, &mut |_| Ok(())).unwrap();
             assert_eq!(reopened.end(), end, "step {step}");
             let reader = reopened.reader();

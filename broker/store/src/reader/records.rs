@@ -119,8 +119,7 @@ impl<'a> Records<'a> {
         let record = Record::decode(&mut self.payload)
             .map_err(|reason| ReadError::Damaged { position, reason })?;
         let bytes = before.slice(..before.len() - self.payload.len());
-        let length_bytes =
-            u32::try_from(bytes.len()).expect("records are smaller than frames");
+        let length_bytes = u32::try_from(bytes.len()).expect("records are smaller than frames");
         let time_ms = self.time_ms;
         Ok(Some((LoggedRecord { position, length_bytes, time_ms, record }, bytes)))
     }

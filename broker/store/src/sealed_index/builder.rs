@@ -7,8 +7,8 @@ use crc32c::crc32c;
 
 use super::directory::{ELSEWHERE_BYTES, HEADER_BYTES, LINE_BYTES, Line, encode_header};
 use super::{
-    BLOCK_ENTRIES, Columns, Elsewhere, IndexEntry, IndexError, IndexFailure, SealedIndex, SealedRun,
-    index_path,
+    BLOCK_ENTRIES, Columns, Elsewhere, IndexEntry, IndexError, IndexFailure, SealedIndex,
+    SealedRun, index_path,
 };
 use crate::disk::{Disk, DiskError};
 use crate::reader::{LoggedRecord, ReadError, Records};

@@ -117,7 +117,9 @@ impl Line {
         let (last_ms, size, at) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
         let references = bytes.get_u32_le() as usize;
         let reference_bytes = if version == FIRST_VERSION { 8 } else { ELSEWHERE_BYTES };
-        if bytes.len() / reference_bytes < references || first.checked_add(u64::from(count)).is_none() {
+        if bytes.len() / reference_bytes < references
+            || first.checked_add(u64::from(count)).is_none()
+        {
             return None;
         }
         let refers_to = (0..references).map(|_| Elsewhere {

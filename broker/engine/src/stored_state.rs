@@ -363,11 +363,12 @@ impl<R: ReplyTo> Engine<R> {
         self.state.topics.values().flat_map(|topic| &topic.queues).flat_map(Queue::sealed)
     }
 
-    /// Log positions of the messages that nobody sees yet.
-    pub fn hidden_positions(&self) -> impl Iterator<Item = u64> {
+    /// Log position and length of the records of messages that nobody sees yet.
+    pub fn hidden_records(&self) -> impl Iterator<Item = (u64, u32)> {
         let open = self.state.transactions.open();
-        let half = open.into_iter().map(|(_, half)| half.message.position);
-        self.state.timed.log_positions().chain(half)
+        let half = open.into_iter().map(|(_, half)| half.message);
+        let hidden = self.state.timed.messages().chain(half);
+        hidden.map(|message| (message.position, message.length_bytes))
     }
 }
 

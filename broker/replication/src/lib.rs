@@ -5,6 +5,7 @@
 mod append_times;
 pub mod catalog;
 pub mod clock;
+mod condensing;
 pub mod maintenance;
 mod raft_log;
 mod recovered;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use broker_store::log::LogOptions;
 use broker_store::segments::{
-    ReadySegments, Segment, give_reserve_back, prepare_spare, recycle, take_reserve,
+    ReadySegments, Segment, give_back, give_reserve_back, prepare_spare, take_reserve,
 };
 use broker_store::{Disk, DiskError, IndexFailure};
 
@@ -90,10 +90,9 @@ pub fn run(
 ) -> Result<Findings, DiskError> {
     let (mut failure, mut unused) = (None, Vec::new());
     for segment in work.unused {
-        let base = segment.base();
         if !segment.is_unused() {
             unused.push(segment);
-        } else if let Err(error) = recycle(&**disk, &options.directory, base) {
+        } else if let Err(error) = give_back(&**disk, &options.directory, &segment) {
             failure = Some(error);
             unused.push(segment);
         }

@@ -77,9 +77,12 @@ impl<R: ReplyTo> Recovered<R> {
         }
     }
 
+    /// Where the first whole segment begins.
     fn first_segment(disk: &dyn Disk, options: &LogOptions) -> Result<Option<u64>, OpenError> {
         match segments::look(disk, &options.directory) {
-            Ok(segments) => Ok(segments.first().map(Segment::base)),
+            Ok(segments) => {
+                Ok(segments.iter().find(|segment| !segment.is_condensed()).map(Segment::base))
+            }
             Err(error) if error.is_missing => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -313,12 +313,15 @@ impl<R: ReplyTo> Replica<R> {
         (is_due && self.applied_position > until).then_some(until)
     }
 
-    /// Takes note of sealed segments: their messages leave memory. Gives back the segments that nobody needs any more.
+    /// Takes note of sealed segments: their messages leave memory. Gives back the segments that nobody needs any more, and
+    /// those of which what is live was copied.
     pub fn sealed(&mut self, sealed: Sealed) -> Vec<Segment> {
         self.engine.attach(sealed.runs);
         self.sealed_position = self.sealed_position.max(sealed.position);
         self.snapshot_bytes = sealed.snapshot_bytes;
-        self.log.forget(&sealed.unneeded)
+        let mut unused = self.log.forget(&sealed.unneeded);
+        unused.extend(self.log.replace(sealed.condensed));
+        unused
     }
 
     /// Snapshots that could not be used at the start, and why.

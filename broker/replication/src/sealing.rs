@@ -1,5 +1,6 @@
 //! Sealing: the segments behind which the log goes on get their index files, and the state at their end becomes the next
-//! snapshot. A recovery that is written down, beside the running shard and without it: from the disk alone.
+//! snapshot. A recovery that is written down, beside the running shard and without it: from the disk alone. Old segments
+//! give their space back: whole, or all of it but what is live.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,9 +11,12 @@ use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::segments::{self, Segment};
 use broker_store::snapshot::{self, SnapshotError, SnapshotHead, SnapshotWriter};
-use broker_store::{Disk, DiskError, IndexBuilder, IndexFailure, SealedIndex, SealedRun};
+use broker_store::{
+    CondenseError, Disk, DiskError, IndexBuilder, IndexFailure, SealedIndex, SealedRun,
+};
 use bytes::Bytes;
 
+use crate::condensing::{Condensed, Condensing};
 use crate::recovered::{Recovered, TimedMessages, segment_of};
 
 /// Snapshots kept: when the newest cannot be read, the one before it and the log behind that say the same.
@@ -29,6 +33,10 @@ pub struct Sealed {
     pub snapshot_bytes: u64,
     /// Segments that hold nothing which is kept, by log position.
     pub unneeded: Vec<u64>,
+    /// Segments of which only what is live is to be read from now on.
+    pub condensed: Vec<Segment>,
+    /// Why one that should have been among them is not; the next job tries again.
+    pub not_condensed: Option<CondenseError>,
 }
 
 /// Sealing did not come to an end. What it left is written anew by the next one.
@@ -79,6 +87,8 @@ pub fn seal(
     let mut recovered: Recovered<Nobody> =
         Recovered::load(disk, options, 0, TimedMessages::InSnapshot)?;
     let segments = segments::look(&**disk, &options.directory).map_err(OpenError::from)?;
+    let mut condensing = condensing(&**disk, options, &recovered, &segments, until)?;
+    condensing.gather(&recovered.engine);
     let mut sealed = Vec::new();
     for pair in segments.windows(2) {
         let (segment, next) = (&pair[0], &pair[1]);
@@ -93,17 +103,43 @@ pub fn seal(
         recovered.snapshot_bytes = written?;
         snapshot::remove_old(&**disk, &directory, SNAPSHOTS_KEPT)?;
     }
+    let unneeded = unneeded(&**disk, options, &segments)?;
     let mut runs = Vec::new();
+    let has_sealed = !sealed.is_empty();
     for base in sealed {
         let opened = SealedIndex::open(&**disk, &options.directory, options.shard, base, failure);
         runs.extend(opened.map_err(|error| derived(options, &error))?);
+    }
+    let mut condensed = Condensed::default();
+    if has_sealed {
+        condensing.gather(&recovered.engine);
+        condensed = condensing.carry_out(&**disk, options, is_given_up);
     }
     Ok(Sealed {
         runs,
         position: recovered.start.position,
         snapshot_bytes: recovered.snapshot_bytes,
-        unneeded: unneeded(&**disk, options, &segments)?,
+        unneeded,
+        condensed: condensed.segments,
+        not_condensed: condensed.failure,
     })
+}
+
+/// The segments before the newest snapshot that are worth to be condensed, none of them condensed before.
+fn condensing<'a>(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    recovered: &Recovered<Nobody>,
+    segments: &'a [Segment],
+    until: u64,
+) -> Result<Condensing<'a>, SealError> {
+    let start = recovered.start.position;
+    let done = segments::condensed_bases(disk, &options.directory)?;
+    let old = segments.iter().filter(|segment| segment.base() < start);
+    let whole = old.filter(|segment| !done.contains(&segment.base())).collect();
+    let sealed_bytes = until.saturating_sub(start);
+    let turn = start / options.segment_bytes.max(1);
+    Ok(Condensing::choose(&recovered.engine, whole, sealed_bytes, turn))
 }
 
 fn seal_segment(
@@ -171,12 +207,12 @@ pub(crate) fn needs<R: ReplyTo>(engine: &Engine<R>, segments: &[Segment]) -> BTr
     let segment_of = segment_of(segments);
     let mut needs = BTreeSet::new();
     // One by one: a set that is collected gathers all of its millions first.
-    engine.hidden_positions().for_each(|position| {
+    engine.hidden_records().for_each(|(position, _)| {
         needs.insert(segment_of(position));
     });
     for run in engine.sealed_runs() {
         needs.insert(run.base());
-        needs.extend(run.refers_to());
+        needs.extend(run.refers_to().iter().map(|other| other.base));
     }
     needs
 }

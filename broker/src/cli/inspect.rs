@@ -7,7 +7,7 @@ mod views;
 
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::walk::{self, Found};
-use broker_store::{FrameKind, Record, damage, snapshot};
+use broker_store::{FrameKind, Record, damage, segments, snapshot};
 use clap::{Args, ValueEnum};
 
 use super::data_directory::DataArguments;
@@ -113,6 +113,16 @@ fn records(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure
         let frame = match &found {
             Found::Frame(frame) if frame.header.kind == FrameKind::HardState => return Ok(()),
             Found::Frame(frame) => frame,
+            Found::Condensed(condensed) => {
+                lines.print(&RecordLine::condensed(condensed), views::record_row)?;
+                let segments = segments::look(&ReadOnlyDisk, &log.directory).map_err(failed)?;
+                let segment = segments.iter().find(|segment| segment.base() == condensed.from);
+                let kept = segment.and_then(|segment| segment.condensed_records(log.shard));
+                return kept.into_iter().flatten().flatten().try_for_each(|logged| {
+                    let line = RecordLine::kept(logged, arguments.bodies);
+                    lines.print(&line, views::record_row)
+                });
+            }
             Found::Gap(gap) if gap.meaning == walk::GapMeaning::Hole => {
                 return lines.print(&RecordLine::hole(gap), views::record_row);
             }

@@ -90,6 +90,8 @@ impl Survey {
                 self.gap(&gap);
                 None
             }
+            // Only what a snapshot covers is condensed.
+            Found::Condensed(_) => None,
             Found::Frame(frame) => self.frame(frame),
         }
     }

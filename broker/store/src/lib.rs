@@ -1,6 +1,7 @@
 //! Bytes that survive: one log per shard, made of frames in preallocated segments, over the [`Disk`] trait.
 //! Synchronous and free of clocks and threads. docs/storage-format.md draws every byte that this crate writes.
 
+pub mod condensed;
 pub mod damage;
 pub mod disk;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub mod switches;
 pub mod walk;
 pub mod writer;
 
+pub use condensed::{CondenseError, Leftovers};
 pub use damage::Damage;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};

@@ -100,7 +100,7 @@ impl Log {
         let active = segments.iter().rfind(|s| s.base <= end.position);
         let (active_base, active_end) = active.map_or((0, 0), |s| (s.base, s.end()));
         let older = segments.iter().filter(|segment| segment.base < active_base);
-        let older_bytes = older.map(|segment| segment.file.length_bytes()).sum();
+        let older_bytes = older.map(Segment::file_bytes).sum();
         Self {
             options,
             segments: Arc::new(segments),
@@ -245,7 +245,23 @@ impl Log {
             |segment: &Segment| bases.contains(&segment.base) && segment.base < self.active_base;
         let (gone, kept): (Vec<_>, Vec<_>) = self.segments.iter().cloned().partition(goes);
         self.segments = Arc::new(kept);
-        self.older_bytes -= gone.iter().map(|segment| segment.file.length_bytes()).sum::<u64>();
+        self.older_bytes -= gone.iter().map(Segment::file_bytes).sum::<u64>();
+        gone
+    }
+
+    /// Reads older segments from what was condensed of them from now on; gives the whole ones back, as
+    /// [`Log::forget`] does.
+    pub fn replace(&mut self, condensed: Vec<Segment>) -> Vec<Segment> {
+        let mut gone = Vec::new();
+        for condensed in condensed {
+            let is_it =
+                |segment: &&mut Segment| segment.base == condensed.base && !segment.is_condensed();
+            if let Some(segment) = Arc::make_mut(&mut self.segments).iter_mut().find(is_it) {
+                self.older_bytes += condensed.file_bytes();
+                self.older_bytes -= segment.file_bytes();
+                gone.push(std::mem::replace(segment, condensed));
+            }
+        }
         gone
     }
 

@@ -65,6 +65,11 @@ impl LogReader {
     pub fn record(&self, position: u64, length_bytes: u32) -> Result<Record, ReadError> {
         let at = self.segments.partition_point(|segment| segment.base <= position);
         let segment = at.checked_sub(1).and_then(|at| self.segments.get(at));
+        if let Some(segment) = segment
+            && let Some(condensed) = &segment.condensed
+        {
+            return segment.condensed_record(condensed, self.shard, (position, length_bytes));
+        }
         let segment = segment.filter(|segment| position + u64::from(length_bytes) <= segment.end());
         let segment = segment.ok_or(ReadError::Gone(position))?;
         let mut bytes = vec![0; length_bytes as usize];
@@ -99,7 +104,7 @@ impl LogReader {
         self.segments.first().map_or(0, |segment| segment.base)
     }
 
-    /// All records from the frame that begins at `from` up to `end`, a log position up to which everything is durable.
+    /// All records that are kept from the frame that begins at `from` up to `end`, a log position up to which everything is durable.
     #[must_use]
     pub fn records(&self, from: u64, end: u64) -> Records<'_> {
         Records::new(self.shard, &self.segments, from, end)
@@ -130,8 +135,11 @@ impl LogReader {
         Ok(self.records(from, end).only(times))
     }
 
-    /// The time of the first frame of a segment.
+    /// The time of the first frame of a segment, or of the first one of which a condensed segment keeps something.
     fn begin_ms(&self, segment: &Segment) -> Result<u64, ReadError> {
+        if let Some(mut records) = segment.condensed_records(self.shard) {
+            return records.next().map_or(Ok(0), |first| Ok(first?.time_ms));
+        }
         let mut bytes = [0; FRAME_HEADER_BYTES];
         segment.file.read_at(0, &mut bytes)?;
         let header = FrameHeader::decode(&bytes).map(|(header, _)| header);

@@ -231,6 +231,9 @@ pub enum RecordError {
     /// A field has a value that is not allowed.
     #[error("the record has an illegal field: {0}")]
     IllegalField(&'static str),
+    /// Its segment was condensed, and what says where in there it is does not hold.
+    #[error("what is condensed of its segment does not hold: {0}")]
+    Unfindable(&'static str),
 }
 
 impl Record {

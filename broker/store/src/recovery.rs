@@ -176,7 +176,7 @@ fn covered(shard: u32, segments: &[Segment], start: LogEnd) -> Result<usize, Ope
     let covered = segments.partition_point(|segment| segment.base < start.position);
     let mut position = start.position;
     for segment in &segments[covered..] {
-        if segment.base != position {
+        if segment.base != position || segment.is_condensed() {
             break;
         }
         position = segment.end();

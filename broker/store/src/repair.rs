@@ -65,7 +65,7 @@ pub fn plan(disk: &dyn Disk, options: &LogOptions) -> Result<Option<Plan>, Repai
     // The cut one first, so that nothing is gone before it is kept; then from the end, so that no hole comes into being.
     let is_cut = |s: &&Segment| s.base <= damage.from && damage.from < s.end();
     asides.extend(segments.iter().find(is_cut).map(|s| aside(directory, s, damage.from, true)));
-    let later = segments.iter().rev().filter(|s| s.base > damage.from);
+    let later = segments.iter().rev().filter(|s| s.base > damage.from && !s.is_condensed());
     asides.extend(later.map(|s| aside(directory, s, s.base, false)));
     Ok(Some(Plan { damage, asides }))
 }

@@ -17,7 +17,7 @@ use crate::record::Place;
 use crate::snapshot::SnapshotError;
 
 pub use builder::{BuildError, IndexBuilder, open_or_build};
-pub use directory::SealedRun;
+pub use directory::{Elsewhere, SealedRun};
 
 /// Entries that are read and checked together.
 pub(crate) const BLOCK_ENTRIES: u32 = 64;

@@ -1,9 +1,12 @@
 //! Segment files: their names, a zero-filled spare kept ready so that the writer never waits for space, and a reserve of
-//! space that is ours when the volume is full. A segment is `<log position of its first byte, 20 digits>.seg`.
+//! space that is ours when the volume is full. A segment is `<log position of its first byte, 20 digits>.seg`; what is
+//! left of one that was condensed has the same name with `.live`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::condensed::{Condensed, UNFINISHED_CONDENSED, condensed_path};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::sealed_index::index_path;
 
@@ -16,23 +19,49 @@ const UNFINISHED_RESERVE: &str = "reserve.tmp";
 /// The index of a segment being made.
 pub(crate) const UNFINISHED_INDEX: &str = "index.tmp";
 
-const UNFINISHED: [&str; 4] =
-    [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_RESERVE, UNFINISHED_INDEX];
+const UNFINISHED: [&str; 5] = [
+    UNFINISHED_SEGMENT,
+    UNFINISHED_SPARE,
+    UNFINISHED_RESERVE,
+    UNFINISHED_INDEX,
+    UNFINISHED_CONDENSED,
+];
 
 /// A part of the log in one file.
 #[derive(Debug, Clone)]
 pub struct Segment {
     /// Log position of its first byte.
     pub(crate) base: u64,
-    /// The file; its length is the segment's.
+    /// The file; its length is the segment's, unless that is condensed.
     pub(crate) file: Arc<dyn DiskFile>,
+    /// Set when the file holds nothing but what was live of the segment: then it has no frames.
+    pub(crate) condensed: Option<Arc<Condensed>>,
 }
 
 impl Segment {
+    pub(crate) fn whole(base: u64, file: Arc<dyn DiskFile>) -> Self {
+        Self { base, file, condensed: None }
+    }
+
     /// Log position behind its last byte.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.base + self.file.length_bytes()
+        match &self.condensed {
+            None => self.base + self.file.length_bytes(),
+            Some(condensed) => condensed.end(),
+        }
+    }
+
+    /// Whether only what was live of it is kept.
+    #[must_use]
+    pub fn is_condensed(&self) -> bool {
+        self.condensed.is_some()
+    }
+
+    /// Bytes of its file.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.file.length_bytes()
     }
 
     /// Log position of its first byte.
@@ -52,33 +81,54 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
     directory.join(format!("{base:020}.seg"))
 }
 
-/// Removes what an interrupted preparation left, and indexes without a segment.
+/// Removes what an interrupted preparation left, indexes without a segment, and what was condensed of segments that are
+/// there yet: whole, they say more.
 pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
     let names = disk.list(directory)?;
+    let is_there = |stem: &str, ending: &str| names.contains(&format!("{stem}.{ending}"));
     for name in &names {
-        let stem = name.strip_suffix(".idx");
-        let is_alone = stem.is_some_and(|stem| !names.contains(&format!("{stem}.seg")));
-        if is_alone || UNFINISHED.contains(&&**name) {
+        let is_stray = match name.rsplit_once('.') {
+            Some((stem, "idx")) => !is_there(stem, "seg") && !is_there(stem, "live"),
+            Some((stem, "live")) => is_there(stem, "seg"),
+            _ => false,
+        };
+        if is_stray || UNFINISHED.contains(&&**name) {
             disk.remove(&directory.join(name))?;
         }
     }
     Ok(())
 }
 
-/// The segments of a directory, in the order of the log. Changes nothing.
+/// The segments of a directory, in the order of the log; condensed ones only where the whole one is gone. Changes
+/// nothing.
 ///
 /// # Errors
 /// [`DiskError`].
 pub fn look(disk: &dyn Disk, directory: &Path) -> Result<Vec<Segment>, DiskError> {
+    let names = disk.list(directory)?;
+    let bases = |ending: &'static str| {
+        let stems = names.iter().filter_map(move |name| name.strip_suffix(ending));
+        stems.filter_map(|digits| digits.parse().ok())
+    };
+    let whole: BTreeSet<u64> = bases(".seg").collect();
     let mut segments = Vec::new();
-    for name in disk.list(directory)? {
-        let base = name.strip_suffix(".seg").and_then(|digits| digits.parse().ok());
-        if let Some(base) = base {
-            segments.push(Segment { base, file: disk.open(&directory.join(name))? });
-        }
+    for base in &whole {
+        segments.push(Segment::whole(*base, disk.open(&segment_path(directory, *base))?));
+    }
+    for base in bases(".live").filter(|base| !whole.contains(base)) {
+        segments.push(Condensed::open(disk, directory, base)?);
     }
     segments.sort_by_key(|segment| segment.base);
     Ok(segments)
+}
+
+/// Log positions of the segments that were condensed, also of those that are there yet, in no order.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn condensed_bases(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, DiskError> {
+    let names = disk.list(directory)?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".live")?.parse().ok()).collect())
 }
 
 /// Opens the segment at `base`, making it from a spare, the reserve, or anew when it does not exist.
@@ -90,7 +140,7 @@ pub(crate) fn open_or_create(
 ) -> Result<Segment, DiskError> {
     let path = segment_path(directory, base);
     match disk.open(&path) {
-        Ok(file) => return Ok(Segment { base, file }),
+        Ok(file) => return Ok(Segment::whole(base, file)),
         Err(error) if error.is_missing => {}
         Err(error) => return Err(error),
     }
@@ -107,7 +157,7 @@ pub(crate) fn open_or_create(
     if !is_made {
         create(disk, &directory.join(UNFINISHED_SEGMENT), length_bytes, &path)?;
     }
-    Ok(Segment { base, file: disk.open(&path)? })
+    Ok(Segment::whole(base, disk.open(&path)?))
 }
 
 /// Whether a segment waits under this name. One that was made for another size goes.
@@ -190,14 +240,29 @@ pub fn give_reserve_back(disk: &dyn Disk, directory: &Path) -> Result<(), DiskEr
     remove_if_there(disk, &directory.join(RESERVE))
 }
 
-/// Turns a segment that is no longer needed into the spare, else the reserve, or removes it when both are there, and
-/// removes its index. What it holds stays on the disk until it is overwritten; no frame of it is valid at another position.
+/// Gives back the space of a segment that is not read any more, and removes its index unless what is condensed of it
+/// stays.
 ///
 /// # Errors
 /// [`DiskError`].
-pub fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
+pub fn give_back(disk: &dyn Disk, directory: &Path, segment: &Segment) -> Result<(), DiskError> {
+    let (base, condensed) = (segment.base, condensed_path(directory, segment.base));
+    if segment.is_condensed() {
+        remove_if_there(disk, &index_path(directory, base))?;
+        return remove_if_there(disk, &condensed);
+    }
+    match disk.open(&condensed) {
+        Ok(_) => {}
+        Err(error) if error.is_missing => remove_if_there(disk, &index_path(directory, base))?,
+        Err(error) => return Err(error),
+    }
+    recycle(disk, directory, base)
+}
+
+/// Turns a segment that is no longer needed into the spare, else the reserve, or removes it when both are there. What it
+/// holds stays on the disk until it is overwritten; no frame of it is valid at another position.
+pub(crate) fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
     let path = segment_path(directory, base);
-    remove_if_there(disk, &index_path(directory, base))?;
     for name in [SPARE, RESERVE] {
         let kept = directory.join(name);
         match disk.open(&kept) {

@@ -22,6 +22,8 @@ pub enum Bug {
     UnloggedTrim,
     /// A record whose own checksum holds is taken for the message, whichever it is.
     AnyRecord,
+    /// When a segment is condensed, what nobody sees yet goes with the rest of it.
+    ForgottenLeftovers,
 }
 
 thread_local! {

@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::FRAME_ALIGNMENT_BYTES;
 use crate::log::LogEnd;
+use crate::reader::ReadError;
 use crate::segment_scan::SegmentScan;
 use crate::segments::{self, Segment};
 
@@ -17,8 +18,10 @@ use crate::segments::{self, Segment};
 pub struct SegmentExtent {
     /// Log position of its first byte.
     pub base: u64,
-    /// Its length.
+    /// Its length in the log.
     pub length_bytes: u64,
+    /// Bytes of the file: fewer when the segment is condensed.
+    pub file_bytes: u64,
 }
 
 /// A frame whose header holds.
@@ -64,11 +67,28 @@ pub enum GapMeaning {
     Dropped,
 }
 
+/// A segment of which only what was live is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundCondensed {
+    /// Log position of its first byte.
+    pub from: u64,
+    /// Log position behind its last byte, if that is known.
+    pub to: u64,
+    /// Records of it that are kept and whole.
+    pub records: u64,
+    /// The times of the first and of the last of them.
+    pub times: Option<(u64, u64)>,
+    /// What does not hold.
+    pub damage: Vec<ReadError>,
+}
+
 /// What a walk comes across, in the order of the log.
 #[derive(Debug, Clone)]
 pub enum Found {
     /// A frame.
     Frame(FoundFrame),
+    /// A condensed segment; every record in it was read and checked.
+    Condensed(FoundCondensed),
     /// A stretch without frames.
     Gap(Gap),
 }
@@ -79,7 +99,11 @@ pub enum Found {
 /// [`DiskError`].
 pub fn extents(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentExtent>, DiskError> {
     let segments = segments::look(disk, directory)?;
-    let extent = |s: &Segment| SegmentExtent { base: s.base, length_bytes: s.file.length_bytes() };
+    let extent = |s: &Segment| SegmentExtent {
+        base: s.base,
+        length_bytes: s.end() - s.base,
+        file_bytes: s.file_bytes(),
+    };
     Ok(segments.iter().map(extent).collect())
 }
 
@@ -115,6 +139,10 @@ pub(crate) fn walk_segments(
     let behind = segments.partition_point(|segment| segment.base < start.position);
     let segments = &segments[behind..];
     for (at, segment) in segments.iter().enumerate() {
+        // What no snapshot stands for must be there frame by frame.
+        if segment.is_condensed() {
+            continue;
+        }
         if segment.base > end {
             walk.gap_at(end, segment.base).is_missing = true;
         }
@@ -141,13 +169,35 @@ fn walk_covered(shard: u32, segments: &[Segment], visit: &mut dyn FnMut(Found) -
         if end < segment.base && !visit(Found::Gap(gap)) {
             return false;
         }
+        end = segment.end();
+        if let Some(condensed) = condensed(shard, segment) {
+            if !visit(Found::Condensed(condensed)) {
+                return false;
+            }
+            continue;
+        }
         let mut walk = Walk::new(shard, None, segment.base, &mut *visit);
         if !walk.segment(segment, following(segments, at)) || !walk.end_gap(GapMeaning::Unused) {
             return false;
         }
-        end = segment.end();
     }
     true
+}
+
+/// Reads all that is kept of a condensed segment; none when it is whole.
+fn condensed(shard: u32, segment: &Segment) -> Option<FoundCondensed> {
+    let (from, to) = (segment.base, segment.end());
+    let mut found = FoundCondensed { from, to, records: 0, times: None, damage: Vec::new() };
+    for logged in segment.condensed_records(shard)? {
+        match logged {
+            Ok(logged) => {
+                found.records += 1;
+                found.times.get_or_insert((logged.time_ms, 0)).1 = logged.time_ms;
+            }
+            Err(error) => found.damage.push(error),
+        }
+    }
+    Some(found)
 }
 
 struct Walk<'a> {

@@ -10,10 +10,12 @@ use broker_store::{Disk, IndexFailure, SealedIndex};
 use crc32c::crc32c;
 use libfuzzer_sys::fuzz_target;
 
+const VERSION: u32 = 2;
 const SHARD: u32 = 1;
 const BASE: u64 = 8_192;
 const HEADER_BYTES: usize = 64;
 const LINE_BYTES: usize = 52;
+const REFERENCE_BYTES: usize = 16;
 const BLOCK_ENTRIES: u32 = 64;
 
 fuzz_target!(|data: &[u8]| {
@@ -28,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
 
 fn reads(count: u32, lines: &[u8], blocks: &[u8]) {
     let mut file = b"PNX1".to_vec();
-    for field in [1, SHARD, count] {
+    for field in [VERSION, SHARD, count] {
         file.extend_from_slice(&field.to_le_bytes());
     }
     let whole = HEADER_BYTES + lines.len() + blocks.len();
@@ -66,7 +68,7 @@ fn make_right(mut lines: &[u8], blocks: &mut [u8]) {
     while let Some((line, rest)) = lines.split_at_checked(LINE_BYTES) {
         let number = |at: usize| u32::from_le_bytes(line[at..at + 4].try_into().expect("four"));
         let (mut count, flags, references) = (number(16), number(20), number(48) as usize);
-        let Some((_, rest)) = rest.split_at_checked(references.saturating_mul(8)) else { return };
+        let Some((_, rest)) = rest.split_at_checked(references.saturating_mul(REFERENCE_BYTES)) else { return };
         lines = rest;
         let groups = if flags & 1 != 0 { 8 } else { 0 };
         let origins = if flags & 2 != 0 { 20 } else { 0 };

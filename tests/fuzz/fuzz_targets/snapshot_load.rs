@@ -47,7 +47,7 @@ fn survives(part: Bytes) {
     assert_eq!(stored(&again), once);
     let _ = engine.incomplete_queue();
     let _ = engine.next_tick_ms();
-    assert_eq!(engine.hidden_positions().count(), again.hidden_positions().count());
+    assert_eq!(engine.hidden_records().count(), again.hidden_records().count());
 }
 
 fn loaded(parts: &[Bytes]) -> Option<Engine<Nobody>> {

@@ -60,11 +60,13 @@ pub enum PlantedBug {
     GreedyRetention,
     /// What retention took is back after a restart.
     UnloggedTrim,
+    /// What nobody sees yet is not kept of a segment that is condensed.
+    ForgottenLeftovers,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
         Self::TornFrames,
@@ -89,6 +91,7 @@ impl PlantedBug {
         Self::ForgottenProgress,
         Self::GreedyRetention,
         Self::UnloggedTrim,
+        Self::ForgottenLeftovers,
     ];
 
     /// The switch inside the broker, for those that sit there.
@@ -103,6 +106,7 @@ impl PlantedBug {
             Self::ForgottenProgress => Some(switches::Bug::ForgottenProgress),
             Self::GreedyRetention => Some(switches::Bug::GreedyRetention),
             Self::UnloggedTrim => Some(switches::Bug::UnloggedTrim),
+            Self::ForgottenLeftovers => Some(switches::Bug::ForgottenLeftovers),
             _ => None,
         }
     }

@@ -72,6 +72,7 @@ struct Findings {
     starts: AtomicU64,
     sealed: AtomicU64,
     recycled: AtomicU64,
+    condensed: AtomicU64,
     taken: AtomicU64,
     with_retention: AtomicU64,
     refusals: AtomicU64,
@@ -88,6 +89,7 @@ impl Findings {
                 self.starts.fetch_add(summary.starts, Ordering::Relaxed);
                 self.sealed.fetch_add(summary.sealed, Ordering::Relaxed);
                 self.recycled.fetch_add(summary.recycled, Ordering::Relaxed);
+                self.condensed.fetch_add(summary.condensed, Ordering::Relaxed);
                 self.taken.fetch_add(summary.taken, Ordering::Relaxed);
                 let is_at_work = u64::from(summary.taken > 0);
                 self.with_retention.fetch_add(is_at_work, Ordering::Relaxed);
@@ -200,10 +202,12 @@ fn play(options: &Options) -> Result<ExitCode, String> {
         begun.elapsed().as_secs_f64()
     );
     println!(
-        "retention took {} messages in {} histories; {} segments were needed no more",
+        "retention took {} messages in {} histories; {} segments were needed no more, {} of them because what \
+         was live was condensed",
         get(&findings.taken),
         get(&findings.with_retention),
-        get(&findings.recycled)
+        get(&findings.recycled),
+        get(&findings.condensed)
     );
     println!("{} passed, {failed} failed", get(&findings.passed));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

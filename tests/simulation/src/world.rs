@@ -43,6 +43,8 @@ pub struct Summary {
     pub sealed: u64,
     /// Segments that nobody needed any more.
     pub recycled: u64,
+    /// Segments of which only what is live was kept.
+    pub condensed: u64,
     /// Messages that retention took, as far as anybody asked.
     pub taken: u64,
     /// Starts after the first of them.
@@ -78,6 +80,7 @@ pub struct World {
     refusals: u64,
     sealed: u64,
     recycled: u64,
+    condensed: u64,
     starts_behind_retention: u64,
 }
 
@@ -108,6 +111,7 @@ impl World {
             refusals: 0,
             sealed: 0,
             recycled: 0,
+            condensed: 0,
             starts_behind_retention: 0,
         }
     }
@@ -160,6 +164,7 @@ impl World {
             refusals: self.refusals,
             sealed: self.sealed,
             recycled: self.recycled,
+            condensed: self.condensed,
             taken: self.checker.taken(),
             starts_behind_retention: self.starts_behind_retention,
         }
@@ -296,6 +301,7 @@ impl World {
         match findings.sealed {
             Some(Ok(sealed)) => {
                 self.sealed += 1;
+                self.condensed += sealed.condensed.len() as u64;
                 let unneeded = process.replica.sealed(sealed);
                 self.recycled += unneeded.len() as u64;
                 process.unused.extend(unneeded);

@@ -48,9 +48,10 @@ bites! {
     progress_that_retention_forgets_is_caught: ForgottenProgress => "after its acknowledgement",
     a_message_that_goes_too_early_is_caught: GreedyRetention => "too early",
     a_message_that_is_back_after_it_went_is_caught: UnloggedTrim => "after retention took it",
+    a_hidden_message_that_is_not_condensed_is_caught: ForgottenLeftovers => "cannot be read",
 }
 
 #[test]
 fn every_planted_bug_has_its_test() {
-    assert_eq!(PlantedBug::ALL.len(), 24, "a new one needs a line above");
+    assert_eq!(PlantedBug::ALL.len(), 25, "a new one needs a line above");
 }

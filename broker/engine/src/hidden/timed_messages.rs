@@ -223,12 +223,12 @@ impl TimedMessages {
         self.stored.push(bucket, &chunk, place).then_some(count)
     }
 
-    /// Log positions of all messages.
-    pub(crate) fn log_positions(&self) -> impl Iterator<Item = u64> {
+    /// All messages, in no order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = HiddenMessage> {
         let sorted = self.soon.values().chain(self.leaving.values()).copied();
         let packed = self.later.values().flat_map(|bucket| bucket.iter().map(|(_, _, m)| m));
         let stored = self.stored.messages().map(|(_, message)| message);
-        sorted.chain(packed).chain(stored).map(|message| message.position)
+        sorted.chain(packed).chain(stored)
     }
 
     /// Forgets the messages of a topic; says how many they were.
@@ -421,10 +421,10 @@ mod tests {
         for position in [0, 4, 13, 60, length / 2, length - 1] {
             let failure = IndexFailure::default();
             let mut timed = loaded(&disk, &head, &failure);
-            assert_eq!(timed.log_positions().count(), 3_000);
+            assert_eq!(timed.messages().count(), 3_000);
             assert!(failure.get().is_none());
             disk.flip_bit(&path, position, 5);
-            assert!(timed.log_positions().count() < 3_000, "what is not known is not made up");
+            assert!(timed.messages().count() < 3_000, "what is not known is not made up");
             assert_eq!(*failure.get().expect("it is noted").path(), path);
             while timed.next_due(u64::MAX - 1, 10).is_some_and(|key| timed.remove(key).is_some()) {}
             disk.flip_bit(&path, position, 5);

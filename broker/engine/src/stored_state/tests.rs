@@ -280,7 +280,7 @@ fn it_comes_back_the_same_when_timed_messages_are_unpacked_and_on_their_way() {
     let engine = loaded_with_runs(&bench);
     assert_eq!(engine.state.timed.len(), 1_498);
     let positions = |engine: &Engine<Nobody>| {
-        engine.hidden_positions().collect::<std::collections::BTreeSet<_>>()
+        engine.hidden_records().collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(positions(&engine), positions(&bench.engine));
     assert_eq!(stored(&engine).len(), before.len());
@@ -340,7 +340,7 @@ fn cut_and_flipped_bytes_are_refused_or_are_a_state_that_can_be_stored() {
             if let Ok(engine) = loaded(&[bytes.into()]) {
                 let again = stored(&engine);
                 loaded(&again).expect("what was stored can be loaded");
-                let _positions = engine.hidden_positions().count();
+                let _records = engine.hidden_records().count();
             }
         }
     }

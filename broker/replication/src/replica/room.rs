@@ -63,8 +63,11 @@ impl<R: ReplyTo> Replica<R> {
         }
         let segments = self.log.segments();
         let needs = sealing::needs(&self.engine, segments);
-        let mut sealed = segments.iter().map(Segment::base).filter(|at| *at < self.sealed_position);
-        sealed.any(|base| !needs.contains(&base))
+        let is_idle = |segment: &Segment| {
+            let base = segment.base();
+            base < self.sealed_position && !segment.is_condensed() && !needs.contains(&base)
+        };
+        segments.iter().any(is_idle)
     }
 
     /// Takes note of a write that found no room: it is to be tried again until there is some.

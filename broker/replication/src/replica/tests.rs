@@ -21,6 +21,7 @@ use crate::maintenance::{self, WantsSpare, Work};
 use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
+mod condensing;
 mod message_types;
 mod misdirected;
 mod read_only;

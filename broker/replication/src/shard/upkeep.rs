@@ -148,7 +148,10 @@ impl ShardTask {
 
     fn note_sealed(&mut self, now_ms: u64, sealed: Result<Sealed, SealError>) {
         match sealed {
-            Ok(sealed) => {
+            Ok(mut sealed) => {
+                if let Some(error) = sealed.not_condensed.take() {
+                    tracing::warn!(shard = %self.shared.name, %error, "an old segment could not be condensed: it stays");
+                }
                 self.unused.extend(self.replica.sealed(sealed));
                 *lock(&self.shared.reader) = self.replica.reader();
             }

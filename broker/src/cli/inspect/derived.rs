@@ -88,7 +88,7 @@ fn run_view(base: u64, run: &SealedRun, log: &LogOptions) -> RunView {
         end_offset: run.end(),
         bytes: run.bytes,
         last_time: rfc3339(run.last_ms),
-        refers_to: run.refers_to().to_vec(),
+        refers_to: run.refers_to().iter().map(|other| other.base).collect(),
         damage: (!holds).then(|| format!("a block in {} does not hold", path.display())),
     }
 }

@@ -1,15 +1,16 @@
 //! What `pinnace inspect` prints: one value per segment, frame, gap or record, and its line in a table.
 
 use broker_store::record::RecordError;
-use broker_store::walk::{Found, Gap, GapMeaning, SegmentExtent};
-use broker_store::{FrameHeader, FrameKind, Record};
+use broker_store::walk::{Found, FoundCondensed, Gap, GapMeaning, SegmentExtent};
+use broker_store::{FrameHeader, FrameKind, LoggedRecord, Record};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::fields;
 use crate::cli::message::rfc3339;
+use crate::cli::output::bytes;
 
-pub(super) const SEGMENTS_HEADER: &str = "BASE                 LENGTH      FRAMES    FIRST INDEX  LAST INDEX   FIRST TIME                LAST TIME                 DAMAGE";
+pub(super) const SEGMENTS_HEADER: &str = "BASE                 LENGTH      FRAMES    FIRST INDEX  LAST INDEX   FIRST TIME                LAST TIME                 KEPT                     DAMAGE";
 pub(super) const FRAMES_HEADER: &str = "POSITION             KIND        INDEX        TERM   RECORDS  PAYLOAD   DURABLE      TIME                      CHECKS";
 pub(super) const RECORDS_HEADER: &str =
     "POSITION             LENGTH    INDEX        RECORD             FIELDS";
@@ -21,6 +22,7 @@ pub(super) fn range(found: &Found) -> (u64, u64) {
             let header = &frame.header;
             (header.position, header.position + header.frame_bytes())
         }
+        Found::Condensed(condensed) => (condensed.from, condensed.to),
         Found::Gap(gap) => (gap.from, gap.to),
     }
 }
@@ -37,6 +39,9 @@ pub(super) struct SegmentView {
     first_time: Option<String>,
     last_time: Option<String>,
     used_bytes: u64,
+    /// Records that are kept of a condensed segment; it has no frames.
+    kept_records: Option<u64>,
+    file_bytes: u64,
     damage: Vec<String>,
 }
 
@@ -57,6 +62,8 @@ impl Segments {
             first_time: None,
             last_time: None,
             used_bytes: 0,
+            kept_records: None,
+            file_bytes: extent.file_bytes,
             damage: Vec::new(),
         };
         Self { views: extents.iter().map(view).collect() }
@@ -81,6 +88,12 @@ impl Segments {
                     view.damage.push(format!("payload of the frame at {from} does not hold"));
                 }
             }
+            Found::Condensed(condensed) => {
+                view.kept_records = Some(condensed.records);
+                view.first_time = condensed.times.map(|(first_ms, _)| rfc3339(first_ms));
+                view.last_time = condensed.times.map(|(_, last_ms)| rfc3339(last_ms));
+                view.damage.extend(condensed.damage.iter().map(ToString::to_string));
+            }
             Found::Gap(gap) if gap.meaning == GapMeaning::Hole || gap.unreadable.is_some() => {
                 view.damage.push(gap_text(gap));
             }
@@ -89,7 +102,8 @@ impl Segments {
     }
 
     pub(super) fn views(self, from: u64, to: u64) -> impl Iterator<Item = SegmentView> {
-        let is_wanted = move |v: &SegmentView| v.base + v.length_bytes > from && v.base < to;
+        // Where a condensed one ends is not known while its head is damaged.
+        let is_wanted = move |v: &SegmentView| v.base + v.length_bytes.max(1) > from && v.base < to;
         self.views.into_iter().filter(is_wanted)
     }
 }
@@ -103,8 +117,12 @@ pub(super) fn segment_row(view: &SegmentView) -> String {
     let (first, last) = (or_dash(view.first_index), or_dash(view.last_index));
     let (since, until) = (or_dash(view.first_time.as_ref()), or_dash(view.last_time.as_ref()));
     let damage = if view.damage.is_empty() { "-".to_owned() } else { view.damage.join("; ") };
+    let kept = match view.kept_records {
+        None => "whole".to_owned(),
+        Some(records) => format!("{records} records, {}", bytes(view.file_bytes)),
+    };
     format!(
-        "{base:020} {length_bytes:<11} {frames:<9} {first:<12} {last:<12} {since:<25} {until:<25} {damage}"
+        "{base:020} {length_bytes:<11} {frames:<9} {first:<12} {last:<12} {since:<25} {until:<25} {kept:<24} {damage}"
     )
 }
 
@@ -118,6 +136,15 @@ fn gap_text(gap: &Gap) -> String {
         (GapMeaning::Tail, None) => format!("[{from}, {to}) behind the last frame"),
         (GapMeaning::Hole, None) => format!("[{from}, {to}) holds no frame"),
     }
+}
+
+/// What is left of a segment that has no frames any more.
+fn condensed_text(condensed: &FoundCondensed) -> String {
+    let FoundCondensed { from, to, records, .. } = condensed;
+    let damage: Vec<String> = condensed.damage.iter().map(ToString::to_string).collect();
+    let damaged = if damage.is_empty() { "" } else { "; " };
+    let damage = damage.join("; ");
+    format!("[{from}, {to}) is condensed: {records} records are kept{damaged}{damage}")
 }
 
 /// A frame with every field of its header, or a stretch without frames.
@@ -183,6 +210,13 @@ impl From<Found> for FrameLine {
                     follows: frame.follows,
                 }
             }
+            Found::Condensed(condensed) => Self::Gap {
+                position,
+                bytes,
+                kind: "condensed",
+                all_zeros: false,
+                text: condensed_text(&condensed),
+            },
             Found::Gap(gap) => Self::Gap {
                 position,
                 bytes,
@@ -262,6 +296,24 @@ impl RecordLine {
             index: Some(header.index),
             record: "unreadable".to_owned(),
             fields: fields::one("reason", "the payload of the frame does not hold"),
+        }
+    }
+
+    /// A record that is kept of a condensed segment; which entry it was part of is not.
+    pub(super) fn kept(logged: LoggedRecord, bodies: bool) -> Self {
+        let (record, fields) = fields::of(logged.record, bodies);
+        let length_bytes = u64::from(logged.length_bytes);
+        Self { position: logged.position, length_bytes, index: None, record, fields }
+    }
+
+    /// Only what is live is kept here.
+    pub(super) fn condensed(condensed: &FoundCondensed) -> Self {
+        Self {
+            position: condensed.from,
+            length_bytes: condensed.to - condensed.from,
+            index: None,
+            record: "condensed".to_owned(),
+            fields: fields::one("reason", condensed_text(condensed)),
         }
     }
 

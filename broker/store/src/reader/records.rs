@@ -1,5 +1,6 @@
 //! The records of a stretch of the log, in order. Every frame is checked against its checksums and against the frame
-//! before it: what is returned is what was written, or an error that names the position.
+//! before it: what is returned is what was written, or an error that names the position. Of condensed segments comes what
+//! is kept of them.
 
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
@@ -7,6 +8,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use super::ReadError;
+use crate::condensed::CondensedRecords;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::CLOCK_STEP_MS_MAX;
 use crate::record::Record;
@@ -34,6 +36,9 @@ pub struct Records<'a> {
     /// From the one being read on.
     segments: &'a [Segment],
     scan: Option<SegmentScan<'a>>,
+    /// Instead of the scan, in a condensed segment.
+    condensed: Option<CondensedRecords<'a>>,
+    is_beside: bool,
     /// Where the next frame begins.
     position: u64,
     end: u64,
@@ -51,10 +56,12 @@ impl<'a> Records<'a> {
     pub(crate) fn new(shard: u32, segments: &'a [Segment], from: u64, end: u64) -> Self {
         let later = segments.partition_point(|segment| segment.base <= from);
         let segments = later.checked_sub(1).map_or(&[][..], |at| &segments[at..]);
-        Self {
+        let mut records = Self {
             shard,
             segments,
-            scan: segments.first().map(|segment| SegmentScan::new(shard, segment)),
+            scan: None,
+            condensed: None,
+            is_beside: false,
             position: from,
             end,
             checksum: None,
@@ -63,7 +70,27 @@ impl<'a> Records<'a> {
             payload_end: 0,
             time_ms: 0,
             has_failed: false,
-        }
+        };
+        records.enter_segment();
+        records
+    }
+
+    /// As [`Records::new`], for work beside the data path, which must cost it as little as can be.
+    pub(crate) fn beside(shard: u32, segments: &'a [Segment], from: u64, end: u64) -> Self {
+        let mut records = Self::new(shard, segments, from, end);
+        records.is_beside = true;
+        records.enter_segment();
+        records
+    }
+
+    /// Begins to read the segment that is the first now.
+    fn enter_segment(&mut self) {
+        let (shard, segments) = (self.shard, self.segments);
+        let Some(segment) = segments.first() else { return };
+        self.condensed = segment.condensed_records(shard);
+        let is_whole = self.condensed.is_none();
+        let scan = if self.is_beside { SegmentScan::beside } else { SegmentScan::new };
+        self.scan = is_whole.then(|| scan(shard, segment));
     }
 
     /// Leaves out records of frames of other times.
@@ -78,19 +105,66 @@ impl<'a> Records<'a> {
         self.position
     }
 
-    fn try_next(&mut self) -> Result<Option<LoggedRecord>, ReadError> {
+    fn try_next(&mut self) -> Result<Option<(LoggedRecord, Bytes)>, ReadError> {
         while self.payload.is_empty() {
+            if let Some(logged) = self.next_condensed()? {
+                return Ok(Some((logged, Bytes::new())));
+            }
             if !self.enter_frame()? {
                 return Ok(None);
             }
         }
-        let before = self.payload.len();
-        let position = self.payload_end - before as u64;
+        let before = self.payload.clone();
+        let position = self.payload_end - before.len() as u64;
         let record = Record::decode(&mut self.payload)
             .map_err(|reason| ReadError::Damaged { position, reason })?;
-        let length_bytes =
-            u32::try_from(before - self.payload.len()).expect("records are smaller than frames");
-        Ok(Some(LoggedRecord { position, length_bytes, time_ms: self.time_ms, record }))
+        let bytes = before.slice(..before.len() - self.payload.len());
+        let length_bytes = u32::try_from(bytes.len()).expect("records are smaller than frames");
+        let time_ms = self.time_ms;
+        Ok(Some((LoggedRecord { position, length_bytes, time_ms, record }, bytes)))
+    }
+
+    /// The next record of condensed segments; none in whole ones.
+    fn next_condensed(&mut self) -> Result<Option<LoggedRecord>, ReadError> {
+        while self.position < self.end {
+            let Some(condensed) = &mut self.condensed else { break };
+            let Some(logged) = condensed.next().transpose()? else {
+                self.leave_condensed();
+                continue;
+            };
+            if logged.time_ms > self.times.end().saturating_add(CLOCK_STEP_MS_MAX) {
+                self.position = self.end;
+            } else if logged.position >= self.position {
+                self.position = logged.position + u64::from(logged.length_bytes);
+                if self.times.contains(&logged.time_ms) {
+                    return Ok(Some(logged));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn leave_condensed(&mut self) {
+        // What stood around the records that are kept cannot be compared.
+        self.checksum = None;
+        match self.segments.get(1).filter(|next| next.base < self.end) {
+            Some(next) => {
+                self.position = next.base;
+                self.segments = &self.segments[1..];
+                self.enter_segment();
+            }
+            None => self.position = self.end,
+        }
+    }
+
+    /// As [`Iterator::next`], with the bytes of the record in a whole segment.
+    pub(crate) fn next_with_bytes(&mut self) -> Option<Result<(LoggedRecord, Bytes), ReadError>> {
+        if self.has_failed {
+            return None;
+        }
+        let next = self.try_next();
+        self.has_failed = next.is_err();
+        next.transpose()
     }
 
     /// Goes on to the next frame; false at the end.
@@ -98,7 +172,8 @@ impl<'a> Records<'a> {
         if self.position >= self.end {
             return Ok(false);
         }
-        let Some((header, payload)) = self.next_frame()? else { return Ok(false) };
+        // The next segment is condensed: nothing of it is a frame.
+        let Some((header, payload)) = self.next_frame()? else { return Ok(true) };
         if header.time_ms > self.times.end().saturating_add(CLOCK_STEP_MS_MAX) {
             self.position = self.end;
             return Ok(false);
@@ -129,8 +204,11 @@ impl<'a> Records<'a> {
             self.checksum = None;
         }
         self.segments = &self.segments[1..];
-        self.scan = Some(SegmentScan::new(self.shard, next));
         self.position = next.base;
+        self.enter_segment();
+        if self.condensed.is_some() {
+            return Ok(None);
+        }
         self.frame_here()?.map(Some).ok_or(ReadError::DamagedFrame(stopped_at))
     }
 
@@ -152,12 +230,7 @@ impl Iterator for Records<'_> {
     type Item = Result<LoggedRecord, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.has_failed {
-            return None;
-        }
-        let next = self.try_next();
-        self.has_failed = next.is_err();
-        next.transpose()
+        Some(self.next_with_bytes()?.map(|(logged, _)| logged))
     }
 }
 

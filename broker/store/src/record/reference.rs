@@ -88,6 +88,20 @@ impl Origin {
 }
 
 impl Record {
+    /// Topic, queue and offset where the record makes a message stand, as far as it says.
+    #[must_use]
+    pub fn stands_at(&self) -> Option<(u32, u32, u64)> {
+        let reference = match self {
+            Self::Message(message) => {
+                return Some((message.topic, message.queue, message.offset));
+            }
+            Self::Due { stands, .. } | Self::EndTransaction { stands, .. } => stands.as_ref(),
+            Self::DeadLetter { stands, .. } => stands.as_ref().map(|stands| &stands.reference),
+            _ => None,
+        };
+        reference.map(|to| (to.topic, to.queue, to.offset))
+    }
+
     /// The kinds that hold a reference, and the one that ends messages.
     pub(super) fn decode_reference_fields(
         kind: u8,

@@ -1,14 +1,14 @@
 //! Making the index of a segment: from what the state machine says came to stand where, or from the segment alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crc32c::crc32c;
 
-use super::directory::{HEADER_BYTES, LINE_BYTES, Line, encode_header};
+use super::directory::{ELSEWHERE_BYTES, HEADER_BYTES, LINE_BYTES, Line, encode_header};
 use super::{
-    BLOCK_ENTRIES, Columns, IndexEntry, IndexError, IndexFailure, SealedIndex, SealedRun,
-    index_path,
+    BLOCK_ENTRIES, Columns, Elsewhere, IndexEntry, IndexError, IndexFailure, SealedIndex,
+    SealedRun, index_path,
 };
 use crate::disk::{Disk, DiskError};
 use crate::reader::{LoggedRecord, ReadError, Records};
@@ -86,6 +86,17 @@ impl IndexBuilder {
     /// [`BuildError`].
     pub(crate) fn of_segment(shard: u32, segment: &Segment) -> Result<Self, BuildError> {
         let mut builder = Self::new(shard, segment.base);
+        if let Some(records) = segment.condensed_records(shard) {
+            for logged in records {
+                match logged {
+                    Ok(logged) => builder.take(&logged),
+                    // What it placed is missing, which is noticed when a queue has a gap.
+                    Err(ReadError::Damaged { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(builder);
+        }
         let one = std::slice::from_ref(segment);
         for logged in Records::new(shard, one, segment.base, segment.end()) {
             match logged {
@@ -183,7 +194,7 @@ impl IndexBuilder {
         let mut at = HEADER_BYTES;
         for run in &self.runs {
             let line = run.line(self.base, segment_of);
-            at += LINE_BYTES + 8 * line.refers_to.len();
+            at += LINE_BYTES + ELSEWHERE_BYTES * line.refers_to.len();
             lines.push(line);
         }
         let mut directory = Vec::with_capacity(at - HEADER_BYTES);
@@ -209,8 +220,13 @@ impl Run {
     }
 
     fn line(&self, base: u64, segment_of: &dyn Fn(u64) -> u64) -> Line {
-        let segments = self.entries.iter().map(|entry| segment_of(entry.position));
-        let others: BTreeSet<u64> = segments.filter(|segment| *segment != base).collect();
+        let mut others: BTreeMap<u64, u64> = BTreeMap::new();
+        for entry in &self.entries {
+            let segment = segment_of(entry.position);
+            if segment != base {
+                *others.entry(segment).or_default() += u64::from(entry.length_bytes);
+            }
+        }
         Line {
             topic: self.topic,
             queue: self.queue,
@@ -223,7 +239,7 @@ impl Run {
             last_ms: self.entries.iter().map(|entry| entry.stored_ms).max().unwrap_or(0),
             bytes: self.entries.iter().map(|entry| u64::from(entry.length_bytes)).sum(),
             at: 0,
-            refers_to: others.into_iter().collect(),
+            refers_to: others.into_iter().map(|(base, bytes)| Elsewhere { base, bytes }).collect(),
         }
     }
 

@@ -11,10 +11,14 @@ use crate::disk::DiskFile;
 use crate::record::Place;
 
 const MAGIC: &[u8; 4] = b"PNX1";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Did not say how many bytes are in each of the other segments.
+const FIRST_VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
 /// A line without the segments that it refers to.
 pub(super) const LINE_BYTES: usize = 52;
+/// One of the segments that a line refers to.
+pub(super) const ELSEWHERE_BYTES: usize = 16;
 const HAS_MESSAGE_GROUPS: u32 = 1;
 const HAS_ORIGINS: u32 = 2;
 
@@ -31,7 +35,16 @@ pub(super) struct Line {
     /// Place of the first block in the file.
     pub(super) at: u64,
     /// Other segments that hold messages of the run.
-    pub(super) refers_to: Vec<u64>,
+    pub(super) refers_to: Vec<Elsewhere>,
+}
+
+/// Messages of a run whose records are in another segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Log position of that segment.
+    pub base: u64,
+    /// Bytes of those records there, or more.
+    pub bytes: u64,
 }
 
 /// Consecutive messages of one queue that came to stand there in one segment.
@@ -51,7 +64,7 @@ pub struct SealedRun {
     /// Bytes of their records.
     pub bytes: u64,
     at: u64,
-    refers_to: Option<Arc<[u64]>>,
+    refers_to: Option<Arc<[Elsewhere]>>,
     index: Arc<SealedIndex>,
 }
 
@@ -89,10 +102,13 @@ impl Line {
         bytes.extend_from_slice(&self.at.to_le_bytes());
         let refers_to = u32::try_from(self.refers_to.len()).expect("segments are few");
         bytes.extend_from_slice(&refers_to.to_le_bytes());
-        self.refers_to.iter().for_each(|base| bytes.extend_from_slice(&base.to_le_bytes()));
+        for Elsewhere { base, bytes: there } in &self.refers_to {
+            bytes.extend_from_slice(&base.to_le_bytes());
+            bytes.extend_from_slice(&there.to_le_bytes());
+        }
     }
 
-    fn decode(bytes: &mut Bytes) -> Option<Self> {
+    fn decode(bytes: &mut Bytes, version: u32) -> Option<Self> {
         if bytes.len() < LINE_BYTES {
             return None;
         }
@@ -100,9 +116,17 @@ impl Line {
         let (count, flags) = (bytes.get_u32_le(), bytes.get_u32_le());
         let (last_ms, size, at) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
         let references = bytes.get_u32_le() as usize;
-        if bytes.len() / 8 < references || first.checked_add(u64::from(count)).is_none() {
+        let reference_bytes = if version == FIRST_VERSION { 8 } else { ELSEWHERE_BYTES };
+        if bytes.len() / reference_bytes < references
+            || first.checked_add(u64::from(count)).is_none()
+        {
             return None;
         }
+        let refers_to = (0..references).map(|_| Elsewhere {
+            base: bytes.get_u64_le(),
+            bytes: if version == FIRST_VERSION { size } else { bytes.get_u64_le() },
+        });
+        let refers_to = refers_to.collect();
         Some(Self {
             topic,
             queue,
@@ -115,7 +139,7 @@ impl Line {
             last_ms,
             bytes: size,
             at,
-            refers_to: (0..references).map(|_| bytes.get_u64_le()).collect(),
+            refers_to,
         })
     }
 
@@ -171,7 +195,7 @@ pub(super) fn read(
     let (of_base, length, file_bytes) =
         (fields.get_u64_le(), fields.get_u64_le(), fields.get_u64_le());
     let lines_checksum = fields.get_u32_le();
-    if version != VERSION || (of_shard, of_base) != (shard, base) {
+    if !(FIRST_VERSION..=VERSION).contains(&version) || (of_shard, of_base) != (shard, base) {
         return Err(damaged("it is another one's, or of another version"));
     }
     if file_bytes != file.length_bytes() || length > file_bytes - HEADER_BYTES as u64 {
@@ -186,7 +210,8 @@ pub(super) fn read(
     let mut read = Vec::new();
     let mut at = HEADER_BYTES as u64 + length;
     for _ in 0..count {
-        let line = Line::decode(&mut lines).ok_or_else(|| damaged("a line of its directory"))?;
+        let line = Line::decode(&mut lines, version);
+        let line = line.ok_or_else(|| damaged("a line of its directory"))?;
         // The blocks follow each other up to the end of the file.
         let line_end = line.end().filter(|end| line.at == at && *end <= file_bytes);
         let bytes_max = u64::from(line.count) * u64::from(u32::MAX);
@@ -215,7 +240,7 @@ impl SealedRun {
 
     /// Other segments that hold messages of the run, by log position.
     #[must_use]
-    pub fn refers_to(&self) -> &[u64] {
+    pub fn refers_to(&self) -> &[Elsewhere] {
         self.refers_to.as_deref().unwrap_or_default()
     }
 
@@ -244,6 +269,23 @@ impl SealedRun {
         }
         let (block, at) = self.block_of(offset)?;
         block.origins.get(at).copied()
+    }
+
+    /// Gives every message of the run to `visit`, in order, past what is kept in memory. That one cannot be read is told
+    /// to the caller alone.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn read(&self, visit: &mut dyn FnMut(IndexEntry)) -> Result<(), IndexError> {
+        let mut at = self.at;
+        let mut left = self.count;
+        while left > 0 {
+            let shape = self.columns.block(left.min(BLOCK_ENTRIES));
+            self.index.read_block(at, shape)?.entries.into_iter().for_each(&mut *visit);
+            at += shape.bytes() as u64;
+            left -= left.min(BLOCK_ENTRIES);
+        }
+        Ok(())
     }
 
     fn block_of(&self, offset: u64) -> Option<(Arc<Block>, usize)> {

@@ -88,8 +88,13 @@ fn what_is_written_comes_back_entry_by_entry_over_the_borders_of_blocks() {
         let bytes: u64 = of_run.iter().map(|(entry, ..)| u64::from(entry.length_bytes)).sum();
         let last_ms = of_run.iter().map(|(entry, ..)| entry.stored_ms).max().unwrap();
         assert_eq!((run.bytes, run.last_ms, run.base()), (bytes, last_ms, BASE));
-        let refers = of_run.iter().any(|(entry, ..)| entry.position < BASE);
-        assert_eq!(run.refers_to(), if refers { &[EARLIER][..] } else { &[] });
+        let earlier = of_run.iter().filter(|(entry, ..)| entry.position < BASE);
+        let bytes: u64 = earlier.map(|(entry, ..)| u64::from(entry.length_bytes)).sum();
+        let elsewhere = [Elsewhere { base: EARLIER, bytes }];
+        assert_eq!(run.refers_to(), if bytes > 0 { &elsewhere[..] } else { &[] });
+        let mut entries = Vec::new();
+        run.read(&mut |entry| entries.push(entry)).unwrap();
+        assert!(entries.iter().eq(of_run.iter().map(|(entry, ..)| entry)));
         for beyond in [run.first.wrapping_sub(1), run.end(), u64::MAX] {
             assert_eq!((run.entry(beyond), run.origin(beyond)), (None, None));
         }

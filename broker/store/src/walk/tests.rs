@@ -43,6 +43,7 @@ fn walked(disk: &dyn Disk) -> (Vec<FoundFrame>, Vec<Gap>) {
         match found {
             Found::Frame(frame) => frames.push(frame),
             Found::Gap(gap) => gaps.push(gap),
+            Found::Condensed(condensed) => panic!("{condensed:?}"),
         }
         true
     })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::key_table::key_table_path;
 use crate::sealed_index::index_path;
 
 const SPARE: &str = "spare.zero";
@@ -15,9 +16,11 @@ const UNFINISHED_SPARE: &str = "spare.tmp";
 const UNFINISHED_RESERVE: &str = "reserve.tmp";
 /// The index of a segment being made.
 pub(crate) const UNFINISHED_INDEX: &str = "index.tmp";
+/// The key table of a segment being made.
+pub(crate) const UNFINISHED_KEYS: &str = "keys.tmp";
 
-const UNFINISHED: [&str; 4] =
-    [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_RESERVE, UNFINISHED_INDEX];
+const UNFINISHED: [&str; 5] =
+    [UNFINISHED_SEGMENT, UNFINISHED_SPARE, UNFINISHED_RESERVE, UNFINISHED_INDEX, UNFINISHED_KEYS];
 
 /// A part of the log in one file.
 #[derive(Debug, Clone)]
@@ -52,11 +55,11 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
     directory.join(format!("{base:020}.seg"))
 }
 
-/// Removes what an interrupted preparation left, and indexes without a segment.
+/// Removes what an interrupted preparation left, and indexes and key tables without a segment.
 pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
     let names = disk.list(directory)?;
     for name in &names {
-        let stem = name.strip_suffix(".idx");
+        let stem = name.strip_suffix(".idx").or_else(|| name.strip_suffix(".keys"));
         let is_alone = stem.is_some_and(|stem| !names.contains(&format!("{stem}.seg")));
         if is_alone || UNFINISHED.contains(&&**name) {
             disk.remove(&directory.join(name))?;
@@ -191,13 +194,14 @@ pub fn give_reserve_back(disk: &dyn Disk, directory: &Path) -> Result<(), DiskEr
 }
 
 /// Turns a segment that is no longer needed into the spare, else the reserve, or removes it when both are there, and
-/// removes its index. What it holds stays on the disk until it is overwritten; no frame of it is valid at another position.
+/// removes what is derived from it. What it holds stays on the disk until it is overwritten; no frame of it is valid at another position.
 ///
 /// # Errors
 /// [`DiskError`].
 pub fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
     let path = segment_path(directory, base);
     remove_if_there(disk, &index_path(directory, base))?;
+    remove_if_there(disk, &key_table_path(directory, base))?;
     for name in [SPARE, RESERVE] {
         let kept = directory.join(name);
         match disk.open(&kept) {

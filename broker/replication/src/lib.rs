@@ -4,6 +4,7 @@
 
 pub mod catalog;
 pub mod clock;
+mod key_tables;
 pub mod maintenance;
 mod raft_log;
 mod recovered;

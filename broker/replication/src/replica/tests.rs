@@ -21,6 +21,7 @@ use crate::maintenance::{self, Work};
 use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
+mod key_tables;
 mod message_types;
 mod misdirected;
 mod read_only;
@@ -50,6 +51,11 @@ struct Shard {
     waiting_write: Option<Write>,
     /// How often segments were sealed.
     seals: u32,
+}
+
+/// The whole head is a message's one key.
+fn head_as_key(head: &[u8], hashes: &mut Vec<u64>) {
+    hashes.push(broker_model::key_hash(head));
 }
 
 fn options() -> LogOptions {
@@ -138,7 +144,7 @@ impl Shard {
         }
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let unused = std::mem::take(&mut self.unused);
-        let work = Work { wants_spare: false, seal_until, unused };
+        let work = Work { wants_spare: false, seal_until, unused, keys_of_head: head_as_key };
         let failure = self.replica.engine().index_failure_note().clone();
         let findings = maintenance::run(&disk, &options(), work, &failure, &AtomicBool::new(false));
         let Ok(findings) = findings else { return };

@@ -22,6 +22,7 @@ impl Shard {
             wants_spare: self.replica.log().wants_spare(),
             seal_until: self.replica.seal_until(),
             unused: std::mem::take(&mut self.unused),
+            keys_of_head: head_as_key,
         };
         let failure = self.replica.engine().index_failure_note().clone();
         let found =

@@ -85,8 +85,13 @@ pub(crate) async fn open_shards(
     let segment_bytes = crate::power_cut::segment_bytes().unwrap_or(segment_bytes);
     let mut opening = Vec::new();
     for id in ids {
-        let options =
-            ShardOptions { id, data: data.to_owned(), segment_bytes, seed: random_seed()? };
+        let options = ShardOptions {
+            id,
+            data: data.to_owned(),
+            segment_bytes,
+            seed: random_seed()?,
+            keys_of_head: broker_grpc::keys_of_head,
+        };
         let disk = Arc::clone(&disk);
         let open = move || open_shard(&disk, Arc::new(RealClock), &options);
         opening.push((id, tokio::task::spawn_blocking(open)));

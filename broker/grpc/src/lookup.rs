@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use broker_engine::Refusal;
-use broker_model::TopicName;
+use broker_model::{TopicName, key_hash};
 use broker_proto::rocketmq as wire;
 use broker_replication::ShardHandle;
 use broker_replication::shard::lookup::{
@@ -105,9 +105,13 @@ async fn find_in<'a>(
 ) -> Result<Answer<'a, FoundMessage>, Refusal> {
     let mut answer = Answer::nothing();
     for shard in context.catalog.shards() {
-        let Find { topic, messages_max, .. } = find.clone();
-        let asked = FindMessages { topic, times: times.clone(), messages_max };
-        match shard.find_messages(asked, is_wanted(find.by.clone())).await {
+        let Find { topic, messages_max, by, .. } = find.clone();
+        let key_hash = match &by {
+            By::Key(key) => Some(key_hash(key.as_bytes())),
+            By::Id(_) | By::LiteTopic(_) | By::All => None,
+        };
+        let asked = FindMessages { topic, times: times.clone(), messages_max, key_hash };
+        match shard.find_messages(asked, is_wanted(by)).await {
             Ok(found) => answer.add(shard, found.messages, found.searched),
             Err(Refusal::TopicNotFound(_)) => {}
             Err(refusal) => return Err(refusal),

@@ -6,6 +6,7 @@ pub mod filter;
 mod handle_text;
 pub mod limits;
 pub mod message_group;
+pub mod message_key;
 pub mod message_type;
 pub mod name;
 pub mod owner;
@@ -20,6 +21,7 @@ pub use consumer_group::{ConsumerGroup, DeadLetterPolicy, Model, Order, StartFro
 pub use filter::{EvaluationError, Filter, FilterError, SqlFilter, Truth, tag_hash};
 pub use handle_text::HandleError;
 pub use message_group::message_group_hash;
+pub use message_key::key_hash;
 pub use message_type::MessageType;
 pub use name::{GroupName, NameError, TopicName};
 pub use owner::Owner;

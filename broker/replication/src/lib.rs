@@ -6,6 +6,7 @@ mod append_times;
 pub mod catalog;
 pub mod clock;
 mod condensing;
+mod key_tables;
 pub mod maintenance;
 mod raft_log;
 mod recovered;

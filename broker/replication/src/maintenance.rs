@@ -9,13 +9,13 @@ use broker_store::log::LogOptions;
 use broker_store::segments::{
     ReadySegments, Segment, give_back, give_reserve_back, prepare_spare, take_reserve,
 };
-use broker_store::{Disk, DiskError, IndexFailure};
+use broker_store::{Disk, DiskError, IndexFailure, KeysOfHead};
 
 use crate::sealing::{self, SealError, Sealed};
 
 /// Segments' worth of free space below which sends are refused; the spare of the shard counts as one of them, the reserve
 /// does not. The other is for index files and snapshots, without which retention gives nothing back.
-const ROOM_SEGMENTS: u64 = 2;
+pub(crate) const ROOM_SEGMENTS: u64 = 2;
 /// Beside a spare that gives space back, one part of a segment in so many is left for an index file and a snapshot.
 const SEALING_PART: u64 = 8;
 
@@ -28,6 +28,8 @@ pub struct Work {
     pub seal_until: Option<u64>,
     /// Segments to be removed once nobody reads them.
     pub unused: Vec<Segment>,
+    /// Tells the keys of a message, for the key tables of the segments that are sealed.
+    pub keys_of_head: KeysOfHead,
 }
 
 /// How much a spare is wanted.
@@ -102,7 +104,8 @@ pub fn run(
     {
         failure = Some(error);
     }
-    let seal = |until| seal_with_reserve(disk, options, until, index_failure, is_given_up);
+    let keys = work.keys_of_head;
+    let seal = |until| seal_with_reserve(disk, options, until, keys, index_failure, is_given_up);
     let sealed = work.seal_until.map(seal);
     Ok(Findings { room: Room::look(&**disk, options)?, failure, sealed, unused })
 }
@@ -142,15 +145,16 @@ fn seal_with_reserve(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
     until: u64,
+    keys_of_head: KeysOfHead,
     index_failure: &IndexFailure,
     is_given_up: &AtomicBool,
 ) -> Result<Sealed, SealError> {
-    let sealed = sealing::seal(disk, options, until, index_failure, is_given_up);
+    let sealed = sealing::seal(disk, options, until, keys_of_head, index_failure, is_given_up);
     let Err(SealError::Disk(error)) = &sealed else { return sealed };
     let ready = look_for_ready(&**disk, options)?;
     if !error.is_no_room() || !ready.has_spare || !ready.has_reserve {
         return sealed;
     }
     give_reserve_back(&**disk, &options.directory)?;
-    sealing::seal(disk, options, until, index_failure, is_given_up)
+    sealing::seal(disk, options, until, keys_of_head, index_failure, is_given_up)
 }

@@ -12,11 +12,13 @@ use broker_store::recovery::{self, OpenError};
 use broker_store::segments::{self, Segment};
 use broker_store::snapshot::{self, SnapshotError, SnapshotHead, SnapshotWriter};
 use broker_store::{
-    CondenseError, Disk, DiskError, IndexBuilder, IndexFailure, SealedIndex, SealedRun,
+    CondenseError, Disk, DiskError, IndexBuilder, IndexFailure, KeyTableBuilder, KeysOfHead,
+    SealedIndex, SealedRun,
 };
 use bytes::Bytes;
 
 use crate::condensing::{Condensed, Condensing};
+use crate::key_tables;
 use crate::recovered::{Recovered, TimedMessages, segment_of};
 
 /// Snapshots kept: when the newest cannot be read, the one before it and the log behind that say the same.
@@ -81,6 +83,7 @@ pub fn seal(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
     until: u64,
+    keys_of_head: KeysOfHead,
     failure: &IndexFailure,
     is_given_up: &AtomicBool,
 ) -> Result<Sealed, SealError> {
@@ -93,7 +96,9 @@ pub fn seal(
     for pair in segments.windows(2) {
         let (segment, next) = (&pair[0], &pair[1]);
         if segment.base() == recovered.start.position && next.base() <= until {
-            seal_segment(disk, options, &mut recovered, &segments, (segment, next), is_given_up)?;
+            let keys = KeyTableBuilder::new(options.shard, segment.base(), keys_of_head);
+            let pair = (segment, next);
+            seal_segment(disk, options, &mut recovered, &segments, pair, keys, is_given_up)?;
             sealed.push(segment.base());
         }
     }
@@ -102,6 +107,8 @@ pub fn seal(
         let written = write_snapshot(disk, options, &recovered, &segments, is_given_up);
         recovered.snapshot_bytes = written?;
         snapshot::remove_old(&**disk, &directory, SNAPSHOTS_KEPT)?;
+        let position = recovered.start.position;
+        key_tables::make_one(&**disk, options, &segments, position, keys_of_head, is_given_up);
     }
     let unneeded = unneeded(&**disk, options, &segments)?;
     let mut runs = Vec::new();
@@ -148,13 +155,18 @@ fn seal_segment(
     recovered: &mut Recovered<Nobody>,
     segments: &[Segment],
     (segment, next): (&Segment, &Segment),
+    mut keys: KeyTableBuilder,
     is_given_up: &AtomicBool,
 ) -> Result<(), SealError> {
     let start = recovered.start;
     let mut was_given_up = false;
     let end = recovery::replay(options.shard, segment, next, start, &mut |frame| {
         was_given_up |= is_given_up.load(Ordering::Relaxed);
-        if was_given_up { Ok(()) } else { recovered.take(frame) }
+        if was_given_up {
+            return Ok(());
+        }
+        keys.take(&frame.header, &frame.payload);
+        recovered.take(frame)
     })?;
     if was_given_up {
         return Err(SealError::GivenUp);
@@ -167,6 +179,7 @@ fn seal_segment(
     let runs = SealedIndex::open(&**disk, directory, shard, segment.base(), &failure);
     recovered.engine.attach(runs.map_err(|error| derived(options, &error))?);
     recovered.start = end;
+    key_tables::write(&**disk, options, &keys.finish(end.checksum));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use broker_store::reader::log_directory;
 use broker_store::sealed_index::IndexError;
 use broker_store::segments::Segment;
 use broker_store::writer::Write;
-use broker_store::{Damage, Disk, DiskError, LogReader};
+use broker_store::{Damage, Disk, DiskError, KeysOfHead, LogReader};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -46,6 +46,8 @@ pub struct ShardOptions {
     pub segment_bytes: u64,
     /// Chance given from outside.
     pub seed: u64,
+    /// Tells the keys of a message, for the key tables of sealed segments.
+    pub keys_of_head: KeysOfHead,
 }
 
 /// A message as handed to a consumer.
@@ -115,6 +117,9 @@ struct Shared {
     failure: Mutex<Option<String>>,
     damage: Option<Damage>,
     reader: Mutex<LogReader>,
+    /// Where the log is, for what is derived from it.
+    disk: Arc<dyn Disk>,
+    log_directory: PathBuf,
     budgets: Budgets,
     /// Searches of the log that may begin.
     searches: Arc<Semaphore>,
@@ -219,6 +224,8 @@ pub fn open_shard(
         failure: Mutex::new(None),
         damage: replica.damage().cloned(),
         reader: Mutex::new(replica.reader()),
+        disk: disk.clone(),
+        log_directory: log_options.directory.clone(),
         budgets: Budgets::default(),
         searches: Arc::new(Semaphore::new(lookup::SEARCHES_PER_SHARD_MAX)),
     });
@@ -235,6 +242,7 @@ pub fn open_shard(
         shared,
         disk: disk.clone(),
         log_options,
+        keys_of_head: options.keys_of_head,
         maintained_position: 0,
         is_maintaining: false,
         seal_after_ms: 0,
@@ -275,6 +283,7 @@ struct ShardTask {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     log_options: LogOptions,
+    keys_of_head: KeysOfHead,
     maintained_position: u64,
     is_maintaining: bool,
     /// When sealing may be tried, after it failed.

@@ -7,6 +7,7 @@ pub mod disk;
 #[cfg(test)]
 mod faulty_disk;
 pub mod frame;
+pub mod key_table;
 pub mod limits;
 pub mod log;
 pub mod reader;
@@ -28,8 +29,11 @@ pub use condensed::{CondenseError, Leftovers};
 pub use damage::Damage;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+pub use key_table::{KeyTable, KeyTableBuilder, KeyTableFile, KeysOfHead, TopicKey};
 pub use log::{Log, LogOptions, NewFrame};
-pub use reader::{LogReader, LoggedRecord, MessageIdentity, ReadError, Records, Stored};
+pub use reader::{
+    KeyedRecords, LogReader, LoggedRecord, MessageIdentity, ReadError, Records, Stored,
+};
 pub use record::{Lease, MessageRecord, Record, RecordError};
 pub use recovery::{OpenError, RecoveredFrame, open};
 pub use sealed_index::{IndexBuilder, IndexEntry, IndexFailure, SealedIndex, SealedRun};

@@ -14,6 +14,8 @@ pub const SEGMENT_BYTES_LARGE: u64 = 256 * 1024 * 1024;
 pub const LARGE_VOLUME_BYTES: u64 = 512 * 1024 * 1024 * 1024;
 /// The clock of leaders may step back by so much between two frames; a search by time looks as far around its range.
 pub const CLOCK_STEP_MS_MAX: u64 = 60_000;
+/// Entries of the key table of one segment, 16 bytes each, in memory while it is made; with more of them there is none.
+pub const KEYS_PER_SEGMENT_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of the newest frames kept in memory for consumers that read at the tail.
 pub const TAIL_CACHE_BYTES: usize = 8 * 1024 * 1024;
 

@@ -212,7 +212,12 @@ impl Log {
         self.durable_position = written.end_position;
         if let Some(segment) = written.opened {
             self.segments_to_enter = self.segments_to_enter.saturating_sub(1);
-            Arc::make_mut(&mut self.segments).push(segment);
+            let segments = Arc::make_mut(&mut self.segments);
+            // A crash may have left the file of a segment that nothing was written to: it is known already.
+            match segments.binary_search_by_key(&segment.base, Segment::base) {
+                Ok(known) => segments[known] = segment,
+                Err(at) => segments.insert(at, segment),
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! One record by its place, or all records of a stretch in order. Nothing here knows what records mean.
 
 mod identity;
+mod keyed;
 mod records;
 
 use std::ops::RangeInclusive;
@@ -17,6 +18,7 @@ use crate::record::{MessageRecord, Record, RecordError};
 use crate::segments::Segment;
 
 pub use identity::{MessageIdentity, Stored};
+pub use keyed::{KeyTables, KeyedRecords};
 pub use records::{LoggedRecord, Records};
 
 /// Reads records that were durable when it was made.
@@ -120,19 +122,25 @@ impl LogReader {
         times: RangeInclusive<u64>,
         end: u64,
     ) -> Result<Records<'_>, ReadError> {
-        let earliest_ms = times.start().saturating_sub(CLOCK_STEP_MS_MAX);
         let count = self.segments.partition_point(|segment| segment.base < end);
+        let earliest_ms = times.start().saturating_sub(CLOCK_STEP_MS_MAX);
+        let first = self.begun_before(earliest_ms, count)?.saturating_sub(1);
+        let from = self.segments.get(first).map_or(0, |segment| segment.base);
+        Ok(self.records(from, end).only(times))
+    }
+
+    /// How many of the first `count` segments begin before a time.
+    fn begun_before(&self, time_ms: u64, count: usize) -> Result<usize, ReadError> {
         let (mut low, mut high) = (0, count);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.begin_ms(&self.segments[middle])? < earliest_ms {
+            if self.begin_ms(&self.segments[middle])? < time_ms {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let from = self.segments.get(low.saturating_sub(1)).map_or(0, |segment| segment.base);
-        Ok(self.records(from, end).only(times))
+        Ok(low)
     }
 
     /// The time of the first frame of a segment, or of the first one of which a condensed segment keeps something.

@@ -3,6 +3,7 @@
 
 mod catalog;
 mod fields;
+mod heads;
 mod message;
 mod progress;
 mod reference;
@@ -12,6 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
 use fields::{Reader, put_text, put_u32, put_u64};
+pub use heads::{MessageHead, message_heads};
 pub use message::{MessageRecord, message_bytes};
 pub use progress::{Lease, Place};
 pub use reference::{DeadLetterReference, Origin, Reference};

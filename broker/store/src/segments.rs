@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::condensed::{Condensed, UNFINISHED_CONDENSED, condensed_path};
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::key_table::key_table_path;
 use crate::sealed_index::index_path;
 
 const SPARE: &str = "spare.zero";
@@ -18,12 +19,15 @@ const UNFINISHED_SPARE: &str = "spare.tmp";
 const UNFINISHED_RESERVE: &str = "reserve.tmp";
 /// The index of a segment being made.
 pub(crate) const UNFINISHED_INDEX: &str = "index.tmp";
+/// The key table of a segment being made.
+pub(crate) const UNFINISHED_KEYS: &str = "keys.tmp";
 
-const UNFINISHED: [&str; 5] = [
+const UNFINISHED: [&str; 6] = [
     UNFINISHED_SEGMENT,
     UNFINISHED_SPARE,
     UNFINISHED_RESERVE,
     UNFINISHED_INDEX,
+    UNFINISHED_KEYS,
     UNFINISHED_CONDENSED,
 ];
 
@@ -81,14 +85,15 @@ pub(crate) fn segment_path(directory: &Path, base: u64) -> PathBuf {
     directory.join(format!("{base:020}.seg"))
 }
 
-/// Removes what an interrupted preparation left, indexes without a segment, and what was condensed of segments that are
-/// there yet: whole, they say more.
+/// Removes what an interrupted preparation left, indexes and key tables without a segment, and what was condensed of
+/// segments that are there yet: whole, they say more.
 pub(crate) fn remove_unfinished(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
     let names = disk.list(directory)?;
     let is_there = |stem: &str, ending: &str| names.contains(&format!("{stem}.{ending}"));
     for name in &names {
         let is_stray = match name.rsplit_once('.') {
             Some((stem, "idx")) => !is_there(stem, "seg") && !is_there(stem, "live"),
+            Some((stem, "keys")) => !is_there(stem, "seg"),
             Some((stem, "live")) => is_there(stem, "seg"),
             _ => false,
         };
@@ -240,8 +245,8 @@ pub fn give_reserve_back(disk: &dyn Disk, directory: &Path) -> Result<(), DiskEr
     remove_if_there(disk, &directory.join(RESERVE))
 }
 
-/// Gives back the space of a segment that is not read any more, and removes its index unless what is condensed of it
-/// stays.
+/// Gives back the space of a segment that is not read any more, and removes what is derived from it; its index stays with what
+/// is condensed of it.
 ///
 /// # Errors
 /// [`DiskError`].
@@ -263,6 +268,7 @@ pub fn give_back(disk: &dyn Disk, directory: &Path, segment: &Segment) -> Result
 /// holds stays on the disk until it is overwritten; no frame of it is valid at another position.
 pub(crate) fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
     let path = segment_path(directory, base);
+    remove_if_there(disk, &key_table_path(directory, base))?;
     for name in [SPARE, RESERVE] {
         let kept = directory.join(name);
         match disk.open(&kept) {

@@ -7,6 +7,7 @@ use broker_engine::{Acknowledge, Command, OffsetAt, Outcome, Receive, Refusal};
 use broker_model::Model;
 
 use crate::plan::{LITE_TOPICS, queues_of, topic_name};
+use crate::searches::check_searches;
 use crate::world::World;
 
 /// Time between two rounds: longer than any invisible duration and delay.
@@ -49,7 +50,8 @@ pub fn audit(world: &mut World) -> Result<(), String> {
         quiet = if count == 0 { quiet + 1 } else { 0 };
         if quiet == 2 {
             ask_oldest(world)?;
-            return world.checker.verdict();
+            world.checker.verdict()?;
+            return check_searches(world);
         }
     }
     Err("messages do not stop coming although all are acknowledged".to_owned())

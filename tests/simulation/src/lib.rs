@@ -11,6 +11,7 @@ pub mod plan;
 pub mod process;
 pub mod random;
 pub mod regressions;
+pub mod searches;
 pub mod soak;
 pub mod trace;
 pub mod world;

@@ -24,6 +24,11 @@ pub struct Ticket {
     pub gone: Rc<Cell<bool>>,
 }
 
+/// The whole head is a message's one key.
+fn head_as_key(head: &[u8], hashes: &mut Vec<u64>) {
+    hashes.push(broker_model::key_hash(head));
+}
+
 impl ReplyTo for Ticket {
     fn is_gone(&self) -> bool {
         self.gone.get()
@@ -89,6 +94,7 @@ impl Process {
             wants_spare: self.replica.wants_spare(),
             seal_until: self.replica.seal_until(),
             unused: std::mem::take(&mut self.unused),
+            keys_of_head: head_as_key,
         }
     }
 }

@@ -62,7 +62,7 @@ pub struct World {
     skew_ms: i64,
     pub(crate) disk: SimulatedDisk,
     eager: Option<EagerDisk>,
-    options: LogOptions,
+    pub(crate) options: LogOptions,
     pub(crate) process: Option<Process>,
     network: Network,
     pub(crate) clients: Clients,

@@ -112,6 +112,7 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
         data: "/data".into(),
         segment_bytes: broker_store::limits::SEGMENT_BYTES_MIN,
         seed: 7,
+        keys_of_head: crate::keys_of_head,
     };
     let shard = broker_replication::open_shard(&disk, Arc::new(StoppedClock), &options).unwrap();
     let handle = shard.handle.clone();

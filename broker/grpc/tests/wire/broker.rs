@@ -63,6 +63,7 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
             data: PathBuf::from("/data"),
             segment_bytes: SEGMENT_BYTES_MIN,
             seed: u64::from(id.0) + 1,
+            keys_of_head: broker_grpc::keys_of_head,
         };
         let shard = open_shard(&disk, Arc::new(WallClock), &options).unwrap();
         handles.push(shard.handle.clone());

@@ -22,6 +22,7 @@ use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
 mod condensing;
+mod key_tables;
 mod message_types;
 mod misdirected;
 mod read_only;
@@ -51,6 +52,11 @@ struct Shard {
     waiting_write: Option<Write>,
     /// How often segments were sealed.
     seals: u32,
+}
+
+/// The whole head is a message's one key.
+fn head_as_key(head: &[u8], hashes: &mut Vec<u64>) {
+    hashes.push(broker_model::key_hash(head));
 }
 
 fn options() -> LogOptions {
@@ -139,7 +145,8 @@ impl Shard {
         }
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let unused = std::mem::take(&mut self.unused);
-        let work = Work { wants_spare: WantsSpare::No, seal_until, unused };
+        let (wants_spare, keys_of_head) = (WantsSpare::No, head_as_key);
+        let work = Work { wants_spare, seal_until, unused, keys_of_head };
         let failure = self.replica.engine().index_failure_note().clone();
         let findings = maintenance::run(&disk, &options(), work, &failure, &AtomicBool::new(false));
         let Ok(findings) = findings else { return };

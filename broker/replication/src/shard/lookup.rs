@@ -1,6 +1,6 @@
 //! Searches of the log beside the running shard: messages of a topic, and what became of one message. A search reads
 //! the durable log on a thread of its own and asks the engine only for names and places. What a head says is the
-//! caller's to know: messages are told apart by a predicate.
+//! caller's to know: messages are told apart by a predicate, and found in key tables by the hash of a key.
 
 mod find;
 mod search;
@@ -12,13 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use broker_engine::{Command, NamesOf, Outcome, Refusal, Reply};
 use broker_model::TopicName;
+use broker_store::TopicKey;
+use broker_store::reader::KeyTables;
 use tokio::sync::oneshot;
 
 use super::{ShardHandle, lock};
 
 pub use find::{Appearance, FindMessages, FoundMessage, FoundMessages};
 pub use search::Searched;
-use search::{Bounds, Search};
+use search::{Bounds, OfKey, Search};
 pub use trace::{MessageTrace, MessageTraces, TraceEvent, TraceMessage, TraceStep};
 
 /// Searches of one shard's log at one time; each takes a thread and up to one frame of memory.
@@ -48,7 +50,8 @@ impl ShardHandle {
     ) -> Result<FoundMessages, Refusal> {
         let topic = self.topic_number(&find.topic).await?;
         let times = find.times.clone();
-        self.search(times, move |search| find::run(search, topic, &find, &is_wanted)).await
+        let key = find.key_hash.map(|hash| TopicKey { topic, hash });
+        self.search(times, key, move |search| find::run(search, topic, &find, &is_wanted)).await
     }
 
     /// What became of the messages of a topic that the predicate knows, from when they were stored to now.
@@ -62,7 +65,7 @@ impl ShardHandle {
     ) -> Result<MessageTraces, Refusal> {
         let topic = self.topic_number(&trace.topic).await?;
         let times = trace.since_ms..=u64::MAX;
-        self.search(times, move |search| trace::run(search, topic, &is_wanted)).await
+        self.search(times, None, move |search| trace::run(search, topic, &is_wanted)).await
     }
 
     async fn topic_number(&self, topic: &TopicName) -> Result<u32, Refusal> {
@@ -76,6 +79,7 @@ impl ShardHandle {
     async fn search<T: Send + 'static>(
         &self,
         times: RangeInclusive<u64>,
+        key: Option<TopicKey>,
         work: impl FnOnce(Search<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let permit = Arc::clone(&self.shared.searches).try_acquire_owned().map_err(|_| {
@@ -90,7 +94,12 @@ impl ShardHandle {
             // In this order: the reader knows every segment below the position.
             let end = shard.shared.durable_position.load(Ordering::Acquire);
             let reader = lock(&shard.shared.reader).clone();
-            let bounds = Bounds { times, end, bytes_max: SEARCH_BYTES_MAX };
+            let tables =
+                KeyTables { disk: &*shard.shared.disk, directory: &shard.shared.log_directory };
+            // A shard whose log is damaged changes nothing on the disk.
+            let removes_damaged = shard.shared.damage.is_none();
+            let of_key = key.map(|key| OfKey { key, tables, removes_damaged });
+            let bounds = Bounds { times, end, bytes_max: SEARCH_BYTES_MAX, of_key };
             work(Search::new(&reader, bounds, &is_given_up, &|command| shard.ask(command))?)
         });
         done.await.map_err(|_| Refusal::Unavailable)?

@@ -70,6 +70,7 @@ impl ShardTask {
             wants_spare: self.replica.wants_spare(),
             seal_until,
             unused: std::mem::take(&mut self.unused),
+            keys_of_head: self.keys_of_head,
         };
         let (disk, options) = (self.disk.clone(), self.log_options.clone());
         let failure = self.replica.engine().index_failure_note().clone();

@@ -24,11 +24,13 @@ struct Written {
 impl Written {
     fn new() -> Self {
         let disk = SimulatedDisk::default();
-        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let options =
-            LogOptions { shard: 3, directory: "shard-3".into(), segment_bytes: SEGMENT_BYTES };
-        let (log, writer) = open(&shared, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
+        let (log, writer) = opened(&disk);
         Self { disk, log, writer }
+    }
+
+    /// The process ends and another one begins.
+    fn reopen(&mut self) {
+        (self.log, self.writer) = opened(&self.disk);
     }
 
     /// A frame with one client record per name.
@@ -71,6 +73,13 @@ impl Written {
     }
 }
 
+fn opened(disk: &SimulatedDisk) -> (Log, Writer) {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options =
+        LogOptions { shard: 3, directory: "shard-3".into(), segment_bytes: SEGMENT_BYTES };
+    open(&shared, &options, LogEnd::default(), &mut |_| Ok(())).unwrap()
+}
+
 fn name(number: u64) -> String {
     format!("{number:-<1200}")
 }
@@ -104,6 +113,27 @@ fn all_records_come_back_with_their_places_over_several_segments() {
     for found in reader.records(0, end).map(Result::unwrap) {
         assert_eq!(reader.record(found.position, found.length_bytes).unwrap(), found.record);
     }
+}
+
+#[test]
+fn a_segment_that_a_crash_left_empty_is_read_once() {
+    let mut written = Written::new();
+    written.frame(0, &[name(0)]);
+    written.sync();
+    let next = format!("shard-3/{SEGMENT_BYTES:020}.seg");
+    written.disk.create_zeroed(next.as_ref(), SEGMENT_BYTES).unwrap();
+    written.reopen();
+    for number in 1..120 {
+        written.frame(number, &[name(number)]);
+    }
+    written.sync();
+    assert!(written.disk.files_ending(".seg").len() > 2);
+    let (reader, end) = (written.log.reader(), written.log.durable_position());
+    let expected: Vec<_> = (0..120).map(|number| (number, name(number))).collect();
+    assert_eq!(ids(reader.records(0, end)).unwrap(), expected);
+    let bases = [0, SEGMENT_BYTES];
+    assert_eq!(written.log.forget(&bases).len(), 2);
+    assert_eq!(written.log.bytes(), end - 2 * SEGMENT_BYTES);
 }
 
 #[test]

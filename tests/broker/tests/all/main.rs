@@ -10,6 +10,7 @@ mod damaged_log;
 mod dead_letters;
 mod failing_disk;
 mod full_disk;
+mod key_tables;
 mod long_poll;
 mod lookup;
 mod manifests;

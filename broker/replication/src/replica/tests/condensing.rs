@@ -205,7 +205,7 @@ fn sealing_at_once_gives_the_bytes_of_sealing_and_condensing_step_by_step() {
     let (at_once, until) = (bench.seen.clone(), stem.parse().unwrap());
     let shared: Arc<dyn Disk> = Arc::new(at_once.clone());
     let (note, given_up) = (broker_store::IndexFailure::default(), AtomicBool::new(false));
-    crate::sealing::seal(&shared, &options(), until, &note, &given_up).unwrap();
+    crate::sealing::seal(&shared, &options(), until, head_as_key, &note, &given_up).unwrap();
     for ending in [".snap", ".part", ".idx"] {
         let paths = disk.files_ending(ending).into_iter();
         let paths = paths.filter(|path| ending == ".idx" || path.to_string_lossy().contains(&stem));

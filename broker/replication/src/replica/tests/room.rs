@@ -24,6 +24,7 @@ impl Shard {
             wants_spare: self.replica.wants_spare(),
             seal_until: self.replica.seal_until(),
             unused: std::mem::take(&mut self.unused),
+            keys_of_head: head_as_key,
         };
         let failure = self.replica.engine().index_failure_note().clone();
         let found =
@@ -190,15 +191,6 @@ fn retention_gives_space_back_on_a_volume_that_the_log_filled() {
     for _ in 0..ROUNDS_MAX {
         shard.now_ms += 120_000;
         shard.settle();
-        eprintln!(
-            shard.seals,
-            shard.replica.sealed_position,
-            shard.replica.log().active_base(),
-            shard.replica.log().end().position,
-            shard.replica.log().segments().iter().map(|s| s.base()).collect::<Vec<_>>(),
-            shard.replica.room,
-            shard.unused.len()
-        );
         if !shard.upkeep().is_nearly_full {
             return shard.ask(send("orders", &["c"])).map(drop).unwrap();
         }

@@ -36,7 +36,13 @@ impl Clock for StoppedClock {
 
 fn open(disk: &Arc<dyn Disk>) -> OpenShard {
     let data = PathBuf::from("/data");
-    let options = ShardOptions { id: ShardId(0), data, segment_bytes: SEGMENT_BYTES_MIN, seed: 1 };
+    let options = ShardOptions {
+        id: ShardId(0),
+        data,
+        segment_bytes: SEGMENT_BYTES_MIN,
+        seed: 1,
+        keys_of_head: |_, _| {},
+    };
     open_shard(disk, Arc::new(StoppedClock), &options).unwrap()
 }
 

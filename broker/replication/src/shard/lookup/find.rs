@@ -19,6 +19,11 @@ pub struct FindMessages {
     pub times: RangeInclusive<u64>,
     /// At most this many.
     pub messages_max: usize,
+    /// Hash of a key that every wanted message has, as [`ShardOptions::keys_of_head`] gives it: key tables then spare
+    /// reading sealed segments. None when there is no such key.
+    ///
+    /// [`ShardOptions::keys_of_head`]: crate::ShardOptions::keys_of_head
+    pub key_hash: Option<u64>,
 }
 
 /// When a message becomes visible.

@@ -57,8 +57,13 @@ impl Bench {
         let clock = Arc::new(Skipping::default());
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let data = PathBuf::from("/data");
-        let options =
-            ShardOptions { id: ShardId(0), data, segment_bytes: SEGMENT_BYTES_MIN, seed: 1 };
+        let options = ShardOptions {
+            id: ShardId(0),
+            data,
+            segment_bytes: SEGMENT_BYTES_MIN,
+            seed: 1,
+            keys_of_head: |_, _| {},
+        };
         let shard = open_shard(&shared, clock.clone(), &options).unwrap();
         let bench = Self { disk, clock, shard: shard.handle.clone() };
         let (events, _) = mpsc::unbounded_channel();
@@ -124,7 +129,8 @@ impl Bench {
     }
 
     async fn find(&self, messages_max: usize, is_wanted: IsWanted) -> (Vec<String>, Searched) {
-        let find = FindMessages { topic: topic(), times: 0..=u64::MAX, messages_max };
+        let find =
+            FindMessages { topic: topic(), times: 0..=u64::MAX, messages_max, key_hash: None };
         let found = self.shard.find_messages(find, is_wanted).await.unwrap();
         let heads = found.messages.iter().map(|m| String::from_utf8(m.head.to_vec()).unwrap());
         (heads.collect(), found.searched)
@@ -191,7 +197,12 @@ async fn a_found_message_has_its_place_its_bytes_and_its_time() {
     bench.send("late", Visible::AtOnce).await;
     let due_ms = begin_ms + 60_000;
     bench.send("timed", Visible::At { due_ms }).await;
-    let find = FindMessages { topic: topic(), times: begin_ms..=u64::MAX, messages_max: 9 };
+    let find = FindMessages {
+        topic: topic(),
+        times: begin_ms..=u64::MAX,
+        messages_max: 9,
+        key_hash: None,
+    };
     let found = bench.shard.find_messages(find, Box::new(|_| true)).await.unwrap().messages;
     assert_eq!(found.len(), 2);
     assert_eq!((found[0].queue, found[0].offset), (0, Some(1)));
@@ -199,7 +210,12 @@ async fn a_found_message_has_its_place_its_bytes_and_its_time() {
     assert!(found[0].stored_ms >= begin_ms);
     assert_eq!((found[1].offset, found[1].appearance), (None, Appearance::At(due_ms)));
     let absent = TopicName::parse("absent").unwrap();
-    let find = FindMessages { topic: absent.clone(), times: 0..=u64::MAX, messages_max: 9 };
+    let find = FindMessages {
+        topic: absent.clone(),
+        times: 0..=u64::MAX,
+        messages_max: 9,
+        key_hash: None,
+    };
     let refused = bench.shard.find_messages(find, Box::new(|_| true)).await.unwrap_err();
     assert_eq!(refused, Refusal::TopicNotFound(absent));
 }
@@ -360,7 +376,7 @@ async fn a_search_ends_at_its_bytes_and_when_nobody_waits() {
     }
     let reader = lock(&bench.shard.shared.reader).clone();
     let end = bench.shard.shared.durable_position.load(Ordering::Acquire);
-    let bounds = |bytes_max| Bounds { times: 0..=u64::MAX, end, bytes_max };
+    let bounds = |bytes_max| Bounds { times: 0..=u64::MAX, end, bytes_max, of_key: None };
     let (given_up, ask) = (AtomicBool::new(false), |_| Err(Refusal::Unavailable));
     let mut search = Search::new(&reader, bounds(1_000), &given_up, &ask).unwrap();
     let read = search.by_ref().map(Result::unwrap).count();
@@ -378,7 +394,8 @@ async fn too_many_searches_are_refused_and_damage_is_named() {
     bench.send("a", Visible::AtOnce).await;
     let many = u32::try_from(SEARCHES_PER_SHARD_MAX).unwrap();
     let held = Arc::clone(&bench.shard.shared.searches).try_acquire_many_owned(many).unwrap();
-    let find = || FindMessages { topic: topic(), times: 0..=u64::MAX, messages_max: 9 };
+    let find =
+        || FindMessages { topic: topic(), times: 0..=u64::MAX, messages_max: 9, key_hash: None };
     let refused = bench.shard.find_messages(find(), head_is("a")).await.unwrap_err();
     assert!(matches!(refused, Refusal::TooMany(_)), "{refused}");
     drop(held);

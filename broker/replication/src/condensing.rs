@@ -50,7 +50,7 @@ impl<'a> Condensing<'a> {
     ) -> Self {
         let live = live_bytes(engine, &segments);
         let pays = |(segment, live): &(&Segment, u64)| {
-            *live > 0 && live * LIVE_PART < segment.file_bytes()
+            *live > 0 && live.saturating_mul(LIVE_PART) < segment.file_bytes()
         };
         let mut worth: Vec<_> = segments.into_iter().zip(live).filter(pays).collect();
         if !worth.is_empty() {
@@ -156,7 +156,8 @@ fn live_bytes<R: ReplyTo>(engine: &Engine<R>, segments: &[&Segment]) -> Vec<u64>
         let behind = segments.partition_point(|segment| segment.base() <= position);
         let at = behind.checked_sub(1).filter(|at| position < segments[*at].end());
         if let Some(at) = at {
-            live[at] += bytes;
+            // An index may say anything.
+            live[at] = bytes.saturating_add(live[at]);
         }
     };
     for run in engine.sealed_runs() {
@@ -166,7 +167,7 @@ fn live_bytes<R: ReplyTo>(engine: &Engine<R>, segments: &[&Segment]) -> Vec<u64>
             own_bytes = own_bytes.saturating_sub(other.bytes);
         }
         if !run.refers_to().is_empty() {
-            own_bytes += REFERENCE_BYTES * u64::from(run.count);
+            own_bytes = own_bytes.saturating_add(REFERENCE_BYTES * u64::from(run.count));
         }
         add(run.base(), own_bytes);
     }

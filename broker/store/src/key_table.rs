@@ -163,6 +163,10 @@ impl KeyTable {
         shard: u32,
         segment: &Segment,
     ) -> Result<Option<Self>, IndexError> {
+        if segment.is_condensed() {
+            // One that is there yet is of the whole segment.
+            return Ok(None);
+        }
         let path = key_table_path(directory, segment.base);
         let file = match disk.open(&path) {
             Ok(file) => file,

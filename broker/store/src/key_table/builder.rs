@@ -157,8 +157,9 @@ impl KeyTableFile {
             position += header.frame_bytes();
         }
         let last = last?;
-        // Behind damage there may be more, which a search is to tell of.
-        if segment.end() == next.base && !follows(shard, next, last) {
+        // Behind damage there may be more, which a search is to tell of; a condensed segment does not tell what it followed.
+        let is_next = segment.end() == next.base && !next.is_condensed();
+        if is_next && !follows(shard, next, last) {
             builder.leave_out();
         }
         Some(builder.finish(last))

@@ -143,10 +143,6 @@ impl<'a> KeyedRecords<'a> {
     }
 
     fn open(&mut self, segment: &Segment) -> Option<KeyTable> {
-        // The table of what was whole is there until that is given back.
-        if segment.is_condensed() {
-            return None;
-        }
         let KeyTables { disk, directory } = self.tables;
         match KeyTable::open(disk, directory, self.reader.shard, segment) {
             Ok(table) => table,

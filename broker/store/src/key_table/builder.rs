@@ -157,9 +157,10 @@ impl KeyTableFile {
             position += header.frame_bytes();
         }
         let last = last?;
-        // Behind damage there may be more, which a search is to tell of; a condensed segment does not tell what it followed.
+        // Behind what does not hold, or was read wrongly, there may be more. Only the frame that carries on says that this was
+        // the end; where it is gone, or condensed, nobody knows.
         let is_next = segment.end() == next.base && !next.is_condensed();
-        if is_next && !follows(shard, next, last) {
+        if !is_next || !follows(shard, next, last) {
             builder.leave_out();
         }
         Some(builder.finish(last))

@@ -120,6 +120,12 @@ impl Checker {
         self.resets[at].settled = Some(seq);
         let reset = self.resets[at].clone();
         self.for_concerned(&reset, |progress, effect| apply(progress, effect, &reset));
+        // One that was asked later, and may have been carried out, has the last word.
+        let is_behind = |other: &&Reset| other.asked > reset.asked && other.answered.is_none();
+        let behind: Vec<Reset> = self.resets.iter().filter(is_behind).cloned().collect();
+        for later in behind {
+            self.for_concerned(&later, |progress, _| progress.unsettle());
+        }
     }
 
     /// Whether a reset may have come before or after what was asked then.

@@ -48,6 +48,15 @@ impl<R> TopicState<R> {
     pub(crate) fn is_redriven(&self, offset: u64) -> bool {
         self.redriven.contains(offset)
     }
+
+    /// Finishes for one group what was put back before: it is owed to no reader of the dead letters any more.
+    fn pass_redriven(&self, queue: usize, progress: &mut GroupQueue) {
+        for (start, end) in self.redriven.ranges().filter(|_| queue == 0) {
+            for offset in start.max(progress.cursor())..end {
+                progress.acknowledge(offset);
+            }
+        }
+    }
 }
 
 /// A poll that waits for messages.
@@ -208,10 +217,11 @@ impl<R> State<R> {
         };
         let Some(topic) = self.topics.get(&progress.topic) else { return };
         let known = progress.queues.len();
-        progress.queues.extend(topic.queues.iter().skip(known).map(|queue| {
+        progress.queues.extend(topic.queues.iter().enumerate().skip(known).map(|(n, queue)| {
             // What retention took before the group came is owed to it no more.
             let mut state = GroupQueue::default();
             state.trim_below(queue.base());
+            topic.pass_redriven(n, &mut state);
             state
         }));
     }
@@ -232,6 +242,9 @@ impl<R> State<R> {
             });
         }
         state.reset(offset);
+        if let Some(topic) = self.topics.get(&progress.topic) {
+            topic.pass_redriven(queue as usize, state);
+        }
     }
 
     /// The group, or the one that a member belongs to.

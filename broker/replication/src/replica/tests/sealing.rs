@@ -179,8 +179,18 @@ fn sealed_messages_are_delivered_and_die_and_come_back_as_others_do() {
     };
     let Ok(Outcome::Redriven(redriven)) = shard.ask(Command::Redrive(redrive)) else { panic!() };
     assert_eq!(redriven.messages, 100);
+    // For who comes later, or begins anew, they are done, also after a restart.
+    let (group, topic) = (GroupName::parse("late").unwrap(), name("%DLQ%billing"));
+    shard.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(group.clone())))).unwrap();
+    let to = SetOffset { group: group.clone(), topic: topic.clone(), queue: 0, offset: 0 };
+    shard.ask(Command::SetOffset(to)).unwrap();
     fill(&mut shard, "orders", 40);
-    shard.restart();
+    for _ in 0..2 {
+        let (group, topic) = (group.clone(), topic.clone());
+        let cursor = shard.ask(Command::ReadOffset { group, topic, queue: 0 });
+        assert!(matches!(cursor, Ok(Outcome::Offset(Some(100)))), "{cursor:?}");
+        shard.restart();
+    }
     let again = drain(&mut shard, "billing", "orders");
     assert!(sent.is_subset(&again), "{} of {}", again.len(), sent.len());
 }

@@ -103,7 +103,8 @@ pub fn seal(
         }
     }
     let directory = snapshot::snapshot_directory(options);
-    if !sealed.is_empty() {
+    let has_sealed = !sealed.is_empty();
+    if has_sealed {
         let written = write_snapshot(disk, options, &recovered, &segments, is_given_up);
         recovered.snapshot_bytes = written?;
         snapshot::remove_old(&**disk, &directory, SNAPSHOTS_KEPT)?;
@@ -112,7 +113,6 @@ pub fn seal(
     }
     let unneeded = unneeded(&**disk, options, &segments)?;
     let mut runs = Vec::new();
-    let has_sealed = !sealed.is_empty();
     for base in sealed {
         let opened = SealedIndex::open(&**disk, &options.directory, options.shard, base, failure);
         runs.extend(opened.map_err(|error| derived(options, &error))?);

@@ -13,7 +13,9 @@ use crate::recovery::open;
 use crate::simulated_disk::SimulatedDisk;
 use crate::writer::Writer;
 
-const SEGMENT_BYTES: u64 = 64 * 1024;
+pub(super) const SHARD: u32 = 3;
+pub(super) const DIRECTORY: &str = "shard-3";
+pub(super) const SEGMENT_BYTES: u64 = 64 * 1024;
 
 struct Written {
     disk: SimulatedDisk,
@@ -73,10 +75,10 @@ impl Written {
     }
 }
 
-fn opened(disk: &SimulatedDisk) -> (Log, Writer) {
+pub(super) fn opened(disk: &SimulatedDisk) -> (Log, Writer) {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let options =
-        LogOptions { shard: 3, directory: "shard-3".into(), segment_bytes: SEGMENT_BYTES };
+        LogOptions { shard: SHARD, directory: DIRECTORY.into(), segment_bytes: SEGMENT_BYTES };
     open(&shared, &options, LogEnd::default(), &mut |_| Ok(())).unwrap()
 }
 

@@ -1,8 +1,6 @@
 //! Searches by key against a plain reading of the same log, whichever key tables are there, whole, damaged or of old.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -10,15 +8,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::frame::FrameKind;
 use crate::key_table::{KeyTableFile, key_table_path};
-use crate::log::{Log, LogEnd, LogOptions, NewFrame};
+use crate::log::{Log, NewFrame};
+use crate::reader::tests::{DIRECTORY, SEGMENT_BYTES, SHARD, opened};
 use crate::record::{MessageRecord, Record};
-use crate::recovery::open;
 use crate::segments;
 use crate::simulated_disk::SimulatedDisk;
 use crate::writer::Writer;
 
-const SEGMENT_BYTES: u64 = 64 * 1024;
-const SHARD: u32 = 3;
 const TOPIC: u32 = 7;
 
 /// The first byte of a head is its key.
@@ -31,8 +27,8 @@ fn hash(key: u8) -> u64 {
     u64::from(key.min(8)) << 32
 }
 
-fn directory() -> PathBuf {
-    "log".into()
+fn directory() -> &'static Path {
+    DIRECTORY.as_ref()
 }
 
 struct Written {
@@ -44,10 +40,7 @@ struct Written {
 impl Written {
     fn new() -> Self {
         let disk = SimulatedDisk::default();
-        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let options =
-            LogOptions { shard: SHARD, directory: directory(), segment_bytes: SEGMENT_BYTES };
-        let (log, writer) = open(&shared, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
+        let (log, writer) = opened(&disk);
         Self { disk, log, writer }
     }
 
@@ -97,7 +90,7 @@ impl Written {
     }
 
     fn segments(&self) -> Vec<Segment> {
-        segments::look(&self.disk, &directory()).unwrap()
+        segments::look(&self.disk, directory()).unwrap()
     }
 
     fn make_tables(&self, wanted: impl Fn(usize) -> bool) {
@@ -105,7 +98,7 @@ impl Written {
             if wanted(number) {
                 let pair = (&pair[0], &pair[1]);
                 let table = KeyTableFile::of_segment(SHARD, pair, keys_of_head, &|| false);
-                table.unwrap().write(&self.disk, &directory()).unwrap();
+                table.unwrap().write(&self.disk, directory()).unwrap();
             }
         }
     }
@@ -113,7 +106,7 @@ impl Written {
     /// Messages with a key: by their times and positions.
     fn search(&self, key: u8, times: RangeInclusive<u64>) -> Found {
         let (reader, directory) = (self.log.reader(), directory());
-        let tables = KeyTables { disk: &self.disk, directory: &directory };
+        let tables = KeyTables { disk: &self.disk, directory };
         let of = TopicKey { topic: TOPIC, hash: hash(key) };
         let end = self.log.durable_position();
         let mut records = reader.records_of_key(tables, of, times, end).unwrap();
@@ -182,7 +175,7 @@ fn a_table_that_does_not_hold_costs_time_and_nothing_is_found_twice() {
     written.make_tables(|_| true);
     let expected = written.read_all(3, 0..=u64::MAX);
     let base = written.segments()[2].base;
-    let path = key_table_path(&directory(), base);
+    let path = key_table_path(directory(), base);
     let length = written.disk.contents(&path).unwrap().len();
     for position in [0, 30, 66, length - 30, length - 2] {
         written.disk.flip_bit(&path, position, 1);
@@ -209,7 +202,7 @@ fn damage_to_a_message_that_is_wanted_is_told_and_other_damage_is_not_in_the_way
     let body = usize::try_from(wanted[1].position - segment.base).unwrap() + 100;
     written.disk.flip_bit(&path, body, 1);
     let (reader, directory) = (written.log.reader(), directory());
-    let tables = KeyTables { disk: &written.disk, directory: &directory };
+    let tables = KeyTables { disk: &written.disk, directory };
     let search = |key: u8| {
         let of = TopicKey { topic: TOPIC, hash: hash(key) };
         let end = written.log.durable_position();
@@ -244,7 +237,7 @@ proptest! {
         let mut broken = BTreeSet::new();
         for (number, position, bit) in flips {
             let Some(segment) = segments.get(number) else { continue };
-            let path = key_table_path(&directory(), segment.base);
+            let path = key_table_path(directory(), segment.base);
             let Some(bytes) = written.disk.contents(&path) else { continue };
             written.disk.flip_bit(&path, position % bytes.len(), bit);
             broken.insert(path);

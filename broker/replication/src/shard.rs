@@ -1,5 +1,6 @@
 //! A shard as tasks: one task owns the replica, one thread writes. Others talk to it through a bounded queue.
 
+pub mod answers;
 mod budget;
 mod handle;
 pub mod lookup;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker_engine::{Command, Outcome, Reply, ReplyTo, TransactionCheck};
+use broker_engine::{Command, Reply, ReplyTo, TransactionCheck};
 use broker_model::{ConsumerGroup, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
@@ -88,6 +89,7 @@ pub struct ShardStatus {
 #[derive(Debug)]
 pub struct Slot {
     sender: Option<oneshot::Sender<Reply>>,
+    home: Option<answers::Home>,
     _share: Option<Share>,
 }
 
@@ -354,13 +356,13 @@ impl ShardTask {
         for event in topics.chain(output.checks.into_iter().map(ShardEvent::TransactionCheck)) {
             let _listener_gone = events.send(event);
         }
-        let undelivered = release(output.replies);
+        let undelivered = answers::release(output.replies, &self.shared, &self.own_inputs);
         if !undelivered.is_empty() {
             // The pollers went away after messages were picked for them: others shall have them now.
             self.replica.submit(
                 now_ms,
                 Command::Release(undelivered),
-                Slot { sender: None, _share: None },
+                Slot { sender: None, home: None, _share: None },
             );
         }
         let log = self.replica.log();
@@ -404,16 +406,4 @@ async fn sleep_until(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-/// Sends answers; returns the handles of messages whose poller is gone.
-fn release(replies: Vec<(Slot, Reply)>) -> Vec<ReceiptHandle> {
-    let mut undelivered = Vec::new();
-    for (slot, reply) in replies {
-        let Some(sender) = slot.sender else { continue };
-        if let Err(Ok(Outcome::Received(deliveries))) = sender.send(reply) {
-            undelivered.extend(deliveries.into_iter().map(|delivery| delivery.handle));
-        }
-    }
-    undelivered
 }

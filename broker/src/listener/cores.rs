@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use broker_replication::shard::answers;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
@@ -88,6 +89,8 @@ fn start_core(index: usize) -> io::Result<Core> {
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+        // Shards answer many waiters of a core at once.
+        runtime.spawn(answers::bundled_on_this_thread());
         let _ = runtime.block_on(stopped);
         runtime.shutdown_timeout(STOP_TIMEOUT);
     })?;

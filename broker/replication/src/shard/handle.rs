@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     DeliveredMessage, Input, PulledMessages, QUEUED_COMMANDS_MAX, ShardHandle, ShardStatus, Slot,
-    lock,
+    answers, lock,
 };
 
 impl ShardHandle {
@@ -86,7 +86,8 @@ impl ShardHandle {
         sender: Option<oneshot::Sender<Reply>>,
     ) -> Result<Input, Refusal> {
         let share = self.shared.budgets.take(&command)?;
-        Ok(Input::Command(command, Slot { sender, _share: Some(share) }))
+        let home = sender.as_ref().and_then(|_| answers::home());
+        Ok(Input::Command(command, Slot { sender, home, _share: Some(share) }))
     }
 
     /// Makes deliveries visible again that reached nobody. Those that are settled are left alone.

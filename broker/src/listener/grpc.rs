@@ -2,9 +2,10 @@
 //! the official clients need (protocol section 7.0): large windows, many streams, and never a GOAWAY for pings.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
 use super::counted::Counted;
+use super::gathered::Gathered;
 use super::opening::{Speech, listen};
 use super::rewound::Rewound;
 use super::tls::Tls;
@@ -73,6 +75,15 @@ impl<S> GrpcService for S where
 enum Opened {
     Plain(Rewound<TcpStream>),
     Encrypted(Box<Rewound<TlsStream<Rewound<TcpStream>>>>),
+}
+
+/// Why a connection broke.
+#[derive(Debug, thiserror::Error)]
+enum Broke {
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
 }
 
 enum Unopened {
@@ -164,12 +175,7 @@ fn settle(outcome: Outcome, port: &Port, peer: SocketAddr) -> Option<(Opened, Op
     None
 }
 
-async fn drive<T, S>(
-    stream: T,
-    peer: SocketAddr,
-    port: &Port,
-    service: S,
-) -> Result<(), hyper::Error>
+async fn drive<T, S>(stream: T, peer: SocketAddr, port: &Port, service: S) -> Result<(), Broke>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: GrpcService,
@@ -182,20 +188,36 @@ where
         let (call, answer) = (open_calls.token(), service.clone().call(request));
         async move { answer.await.map(|answer| answer.map(|body| Counted { body, _call: call })) }
     });
-    let connection = http2_settings().serve_connection(TokioIo::new(stream), service);
+    let stream = Gathered::new(stream);
+    let connection = http2_settings().serve_connection(TokioIo::new(stream.clone()), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        ended = turns(connection.as_mut(), &stream) => return ended,
         () = port.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     calls.close();
     tokio::select! {
-        ended = connection => ended,
+        ended = turns(connection, &stream) => ended,
         () = forsaken(&calls) => {
             tracing::debug!(port = port.name, %peer, "cut: no call is open, and it does not take leave");
             Ok(())
         }
     }
+}
+
+/// Drives a connection; what it wrote in one turn goes out at the end of that turn.
+async fn turns<C, T>(mut connection: Pin<&mut C>, stream: &Gathered<T>) -> Result<(), Broke>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+    T: AsyncWrite + Unpin,
+{
+    poll_fn(|context| {
+        let ended = connection.as_mut().poll(context)?;
+        // Who shut the stream down has seen the last bytes off; of others that ended nobody waits for them.
+        let _ = stream.poll_drain(context)?;
+        ended.map(Ok)
+    })
+    .await
 }
 
 /// Ends once no call is open and the client had its time to take leave.

@@ -191,25 +191,28 @@ impl IndexBuilder {
     fn encode(mut self, segment_of: &dyn Fn(u64) -> u64) -> Vec<u8> {
         self.runs.sort_by_key(|run| (run.topic, run.queue, run.first));
         let mut lines: Vec<Line> = Vec::with_capacity(self.runs.len());
+        // Where the blocks begin.
         let mut at = HEADER_BYTES;
         for run in &self.runs {
             let line = run.line(self.base, segment_of);
             at += LINE_BYTES + ELSEWHERE_BYTES * line.refers_to.len();
             lines.push(line);
         }
+        let blocks_bytes: usize = lines.iter().map(Line::blocks_bytes).sum();
+        // One piece of the size that it gets: with many small messages it is megabytes.
+        let mut file = Vec::with_capacity(at + blocks_bytes);
+        file.resize(at, 0);
         let mut directory = Vec::with_capacity(at - HEADER_BYTES);
-        let mut blocks = Vec::new();
         for (run, line) in self.runs.iter().zip(&mut lines) {
-            line.at = (at + blocks.len()) as u64;
-            run.encode_blocks(line, &mut blocks);
+            line.at = file.len() as u64;
+            run.encode_blocks(line, &mut file);
             line.encode(&mut directory);
         }
+        debug_assert_eq!(file.len(), at + blocks_bytes);
         let count = u32::try_from(lines.len()).expect("a segment holds fewer messages");
-        let file_bytes = (HEADER_BYTES + directory.len() + blocks.len()) as u64;
-        let mut file = encode_header(self.shard, self.base, &directory, count, file_bytes);
-        file.reserve_exact(directory.len() + blocks.len());
-        file.extend_from_slice(&directory);
-        file.extend_from_slice(&blocks);
+        let header = encode_header(self.shard, self.base, &directory, count, file.len() as u64);
+        file[..HEADER_BYTES].copy_from_slice(&header);
+        file[HEADER_BYTES..at].copy_from_slice(&directory);
         file
     }
 }

@@ -84,6 +84,13 @@ impl Line {
         }
     }
 
+    /// What its blocks take in the file.
+    pub(super) fn blocks_bytes(&self) -> usize {
+        let (whole, rest) = (self.count / BLOCK_ENTRIES, self.count % BLOCK_ENTRIES);
+        let rest_bytes = if rest == 0 { 0 } else { self.columns.block(rest).bytes() };
+        whole as usize * self.columns.block(BLOCK_ENTRIES).bytes() + rest_bytes
+    }
+
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         let mut flags = 0;
         if self.columns.has_message_groups {

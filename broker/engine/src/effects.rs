@@ -1,5 +1,7 @@
 //! What the engine wants done: records to append, and replies to release now or once those records are committed.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Bytes, BytesMut};
 
 use broker_model::Topic;
@@ -54,18 +56,24 @@ impl<R> Effects<R> {
         self.records += 1;
     }
 
-    /// The encoded records, and how many they are. The next ones get memory for about as many bytes, so that it need not
-    /// grow step by step.
-    pub fn take_records(&mut self) -> (Bytes, u32) {
+    /// The encoded records, and how many they are. The next ones get memory for about as many bytes, so that it need not grow
+    /// step by step. `reusable` may give memory of a capacity in the range.
+    pub fn take_records(
+        &mut self,
+        reusable: impl FnOnce(RangeInclusive<usize>) -> Option<BytesMut>,
+    ) -> (Bytes, u32) {
         let records = std::mem::take(&mut self.records);
         let (length, capacity) = (self.payload.len(), self.payload.capacity());
         if length <= capacity / 2 {
             // Frames are kept for a while: not together with room for twice as much.
-            let payload = Bytes::copy_from_slice(&self.payload);
+            let payload = reusable(length..=length * 2);
+            let mut payload = payload.unwrap_or_else(|| BytesMut::with_capacity(length));
+            payload.extend_from_slice(&self.payload);
             self.payload.clear();
-            return (payload, records);
+            return (payload.freeze(), records);
         }
-        let next = BytesMut::with_capacity(length + length / 4);
+        let next = reusable(length..=length * 4);
+        let next = next.unwrap_or_else(|| BytesMut::with_capacity(length + length / 4));
         (std::mem::replace(&mut self.payload, next).freeze(), records)
     }
 
@@ -73,5 +81,42 @@ impl<R> Effects<R> {
     #[must_use]
     pub fn has_records(&self) -> bool {
         self.records > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(length: usize, capacity: usize) -> Effects<()> {
+        let mut effects = Effects::default();
+        effects.payload = BytesMut::with_capacity(capacity);
+        effects.payload.resize(length, 7);
+        effects.records = 1;
+        effects
+    }
+
+    #[test]
+    fn records_are_taken_whole_and_memory_that_fits_is_used_again() {
+        // length, capacity, capacity to reuse; whether the frame is in it, whether the next records are
+        let rows = [
+            (900, 1000, 1200, false, true),
+            (900, 1000, 800, false, false),
+            (400, 1000, 500, true, false),
+            (400, 1000, 5000, false, false),
+            (400, 1000, 300, false, false),
+        ];
+        for (length, capacity, reusable, is_frame, is_next) in rows {
+            let mut effects = filled(length, capacity);
+            let reusable = BytesMut::with_capacity(reusable);
+            let place = reusable.as_ptr();
+            let (payload, records) = effects
+                .take_records(|range| Some(reusable).filter(|b| range.contains(&b.capacity())));
+            assert_eq!((payload.len(), records), (length, 1));
+            assert!(payload.iter().all(|byte| *byte == 7));
+            assert!(effects.payload.is_empty() && !effects.has_records());
+            let found = (payload.as_ptr() == place, effects.payload.as_ptr() == place);
+            assert_eq!(found, (is_frame, is_next), "{length} of {capacity}");
+        }
     }
 }

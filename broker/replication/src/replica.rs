@@ -378,7 +378,7 @@ impl<R: ReplyTo> Replica<R> {
         if !self.open.has_records() || self.damage.is_some() || self.has_index_failure() {
             return;
         }
-        let (payload, records) = self.open.take_records();
+        let (payload, records) = self.open.take_records(|bytes| self.log.take_reusable(bytes));
         let on_commit = std::mem::take(&mut self.open.on_commit);
         let frame = Frame { payload, records, time_ms: now_ms, on_commit };
         self.open_since_ms = None;

@@ -2,10 +2,11 @@
 //! writer says so. Does no I/O itself. One write is in flight at a time; what queues meanwhile shares the next.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use crc32c::crc32c;
 
 use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
@@ -19,6 +20,11 @@ const WRITE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// A spare is wanted once this part of a segment, one in so many, is full.
 const SPARE_WANTED_PART: u64 = 16;
+
+/// Payloads with memory of so many bytes have it used again: smaller ones are cheap, larger ones are rare.
+const REUSABLE_BYTES: RangeInclusive<usize> = 32 * 1024..=2 * 1024 * 1024;
+/// Of so many at most.
+const REUSABLE_MAX: usize = 4;
 
 /// What a log needs to know when it is opened.
 #[derive(Debug, Clone)]
@@ -84,6 +90,8 @@ pub struct Log {
     segments_to_enter: u64,
     tail: VecDeque<(u64, Bytes)>,
     tail_bytes: usize,
+    /// Memory of payloads that left the tail.
+    reusable: Vec<BytesMut>,
 }
 
 #[derive(Debug)]
@@ -116,6 +124,7 @@ impl Log {
             segments_to_enter: 0,
             tail: VecDeque::new(),
             tail_bytes: 0,
+            reusable: Vec::new(),
         }
     }
 
@@ -318,6 +327,15 @@ impl Log {
         self.segments_to_enter
     }
 
+    /// Memory of so many bytes for a later payload, from one that left the tail; the smallest that fits. Fresh memory of that
+    /// size would come from the system, which clears it page by page.
+    pub fn take_reusable(&mut self, bytes: RangeInclusive<usize>) -> Option<BytesMut> {
+        let fitting = self.reusable.iter().enumerate();
+        let fitting = fitting.filter(|(_, buffer)| bytes.contains(&buffer.capacity()));
+        let (at, _) = fitting.min_by_key(|(_, buffer)| buffer.capacity())?;
+        Some(self.reusable.swap_remove(at))
+    }
+
     /// Bytes of a recent payload, straight from memory.
     #[must_use]
     pub fn read_tail(&self, position: u64, length_bytes: u32) -> Option<Bytes> {
@@ -338,9 +356,50 @@ impl Log {
         self.tail_bytes += payload.len();
         self.tail.push_back((position, payload));
         while self.tail_bytes > tail_cache_bytes() && self.tail.len() > 1 {
-            if let Some((_, old)) = self.tail.pop_front() {
-                self.tail_bytes -= old.len();
+            let Some((_, old)) = self.tail.pop_front() else { break };
+            self.tail_bytes -= old.len();
+            // Somebody may read it yet.
+            if let Ok(mut buffer) = old.try_into_mut()
+                && REUSABLE_BYTES.contains(&buffer.capacity())
+            {
+                buffer.clear();
+                self.reusable.push(buffer);
+            }
+            if self.reusable.len() > REUSABLE_MAX {
+                self.reusable.remove(0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_payloads_is_used_again_once_they_left_the_tail_and_nobody_reads_them() {
+        const PAYLOAD_BYTES: usize = 1024 * 1024;
+        let options = LogOptions { shard: 0, directory: PathBuf::new(), segment_bytes: 0 };
+        let mut log = Log::new(options, Vec::new(), LogEnd::default());
+        let (mut position, whole_tail) = (0, tail_cache_bytes() / PAYLOAD_BYTES);
+        let mut remember = |log: &mut Log| {
+            log.remember(position, Bytes::from(vec![7; PAYLOAD_BYTES]));
+            position += PAYLOAD_BYTES as u64;
+        };
+        for _ in 0..whole_tail {
+            remember(&mut log);
+        }
+        assert_eq!(log.take_reusable(REUSABLE_BYTES), None, "all of it can be read");
+        let read = log.read_tail(5, 100).unwrap();
+        remember(&mut log);
+        assert_eq!(log.take_reusable(REUSABLE_BYTES), None, "it is being read");
+        assert!(read.iter().all(|byte| *byte == 7));
+        (0..10).for_each(|_| remember(&mut log));
+        assert_eq!(log.take_reusable(1..=PAYLOAD_BYTES - 1), None, "none is so small");
+        for _ in 0..REUSABLE_MAX {
+            let reusable = log.take_reusable(PAYLOAD_BYTES..=PAYLOAD_BYTES).unwrap();
+            assert!(reusable.is_empty() && reusable.capacity() == PAYLOAD_BYTES);
+        }
+        assert_eq!(log.take_reusable(REUSABLE_BYTES), None, "no more are kept");
     }
 }

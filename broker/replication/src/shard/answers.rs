@@ -91,3 +91,6 @@ fn hand_out(answers: Vec<Answer>) -> Vec<ReceiptHandle> {
     }
     undelivered
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,11 +89,9 @@ mod tests {
     use super::*;
 
     fn filled(length: usize, capacity: usize) -> Effects<()> {
-        let mut effects = Effects::default();
-        effects.payload = BytesMut::with_capacity(capacity);
-        effects.payload.resize(length, 7);
-        effects.records = 1;
-        effects
+        let mut payload = BytesMut::with_capacity(capacity);
+        payload.resize(length, 7);
+        Effects { payload, records: 1, ..Effects::default() }
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(super) fn release(
     hand_out(direct)
 }
 
-/// Wakes everybody with the own answer; returns the handles of messages whose poller is gone.
+/// Wakes everybody with their answer; returns the handles of messages whose poller is gone.
 fn hand_out(answers: Vec<Answer>) -> Vec<ReceiptHandle> {
     let mut undelivered = Vec::new();
     for (sender, reply) in answers {

@@ -319,7 +319,10 @@ async fn install_definitions(client: &Client) {
 
 /// There are no nodes: pods are said to run and be ready as soon as they are there, unless they carry `test/hold`.
 async fn run_pods(api: Api<Pod>) {
-    let mut pods = watcher(api.clone(), watcher::Config::default()).applied_objects().boxed();
+    let pods = watcher(api.clone(), watcher::Config::default());
+    // Without pauses after errors it would never let go of its thread when the runtime ends, which takes the client first
+    // and then waits for this task.
+    let mut pods = pods.default_backoff().applied_objects().boxed();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         let phase = pod.status.as_ref().and_then(|status| status.phase.clone());

@@ -18,7 +18,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher as watch};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Config, ResourceExt as _};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic, definitions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::names::{ClusterKey, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::signals::{Scopes, Signals};
 use crate::status_writer::{Kind, StatusWriter};
-use crate::{broker_cluster, consumer_group, topic};
+use crate::{api_server, broker_cluster, consumer_group, topic};
 
 /// Reconciles that are under way may take this long after the stop; the pod is killed 5 s later.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -49,7 +49,8 @@ pub fn main(arguments: RunArguments) -> anyhow::Result<()> {
     start_log(&arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = Client::try_default().await.context("cannot find a Kubernetes API server")?;
+        let config = Config::infer().await.context("cannot find a Kubernetes API server")?;
+        let client = api_server::client(config).context("cannot use the Kubernetes API server")?;
         let stop = CancellationToken::new();
         stop_on_signal(stop.clone())?;
         run(arguments, client, Arc::new(GrpcConnector), stop).await

@@ -72,7 +72,7 @@ async fn client(user: Option<&str>) -> Client {
     let config = Config::from_custom_kubeconfig(kubeconfig(), &KubeConfigOptions::default()).await;
     let mut config = config.unwrap();
     config.auth_info.impersonate = user.map(str::to_owned);
-    Client::try_from(config).unwrap()
+    operator::api_server::client(config).unwrap()
 }
 
 /// Leads the operator to fake brokers instead of DNS names.

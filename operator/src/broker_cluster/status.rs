@@ -46,7 +46,7 @@ pub fn status(input: &Input<'_>, now: &str) -> Outcome {
     };
     status.observed_generation = Some(generation);
     let (verdict, again_after) = match &input.plan {
-        Ok(plan) => judge(input, plan),
+        Ok(plan) => judge(input, plan, &status.shards),
         Err(verdict) => (Some(verdict.clone()), None),
     };
     status.conditions = match verdict {
@@ -127,7 +127,11 @@ fn is_short(report: &BrokerReport) -> bool {
 }
 
 /// The verdict, or none when what was said before still stands; and when to look again.
-fn judge(input: &Input<'_>, plan: &Plan) -> (Option<Verdict>, Option<Duration>) {
+fn judge(
+    input: &Input<'_>,
+    plan: &Plan,
+    shards: &[ShardStatus],
+) -> (Option<Verdict>, Option<Duration>) {
     let ready = ready_brokers(input, plan);
     let all = plan.brokers.len();
     let away: Vec<u32> =
@@ -162,6 +166,12 @@ fn judge(input: &Input<'_>, plan: &Plan) -> (Option<Verdict>, Option<Duration>) 
             plan.map.version
         );
         return (Some(Verdict::waiting("MapNotHeld", message)), Some(Duration::from_secs(5)));
+    }
+    let unheard = shards.iter().filter(|shard| shard.state == ShardState::Unknown);
+    let unheard: Vec<&str> = unheard.map(|shard| shard.name.as_str()).collect();
+    if !unheard.is_empty() {
+        let message = format!("waits until brokers tell of {}", unheard.join(", "));
+        return (Some(Verdict::waiting("ShardsUnknown", message)), Some(Duration::from_secs(5)));
     }
     if !plan.held_back.is_empty() {
         let message =

@@ -86,6 +86,10 @@ async fn a_cluster_serves_when_pods_brokers_and_map_are_there() {
     assert_eq!(outcome.status.endpoints[0].address, "default-client.shop.svc:8081");
     let early = said(true, report(None, 0, ""), &BrokerClusterStatus::default());
     assert_eq!(ready_word(&early), (Truth::False, "MapNotHeld"));
+    let mut untold = report(None, 1, "");
+    untold.status = Some(BrokerStatus::default());
+    let untold = said(true, untold, &serving());
+    assert_eq!(ready_word(&untold), (Truth::False, "ShardsUnknown"));
 }
 
 #[tokio::test]

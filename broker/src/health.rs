@@ -88,6 +88,8 @@ mod tests {
     fn a_shard_that_failed_or_does_not_lead_is_named() {
         let status = |role, failure: Option<&str>| ShardStatus {
             append_times: broker_replication::AppendTimesSeen::default(),
+            sealed_segments: 0,
+            sealing_failures: 0,
             role,
             log_bytes: 0,
             durable_index: 0,

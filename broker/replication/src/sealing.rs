@@ -27,6 +27,8 @@ const SNAPSHOTS_KEPT: usize = 2;
 /// What sealing came to.
 #[derive(Debug, Default)]
 pub struct Sealed {
+    /// How many segments.
+    pub segments: usize,
     /// The runs of the new index files.
     pub runs: Vec<SealedRun>,
     /// Where the log goes on behind the newest snapshot.
@@ -112,7 +114,7 @@ pub fn seal(
         key_tables::make_one(&**disk, options, &segments, position, keys_of_head, is_given_up);
     }
     let unneeded = unneeded(&**disk, options, &segments)?;
-    let mut runs = Vec::new();
+    let (count, mut runs) = (sealed.len(), Vec::new());
     for base in sealed {
         let opened = SealedIndex::open(&**disk, &options.directory, options.shard, base, failure);
         runs.extend(opened.map_err(|error| derived(options, &error))?);
@@ -123,6 +125,7 @@ pub fn seal(
         condensed = condensing.carry_out(&**disk, options, is_given_up);
     }
     Ok(Sealed {
+        segments: count,
         runs,
         position: recovered.start.position,
         snapshot_bytes: recovered.snapshot_bytes,

@@ -83,6 +83,10 @@ pub struct ShardStatus {
     pub durable_index: u64,
     /// How long its durable writes took.
     pub append_times: AppendTimesSeen,
+    /// Segments sealed since it was opened.
+    pub sealed_segments: u64,
+    /// How often sealing failed since then.
+    pub sealing_failures: u64,
     /// Why the log failed, if it did.
     pub failure: Option<String>,
     /// What of the log is damaged, so that the shard is read-only.
@@ -119,6 +123,8 @@ struct Shared {
     /// Log position up to which readers may read.
     durable_position: AtomicU64,
     append_times: Arc<AppendTimes>,
+    sealed_segments: AtomicU64,
+    sealing_failures: AtomicU64,
     is_leader: AtomicBool,
     failure: Mutex<Option<String>>,
     damage: Option<Damage>,
@@ -226,6 +232,8 @@ pub fn open_shard(
         durable_index: AtomicU64::new(0),
         durable_position: AtomicU64::new(replica.log().durable_position()),
         append_times,
+        sealed_segments: AtomicU64::new(0),
+        sealing_failures: AtomicU64::new(0),
         is_leader: AtomicBool::new(replica.is_leader()),
         failure: Mutex::new(None),
         damage: replica.damage().cloned(),

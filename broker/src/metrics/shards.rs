@@ -41,13 +41,19 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
     families
 }
 
-fn logs(catalog: &Catalog) -> [Family; 5] {
+fn logs(catalog: &Catalog) -> [Family; 7] {
     let mut leads = Family::gauge("pinnace_shard_leads", "1 when this broker leads the shard");
     let mut bytes = Family::gauge("pinnace_shard_log_bytes", "Bytes of the shard's log");
     let mut index = Family::gauge("pinnace_shard_durable_index", "Last durable entry of the log");
     let mut damaged = Family::gauge(
         "pinnace_shard_damaged_bytes",
         "Bytes of the damaged range of the log: the shard is read-only",
+    );
+    let mut sealed =
+        Family::counter("pinnace_shard_sealed_segments", "Segments sealed since start");
+    let mut sealing_failures = Family::counter(
+        "pinnace_shard_sealing_failures",
+        "Attempts to seal that failed since start; while they do, no space of the log comes back",
     );
     let mut appends = Family::histogram(
         "pinnace_shard_append_seconds",
@@ -59,6 +65,8 @@ fn logs(catalog: &Catalog) -> [Family; 5] {
         leads.add(name(), f64::from(u8::from(status.role == "leader")));
         bytes.add(name(), status.log_bytes as f64);
         index.add(name(), status.durable_index as f64);
+        sealed.add(name(), status.sealed_segments as f64);
+        sealing_failures.add(name(), status.sealing_failures as f64);
         let times = status.append_times;
         appends.add_buckets(name(), times.buckets, times.sum_seconds);
         if let Some(damage) = status.damage {
@@ -66,7 +74,7 @@ fn logs(catalog: &Catalog) -> [Family; 5] {
             damaged.add(labels(name(), range), damage.to.saturating_sub(damage.from) as f64);
         }
     }
-    [leads, bytes, index, damaged, appends]
+    [leads, bytes, index, damaged, sealed, sealing_failures, appends]
 }
 
 async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {

@@ -2,6 +2,7 @@
 //! thread, and tries again what found no room. Decides only when; what is done stands in `maintenance`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker_store::writer::Written;
 use broker_store::{DiskError, WriteError};
@@ -16,10 +17,10 @@ use crate::writer_thread::Finished;
 const UPKEEP_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// With smaller segments, one part of a segment in so many.
 const UPKEEP_PART: u64 = 8;
-/// How soon a full disk is looked at again, a segment that somebody reads yet, and what could not be sealed.
+/// How soon a full disk is looked at again, and a segment that somebody reads yet.
 const RECHECK_MS: u64 = 1_000;
-/// How soon sealing that found no room is tried on a disk that is still full: it begins with a reading of the log.
-const SEAL_ON_FULL_DISK_MS: u64 = 30_000;
+/// How soon sealing that failed is tried again, unless room came meanwhile: it begins with a reading of the log.
+const SEAL_AGAIN_MS: u64 = 30_000;
 
 impl ShardTask {
     /// The first look at the space, before anything is taken in.
@@ -153,14 +154,17 @@ impl ShardTask {
                 if let Some(error) = sealed.not_condensed.take() {
                     tracing::warn!(shard = %self.shared.name, %error, "an old segment could not be condensed: it stays");
                 }
+                let segments = sealed.segments as u64;
+                self.shared.sealed_segments.fetch_add(segments, Ordering::Relaxed);
                 self.unused.extend(self.replica.sealed(sealed));
                 *lock(&self.shared.reader) = self.replica.reader();
             }
             Err(SealError::GivenUp) => {}
             Err(SealError::Disk(error)) => {
-                tracing::warn!(shard = %self.shared.name, %error, "segments could not be sealed; tried again");
-                let pause_ms = if error.is_no_room() { SEAL_ON_FULL_DISK_MS } else { RECHECK_MS };
-                self.seal_after_ms = now_ms + pause_ms;
+                self.shared.sealing_failures.fetch_add(1, Ordering::Relaxed);
+                let (shard, pause_s) = (&self.shared.name, SEAL_AGAIN_MS / 1_000);
+                tracing::warn!(%shard, %error, pause_s, "segments could not be sealed; will try again");
+                self.seal_after_ms = now_ms + SEAL_AGAIN_MS;
                 self.recheck_at_ms = Some(self.seal_after_ms);
             }
             // What was stored cannot be read: what is stored behind it would be lost by a repair.

@@ -114,6 +114,27 @@ async fn a_log_that_cannot_be_read_at_a_start_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_that_cannot_be_sealed_are_counted_and_hold_nothing_up() {
+    let place = Place::new();
+    prepare(&place).await;
+    let known = known();
+    let broker = place.start(&options());
+    // A folder where sealing writes its file first: it fails, and nothing else does.
+    let in_the_way = place.data().join("shard-0/log/index.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let work = load(&broker, 0, &mut Chance(fresh_seed()), &known).await;
+    broker.wait_for_metric("pinnace_shard_sealing_failures", "shard-0", 1.0).await;
+    broker.wait_for_metric("pinnace_shard_sealed_segments", "shard-1", 1.0).await;
+    assert_eq!(broker.metric("pinnace_shard_sealed_segments", "shard-0"), 0.0);
+    let stored = known.lock().unwrap().stored.len();
+    wait_until_stored(&known, stored + STORED_MIN).await;
+    broker.kill();
+    work.join_all().await;
+    std::fs::remove_dir(&in_the_way).unwrap();
+    nothing_is_lost(&place, known).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_that_turns_read_only_ends_the_broker_and_loses_nothing_acknowledged() {
     let Some(volume) = Volume::mount(64) else { return };
     let known = known();

@@ -138,9 +138,10 @@ impl Checker {
     }
 
     fn given_up(&mut self, handle: &ReceiptHandle) {
+        // One that was not valid any more is answered in the same way; nobody may have seen the delivery after it.
+        let is_last = self.extra_attempts(handle.group, place_of(handle)) == 0;
         let progress = self.progress_mut(handle.group, place_of(handle));
-        // One that was not valid any more is answered in the same way.
-        let is_certain = progress.nonce == handle.nonce && !progress.is_renaming;
+        let is_certain = is_last && progress.nonce == handle.nonce && !progress.is_renaming;
         progress.is_dead |= is_certain && progress.is_open_to_death();
     }
 

@@ -106,6 +106,7 @@ impl Checker {
     fn note_set_offset(&mut self, seq: u64, ticket: u64, request: &SetOffset) {
         self.begin_reset(Reset {
             ticket,
+            id: String::new(),
             asked: seq,
             answered: None,
             settled: None,
@@ -122,13 +123,19 @@ impl Checker {
             // It was carried out; once more means nothing.
             return;
         }
+        let is_same = |other: &Reset| other.group == group && other.id == request.id;
+        let mut unanswered = self.resets.iter().filter(|reset| reset.answered.is_none());
+        // It may have been carried out when it was asked before.
+        let may_mean_nothing = !request.id.is_empty() && unanswered.any(is_same);
         let to = match request.to {
+            _ if may_mean_nothing => To::Unknown,
             broker_engine::OffsetAt::Earliest => To::Offset(0),
             broker_engine::OffsetAt::Latest => To::Latest,
             _ => To::Unknown,
         };
         self.begin_reset(Reset {
             ticket,
+            id: request.id.clone(),
             asked: seq,
             answered: None,
             settled: None,

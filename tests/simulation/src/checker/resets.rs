@@ -17,6 +17,8 @@ pub(super) enum To {
 #[derive(Debug, Clone)]
 pub(super) struct Reset {
     pub(super) ticket: u64,
+    /// What is asked again with the same is carried out once; empty: each time.
+    pub(super) id: String,
     pub(super) asked: u64,
     /// None: it may or may not have happened.
     pub(super) answered: Option<u64>,

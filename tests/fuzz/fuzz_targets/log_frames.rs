@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use broker_store::log::LogOptions;
+use broker_store::log::{LogEnd, LogOptions};
 use broker_store::recovery::{OpenError, RecoveredFrame, open};
 use broker_store::simulated_disk::SimulatedDisk;
 use broker_store::{Disk, FrameHeader, FrameKind, damage, repair, walk};
@@ -116,7 +116,7 @@ fn segment(input: &mut Input<'_>, chain: &mut Chain, base: u64) -> Vec<u8> {
 fn opened(disk: &SimulatedDisk, options: &LogOptions) -> Result<Vec<RecoveredFrame>, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut frames = Vec::new();
-    open(&disk, options, &mut |frame: RecoveredFrame| {
+    open(&disk, options, LogEnd::default(), &mut |frame: RecoveredFrame| {
         assert_eq!(crc32c(&frame.payload), frame.header.payload_checksum);
         assert_eq!(frame.payload.len(), frame.header.payload_bytes as usize);
         frames.push(frame);
@@ -142,7 +142,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let mut whole = 0;
-    walk::walk(&disk, 0, directory, &mut |found| {
+    walk::walk(&disk, 0, directory, LogEnd::default(), &mut |found| {
         if let walk::Found::Frame(frame) = found {
             let (_, checksum) = frame.header.encode();
             assert_eq!(checksum, frame.checksum);
@@ -151,7 +151,7 @@ fuzz_target!(|data: &[u8]| {
         true
     })
     .unwrap();
-    let damaged = damage::find(&disk, &options).unwrap();
+    let damaged = damage::find(&disk, &options, LogEnd::default()).unwrap();
     match opened(&disk, &options) {
         Ok(frames) => {
             assert!(frames.len() as u64 <= whole);

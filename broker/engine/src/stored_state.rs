@@ -224,11 +224,7 @@ impl<R: ReplyTo> Engine<R> {
                 state.timed.set_last_number(timed);
                 state.transactions.set_last_number(half);
             }),
-            ITEM_TOPIC_NAME => item.try_get_u32_le().map(|number| {
-                let name = std::str::from_utf8(&item).ok();
-                let name = name.and_then(|name| TopicName::parse(name).ok());
-                state.topic_names.extend(name.map(|name| (number, name)));
-            }),
+            ITEM_TOPIC_NAME => return self.load_topic_name(&mut item),
             ITEM_QUEUE => return self.load_queue(&mut item),
             ITEM_REDRIVEN => load_three(&mut item).map(|(topic, start, end)| {
                 state.topics.get_mut(&topic).map(|topic| topic.redriven.insert(start, end));
@@ -254,8 +250,29 @@ impl<R: ReplyTo> Engine<R> {
         is_whole.map_err(|_| StoredStateError("length"))
     }
 
+    fn load_topic_name(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let number = item.try_get_u32_le().map_err(|_| StoredStateError("length"))?;
+        let name = std::str::from_utf8(item).ok().and_then(|name| TopicName::parse(name).ok());
+        let Some(name) = name else { return Ok(()) };
+        self.check_topic_name(number, &name)?;
+        self.state.topic_names.insert(number, name);
+        Ok(())
+    }
+
+    /// A number stands for one name for ever.
+    fn check_topic_name(&self, number: u32, name: &TopicName) -> Result<(), StoredStateError> {
+        let known = self.state.topic_names.get(&number);
+        if known.is_some_and(|known| known != name) {
+            return Err(StoredStateError("topic name"));
+        }
+        Ok(())
+    }
+
     fn load_record(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
         let record = Record::decode(item).map_err(|_| StoredStateError("record"))?;
+        if let Record::PutTopic { number, topic } = &record {
+            self.check_topic_name(*number, &topic.name)?;
+        }
         match record {
             Record::PutTopic { .. }
             | Record::PutLiteTopic { .. }

@@ -356,6 +356,11 @@ fn hostile_numbers_are_refused() {
     assert_eq!(refused(item(10, &[])), StoredStateError("kind of item"));
     assert_eq!(refused(Bytes::from_static(&[0; 9])), StoredStateError("length"));
     assert_eq!(refused(Bytes::from_static(&[255; 9])), StoredStateError("length"));
+    let name =
+        |name: &str| item(ITEM_TOPIC_NAME, &[&1u32.to_le_bytes()[..], name.as_bytes()].concat());
+    assert!(loaded(&[name("orders"), name("orders")]).is_ok());
+    let renamed = loaded(&[name("orders"), name("invoices")]).unwrap_err();
+    assert_eq!(renamed, StoredStateError("topic name"));
     let numbers = |numbers: &[u64]| -> Vec<u8> {
         numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
     };

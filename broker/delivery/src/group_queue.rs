@@ -14,6 +14,8 @@ use crate::message_groups::MessageGroups;
 use crate::range_set::RangeSet;
 
 const BATCH_SPAN: u64 = 64;
+/// No queue ever holds so many messages: what follows an offset below it can be told.
+const OFFSETS_END: u64 = 1 << 62;
 
 /// Messages that can be handed out together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +127,7 @@ impl GroupQueue {
             mask |= 1 << (offset - first);
             taken += 1;
         }
-        Some(Batch { first, span: 0, mask, attempt: deliveries + 1 })
+        Some(Batch { first, span: 0, mask, attempt: deliveries.saturating_add(1) })
     }
 
     /// Messages that may be handed out in order: of each message group the first that is not done, while none of the group
@@ -165,7 +167,8 @@ impl GroupQueue {
                 skipped.push(offset);
                 continue;
             }
-            let attempt = self.again.get(&offset).map_or(0, |waiting| waiting.deliveries) + 1;
+            let deliveries = self.again.get(&offset).map_or(0, |waiting| waiting.deliveries);
+            let attempt = deliveries.saturating_add(1);
             let batch = batch.get_or_insert(Batch { first, span: 0, mask: 0, attempt });
             if batch.attempt == attempt {
                 batch.mask |= 1 << (offset - first);
@@ -200,13 +203,16 @@ impl GroupQueue {
 
     /// Hands a batch out. Returns false when it had been applied before.
     pub fn lease(&mut self, batch: Batch, nonce: u32, deadline_ms: u64) -> bool {
+        if batch.first >= OFFSETS_END - BATCH_SPAN || u64::from(batch.span) > BATCH_SPAN {
+            return false;
+        }
         let end = batch.first + u64::from(batch.span);
         let is_new = batch.span > 0;
         if is_new && batch.first > self.next {
             self.look_up_to(batch.first - 1);
         }
         let mut mask = 0;
-        for offset in offsets(batch.first, batch.mask) {
+        for offset in offsets(batch.first, batch.mask).filter(|offset| !is_new || *offset < end) {
             if !is_new {
                 self.look_up_to(offset);
             }
@@ -229,7 +235,10 @@ impl GroupQueue {
         let passed_over = (batch.first..end.min(self.next))
             .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
         for offset in passed_over {
-            if self.again.get(&offset).is_some_and(|waiting| waiting.deliveries == 0) {
+            // What was put back meanwhile is due.
+            let is_put_back = self.revived.contains(&offset);
+            let waiting = self.again.get(&offset).filter(|_| !is_put_back);
+            if waiting.is_some_and(|waiting| waiting.deliveries == 0) {
                 self.again.remove(&offset);
                 self.in_order(|groups| groups.finish(offset));
                 self.done_insert(offset);
@@ -284,7 +293,7 @@ impl GroupQueue {
 
     /// Finishes a message. Returns the batch it left, when that is empty now, for its timer to be dropped.
     pub fn acknowledge(&mut self, offset: u64) -> Option<(u64, LeaseBatch)> {
-        if self.is_done(offset) {
+        if self.is_done(offset) || offset >= OFFSETS_END - 1 {
             return None;
         }
         self.look_up_to(offset);
@@ -300,8 +309,19 @@ impl GroupQueue {
         left.and_then(|(first, batch, is_empty)| is_empty.then_some((first, batch)))
     }
 
-    /// Gives one delivery a new name and deadline. Returns the batch it left when that is empty now; none when the
-    /// delivery is over. A message that nobody has is taken back in flight under the new name.
+    /// Which delivery of a message a handle stands for, from 1; none when that is over.
+    #[must_use]
+    pub fn attempt_of(&self, offset: u64, nonce: u32) -> Option<u32> {
+        match self.handle_state(offset, nonce) {
+            HandleState::Current => self.leases.find(offset).map(|(_, lease)| lease.attempt),
+            HandleState::Expired => self.again.get(&offset).map(|waiting| waiting.deliveries),
+            _ => None,
+        }
+    }
+
+    /// Gives one delivery a new name and deadline. It counts as `attempt` from now on, and never as more than it was. Returns
+    /// the batch it left when that is empty now; none when the delivery is over. A message that nobody has is taken back in
+    /// flight under the new name.
     pub fn change_invisible(
         &mut self,
         offset: u64,
@@ -310,6 +330,8 @@ impl GroupQueue {
         new_nonce: u32,
         deadline_ms: u64,
     ) -> Option<Option<(u64, LeaseBatch)>> {
+        // Earlier versions wrote down what clients said.
+        let attempt = attempt.min(self.attempt_of(offset, nonce)?);
         let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
         match self.handle_state(offset, nonce) {
             HandleState::Current => {
@@ -360,6 +382,7 @@ impl GroupQueue {
     /// Messages below this offset are kept no more: they are done. Returns the batches in flight that are empty now, for
     /// their timers to be dropped.
     pub fn trim_below(&mut self, offset: u64) -> Vec<(u64, LeaseBatch)> {
+        let offset = offset.min(OFFSETS_END - 1);
         let mut gone = Vec::new();
         if offset <= self.cursor && self.revived.first().is_none_or(|first| *first >= offset) {
             return gone;
@@ -385,6 +408,7 @@ impl GroupQueue {
 
     /// Sets the progress: all below is done, all from there on is new. Handles given out before mean nothing any more.
     pub fn reset(&mut self, cursor: u64) {
+        let cursor = cursor.min(OFFSETS_END - 1);
         *self = Self { cursor, next: cursor, ..Self::default() };
     }
 
@@ -420,6 +444,12 @@ impl GroupQueue {
     /// Every batch in flight, with its first offset.
     pub fn leases(&self) -> impl Iterator<Item = (u64, &LeaseBatch)> {
         self.leases.iter()
+    }
+
+    /// Whether a batch in flight that begins here bears this name.
+    #[must_use]
+    pub fn is_named(&self, first: u64, nonce: u32) -> bool {
+        self.leases.has(first, nonce)
     }
 
     /// The batch in flight that holds this offset, with its first offset.

@@ -26,10 +26,16 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Adds a batch whose messages are not in flight.
+    /// Adds a batch whose messages are not in flight, and whose first offset and nonce no other has.
     pub fn insert(&mut self, first: u64, batch: LeaseBatch) {
         self.count += u64::from(batch.mask.count_ones());
         self.batches.insert((first, batch.nonce), batch);
+    }
+
+    /// Whether there is a batch of this first offset and nonce.
+    #[must_use]
+    pub fn has(&self, first: u64, nonce: u32) -> bool {
+        self.batches.contains_key(&(first, nonce))
     }
 
     /// The batch that holds this offset, with its first offset.

@@ -372,7 +372,15 @@ impl<R: ReplyTo> Engine<R> {
         log: &Log,
         effects: &mut Effects<R>,
     ) -> bool {
-        let nonce = self.nonce();
+        let Some(progress) = self.state.group_topic(index) else { return false };
+        let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
+        let first = Place {
+            group: progress.group,
+            topic: progress.topic,
+            queue: queue_number,
+            offset: batch.first,
+        };
+        let nonce = self.nonce_for(first);
         let shard = self.shard;
         let Some(progress) = self.state.group_topics.get_mut(index).and_then(Option::as_mut) else {
             return false;
@@ -384,15 +392,8 @@ impl<R: ReplyTo> Engine<R> {
         if batch.mask == 0 && batch.span == 0 {
             return false;
         }
-        let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
         let deadline_ms = pick.now_ms + pick.invisible_ms;
         progress.queues[queue].lease(batch, nonce, deadline_ms);
-        let first = Place {
-            group: progress.group,
-            topic: progress.topic,
-            queue: queue_number,
-            offset: batch.first,
-        };
         let Batch { span, mask, attempt, .. } = batch;
         let client = pick.client;
         effects.append(&Record::Lease(Lease {

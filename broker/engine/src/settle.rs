@@ -1,7 +1,7 @@
 //! What a consumer does with a delivery: acknowledge it, change its invisible duration, give up on it. Each is checked
 //! against the current state, logged, and answered when committed; repeating one has no effect.
 
-use broker_delivery::{HandleState, LeaseBatch};
+use broker_delivery::{GroupQueue, HandleState, LeaseBatch};
 use broker_model::{GroupName, ReceiptHandle, TopicName};
 use broker_store::Record;
 use broker_store::record::Place;
@@ -101,9 +101,7 @@ impl<R: ReplyTo> Engine<R> {
         effects: &mut Effects<R>,
     ) {
         for handle in handles {
-            let index = self.state.group_topic_indexes.get(&(handle.group, handle.topic)).copied();
-            let queue = index
-                .and_then(|index| self.state.group_topic(index)?.queues.get(handle.queue as usize));
+            let queue = self.group_queue(place_of(handle));
             let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
             if state == Some(HandleState::Current) {
                 self.rename_delivery(handle, now_ms, effects);
@@ -132,17 +130,34 @@ impl<R: ReplyTo> Engine<R> {
         deadline_ms: u64,
         effects: &mut Effects<R>,
     ) -> ReceiptHandle {
-        let new_nonce = self.nonce();
-        effects.append(&Record::ChangeInvisible {
-            place: place_of(handle),
-            nonce: handle.nonce,
-            new_nonce,
-            attempt: handle.attempt,
-            deadline_ms,
-        });
-        let lease = LeaseBatch { mask: 1, attempt: handle.attempt, nonce: new_nonce, deadline_ms };
-        self.apply_change(place_of(handle), handle.nonce, lease);
-        ReceiptHandle { nonce: new_nonce, ..*handle }
+        let place = place_of(handle);
+        let new_nonce = self.nonce_for(place);
+        // What the handle says of it is the client's word.
+        let queue = self.group_queue(place);
+        let attempt = queue.and_then(|queue| queue.attempt_of(place.offset, handle.nonce));
+        let attempt = attempt.unwrap_or(1);
+        let nonce = handle.nonce;
+        effects.append(&Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms });
+        let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
+        self.apply_change(place, nonce, lease);
+        ReceiptHandle { nonce: new_nonce, attempt, ..*handle }
+    }
+
+    /// A name for a delivery of this message that no batch beginning there has.
+    pub(crate) fn nonce_for(&mut self, first: Place) -> u32 {
+        loop {
+            let nonce = self.nonce();
+            let queue = self.group_queue(first);
+            if queue.is_none_or(|queue| !queue.is_named(first.offset, nonce)) {
+                return nonce;
+            }
+        }
+    }
+
+    /// The progress that a place is part of.
+    fn group_queue(&self, place: Place) -> Option<&GroupQueue> {
+        let index = self.state.group_topic_indexes.get(&(place.group, place.topic))?;
+        self.state.group_topic(*index)?.queues.get(place.queue as usize)
     }
 
     fn handle_state(
@@ -158,10 +173,7 @@ impl<R: ReplyTo> Engine<R> {
         if (owner, handle.topic, handle.shard) != (group_number, topic_number, self.shard) {
             return Err(Refusal::InvalidHandle);
         }
-        let index = self.state.group_topic_indexes.get(&(handle.group, topic_number));
-        let progress = index.and_then(|index| self.state.group_topic(*index));
-        let queue = progress.and_then(|progress| progress.queues.get(handle.queue as usize));
-        let queue = queue.ok_or(Refusal::InvalidHandle)?;
+        let queue = self.group_queue(place_of(handle)).ok_or(Refusal::InvalidHandle)?;
         Ok(queue.handle_state(handle.offset, handle.nonce))
     }
 }

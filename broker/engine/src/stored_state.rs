@@ -218,8 +218,9 @@ impl<R: ReplyTo> Engine<R> {
             }
             ITEM_NUMBERS => load_numbers(&mut item).map(|(topic, group, client, timed, half)| {
                 let (timed, half) = (timed.min(NUMBERS_END), half.min(NUMBERS_END));
-                state.next_topic_number = topic;
-                state.next_group_number = group;
+                // Never behind what was loaded before: a number is given once.
+                state.next_topic_number = state.next_topic_number.max(topic);
+                state.next_group_number = state.next_group_number.max(group);
                 state.clients.set_last_number(client);
                 state.timed.set_last_number(timed);
                 state.transactions.set_last_number(half);
@@ -255,6 +256,8 @@ impl<R: ReplyTo> Engine<R> {
         let name = std::str::from_utf8(item).ok().and_then(|name| TopicName::parse(name).ok());
         let Some(name) = name else { return Ok(()) };
         self.check_topic_name(number, &name)?;
+        let next = &mut self.state.next_topic_number;
+        *next = (*next).max(number.saturating_add(1));
         self.state.topic_names.insert(number, name);
         Ok(())
     }

@@ -2,13 +2,8 @@
 
 use bytes::{Buf, BufMut};
 
-use super::{GroupQueue, Waiting};
+use super::{GroupQueue, OFFSETS_END, Waiting};
 use crate::leases::{LeaseBatch, offsets};
-
-/// No queue ever holds so many messages: what follows an offset below it can be told.
-const OFFSETS_END: u64 = 1 << 62;
-/// Nothing was ever delivered so often.
-const DELIVERIES_END: u32 = 1 << 31;
 
 impl GroupQueue {
     /// Whether nothing happened yet, so that there is nothing to store.
@@ -78,7 +73,7 @@ impl GroupQueue {
                 nonce: bytes.try_get_u32_le().ok()?,
                 deadline_ms: bytes.try_get_u64_le().ok()?,
             };
-            if first >= queue.next || batch.mask == 0 || batch.attempt >= DELIVERIES_END {
+            if first >= queue.next || batch.mask == 0 || queue.leases.has(first, batch.nonce) {
                 return None;
             }
             // Nobody else has one of them.
@@ -91,7 +86,7 @@ impl GroupQueue {
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let offset = bytes.try_get_u64_le().ok()?;
             let (deliveries, nonce) = (bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?);
-            if offset >= queue.next || deliveries >= DELIVERIES_END {
+            if offset >= queue.next {
                 return None;
             }
             queue.again.insert(offset, Waiting { deliveries, nonce });
@@ -112,3 +107,6 @@ impl GroupQueue {
             && revived.all(|offset| *offset < self.cursor || self.done.contains(*offset))
     }
 }
+
+#[cfg(test)]
+mod tests;

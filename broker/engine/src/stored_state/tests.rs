@@ -6,6 +6,7 @@ use broker_model::{ConsumerGroup, GroupName, QueuePlacement, ShardId, Topic};
 use broker_store::record::{DeadLetterReference, Origin, Place, Reference};
 use broker_store::simulated_disk::SimulatedDisk;
 use broker_store::{Disk, IndexFailure, Lease, MessageRecord, SealedIndex};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -459,4 +460,100 @@ fn progress_that_cannot_be_is_refused() {
     ] {
         assert_eq!(loaded, None, "{what}");
     }
+}
+
+#[test]
+fn numbers_behind_the_topics_and_groups_of_the_state_are_not_given_again() {
+    let mut bench = Bench { engine: engine(), position: 0 };
+    bench.fill_catalog();
+    let mut parts = stored(&bench.engine);
+    let behind = [[1, 1, 0].map(u32::to_le_bytes).concat(), vec![0; 16]].concat();
+    parts.push(item(ITEM_NUMBERS, &behind));
+    let mut engine = loaded(&parts).unwrap();
+    assert_eq!(engine.take_topic_number(), DEAD + 1);
+    assert_eq!(engine.state.next_group_number, MEMBER + 1);
+    let name = [&9u32.to_le_bytes()[..], b"was-there"].concat();
+    let mut engine = loaded(&[item(ITEM_TOPIC_NAME, &name)]).unwrap();
+    assert_eq!(engine.take_topic_number(), 10, "a topic that is gone had it");
+}
+
+/// Records as a log holds them, and some that no log ever holds.
+fn any_record() -> impl Strategy<Value = Record> {
+    let place = (1u32..5, 1u32..7, 0u32..3, 0u64..160);
+    let place = place
+        .prop_map(|(group, topic, queue, offset)| super::tests::place(group, topic, queue, offset));
+    let attempt = prop_oneof![3 => 1u32..4, 1 => Just(u32::MAX)];
+    let lease = (place.clone(), 0u32..65, any::<u64>(), attempt.clone(), 0u32..50);
+    let change = (place.clone(), 0u32..50, 50u32..1_000_000, attempt);
+    let name = prop_oneof![Just("a"), Just("b"), Just("c"), Just("d")];
+    prop_oneof![
+        4 => lease.prop_map(|(first, span, mask, attempt, nonce)| {
+            let deadline_ms = NOW_MS + 30_000;
+            Record::Lease(Lease { first, span, mask, attempt, nonce, deadline_ms, client: 1 })
+        }),
+        4 => place.clone().prop_map(Record::Acknowledge),
+        2 => change.prop_map(|(place, nonce, new_nonce, attempt)| {
+            let deadline_ms = NOW_MS + 60_000;
+            Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms }
+        }),
+        1 => place.clone().prop_map(|place| Record::DeadLetter { place, stands: None }),
+        1 => place.prop_map(Record::Cursor),
+        1 => (0u64..4).prop_map(|offset| Record::Redrive { topic: DEAD, offset, back_to: None }),
+        1 => (1u32..7, 0u32..3, 0u64..160)
+            .prop_map(|(topic, queue, offset)| Record::Trim { topic, queue, offset }),
+        1 => (1u64..6, any::<bool>()).prop_map(|(number, is_commit)| {
+            Record::EndTransaction { number, is_commit, stands: None }
+        }),
+        1 => (1u64..6).prop_map(|number| Record::TransactionCheck { number }),
+        1 => (1u64..1_500).prop_map(|number| Record::Recall { number, due_ms: DUE_MS }),
+        1 => (1u64..1_500).prop_map(|number| Record::Due { number, due_ms: DUE_MS, stands: None }),
+        1 => (3u32..5, 1u32..3, name.clone()).prop_map(|(number, group, name)| {
+            Record::PutMember { number, group, client_id: name.into() }
+        }),
+        1 => (3u32..5).prop_map(|number| Record::DeleteMember { number }),
+        1 => (0u32..5, name.clone()).prop_map(|(queue, name)| {
+            Record::PutLiteTopic { topic: LITE, queue, name: name.into() }
+        }),
+        1 => (0u32..5).prop_map(|queue| Record::DeleteLiteTopic { topic: LITE, queue }),
+        1 => (1u32..3, name).prop_map(|(group, id)| Record::Reset { group, id: id.into() }),
+        1 => (1u32..7).prop_map(|number| Record::DeleteTopic { number }),
+        1 => (1u32..3).prop_map(|number| Record::DeleteGroup { number }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn whatever_records_make_is_stored_and_taken_in_again_byte_for_byte(
+        records in proptest::collection::vec(any_record(), 0..40),
+    ) {
+        let mut bench = Bench::filled();
+        for record in &records {
+            bench.apply(std::slice::from_ref(record));
+        }
+        bench.seal();
+        let parts = stored(&bench.engine);
+        let engine = loaded(&parts);
+        prop_assert!(engine.is_ok(), "{:?}", engine.err());
+        let mut engine = engine.unwrap();
+        engine.attach(bench.engine.sealed_runs().cloned().collect());
+        prop_assert_eq!(engine.incomplete_queue(), None);
+        let again = stored(&engine);
+        for (item, stored) in items(&parts).into_iter().zip(items(&again)) {
+            prop_assert_eq!(item, stored);
+        }
+        prop_assert!(again == parts, "they differ");
+        prop_assert_eq!(engine.state.index_entries, bench.engine.state.index_entries);
+    }
+}
+
+fn items(parts: &[Bytes]) -> Vec<(u8, Bytes)> {
+    let mut items = Vec::new();
+    for mut part in parts.iter().cloned() {
+        while let Some(item) = split_item(&mut part) {
+            items.push(item);
+        }
+    }
+    items
 }

@@ -6,6 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use broker_model::Topic;
 use broker_store::Record;
+use broker_store::limits::{FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX};
+use broker_store::record::record_bytes;
 
 use crate::command::{Outcome, TransactionCheck};
 use crate::refusal::Refusal;
@@ -19,14 +21,33 @@ pub trait ReplyTo {
     fn is_gone(&self) -> bool;
 }
 
-/// A list of effects, filled by one or more commands and carried out by the shell.
+/// Records for one frame of the log, and the answers that wait for it.
 #[derive(Debug)]
-pub struct Effects<R> {
-    /// Encoded records for the next frame.
-    pub payload: BytesMut,
+pub struct Frame<R> {
+    /// The encoded records.
+    pub payload: Bytes,
     /// How many they are.
     pub records: u32,
     /// To release when the frame is committed.
+    pub on_commit: Vec<(R, Reply)>,
+}
+
+/// How much there was at some point.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    payload_bytes: usize,
+    records: u32,
+    answers: usize,
+}
+
+/// A list of effects, filled by one or more commands and carried out by the shell.
+#[derive(Debug)]
+pub struct Effects<R> {
+    /// Encoded records for the next frames.
+    pub payload: BytesMut,
+    /// How many they are.
+    pub records: u32,
+    /// To release when the records before are committed.
     pub on_commit: Vec<(R, Reply)>,
     /// To release now.
     pub now: Vec<(R, Reply)>,
@@ -34,6 +55,10 @@ pub struct Effects<R> {
     pub new_topics: Vec<Topic>,
     /// Transactions whose producers are to be asked.
     pub checks: Vec<TransactionCheck>,
+    /// Where frames end.
+    cuts: Vec<Mark>,
+    /// Where the last piece ended.
+    piece_end: Mark,
 }
 
 impl<R> Default for Effects<R> {
@@ -45,6 +70,8 @@ impl<R> Default for Effects<R> {
             now: Vec::new(),
             new_topics: Vec::new(),
             checks: Vec::new(),
+            cuts: Vec::new(),
+            piece_end: Mark::default(),
         }
     }
 }
@@ -56,9 +83,84 @@ impl<R> Effects<R> {
         self.records += 1;
     }
 
+    /// What was added since the last call is one piece: it holds without what follows, and stands in one frame as far as
+    /// that can be.
+    pub fn end_piece(&mut self) {
+        let end = self.mark();
+        let mut begin = self.cuts.last().copied().unwrap_or_default();
+        if end.payload_bytes - begin.payload_bytes < FRAME_BYTES_TARGET {
+            self.piece_end = end;
+            return;
+        }
+        if end.payload_bytes - begin.payload_bytes > FRAME_PAYLOAD_BYTES_MAX
+            && self.piece_end.payload_bytes > begin.payload_bytes
+        {
+            begin = self.piece_end;
+            self.cuts.push(begin);
+        }
+        if end.payload_bytes - begin.payload_bytes > FRAME_PAYLOAD_BYTES_MAX {
+            self.cut_between_records(begin, end);
+        }
+        self.cuts.push(end);
+        self.piece_end = end;
+    }
+
+    /// A piece that no frame can hold is cut where records end. Each of them says all that it means.
+    fn cut_between_records(&mut self, mut begin: Mark, end: Mark) {
+        let mut at = begin;
+        while let Some(length) = record_bytes(&self.payload[at.payload_bytes..end.payload_bytes]) {
+            let is_full = at.payload_bytes + length - begin.payload_bytes > FRAME_BYTES_TARGET;
+            if is_full && at.payload_bytes > begin.payload_bytes {
+                begin = at;
+                self.cuts.push(begin);
+            }
+            at.payload_bytes += length;
+            at.records += 1;
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            payload_bytes: self.payload.len(),
+            records: self.records,
+            answers: self.on_commit.len(),
+        }
+    }
+
+    /// Everything for the log, in frames that it takes, each with the answers that depend on no later one. `reusable` is as
+    /// in [`Effects::take_records`].
+    pub fn take_frames(
+        &mut self,
+        reusable: impl FnOnce(RangeInclusive<usize>) -> Option<BytesMut>,
+    ) -> Vec<Frame<R>> {
+        self.end_piece();
+        let mut cuts = std::mem::take(&mut self.cuts);
+        self.piece_end = Mark::default();
+        // What comes behind the last cut is a frame of its own; answers alone are none.
+        let end = self.mark();
+        match cuts.last_mut() {
+            Some(last) if last.payload_bytes == end.payload_bytes => *last = end,
+            _ => cuts.push(end),
+        }
+        let (mut payload, _) = self.take_records(reusable);
+        let mut on_commit = std::mem::take(&mut self.on_commit);
+        let mut frames = Vec::with_capacity(cuts.len());
+        let mut begin = Mark::default();
+        for cut in cuts {
+            let later = on_commit.split_off(cut.answers - begin.answers);
+            frames.push(Frame {
+                payload: payload.split_to(cut.payload_bytes - begin.payload_bytes),
+                records: cut.records - begin.records,
+                on_commit: std::mem::replace(&mut on_commit, later),
+            });
+            begin = cut;
+        }
+        frames
+    }
+
     /// The encoded records, and how many they are. The next ones get memory for about as many bytes, so that it need not grow
     /// step by step. `reusable` may give memory of a capacity in the range.
-    pub fn take_records(
+    fn take_records(
         &mut self,
         reusable: impl FnOnce(RangeInclusive<usize>) -> Option<BytesMut>,
     ) -> (Bytes, u32) {

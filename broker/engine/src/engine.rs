@@ -62,6 +62,18 @@ impl<R: ReplyTo> Engine<R> {
         log: &Log,
         effects: &mut Effects<R>,
     ) {
+        self.decide(now_ms, command, reply, log, effects);
+        effects.end_piece();
+    }
+
+    fn decide(
+        &mut self,
+        now_ms: u64,
+        command: Command,
+        reply: R,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) {
         match command {
             Command::Send(send) => self.send(send, reply, effects),
             Command::Receive(receive) => self.receive(now_ms, receive, reply, log, effects),

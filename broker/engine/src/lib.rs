@@ -36,7 +36,7 @@ mod transaction;
 
 pub use command::*;
 pub use command_bytes::CommandKind;
-pub use effects::{Effects, Reply, ReplyTo};
+pub use effects::{Effects, Frame, Reply, ReplyTo};
 pub use engine::Engine;
 pub use lookup::{Names, NamesOf};
 pub use refusal::Refusal;

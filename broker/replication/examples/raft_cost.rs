@@ -71,7 +71,7 @@ fn bare(body: &Bytes) -> f64 {
         let records = effects.records;
         let kind = FrameKind::Entry;
         let new = NewFrame { kind, term: 1, index, time_ms: 0, records, payload: payload.clone() };
-        let position = log.append(new);
+        let position = log.append(new).expect("small enough");
         let write = log.take_write().expect("one frame is queued");
         log.written(writer.write(&write).expect("memory does not fail"));
         engine.apply(0, position, payload, &mut effects).expect("just encoded");

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use broker_engine::{Command, Effects, Engine, Refusal, Reply, ReplyTo, TransactionCheck};
+use broker_engine::{Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, TransactionCheck};
 use broker_model::Topic;
 use broker_store::damage;
+use broker_store::limits::FRAME_BYTES_TARGET;
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::segments::Segment;
@@ -19,19 +20,17 @@ use broker_store::{Damage, Disk, FrameKind, Log, LogReader, NewFrame};
 use bytes::Bytes;
 use raft::{Config, RawNode};
 
-use crate::raft_log::{CARRIES_RECORDS, RaftLog, Vote};
+use crate::raft_log::{RaftLog, Vote};
 use crate::recovered::{REPLICA_ID, Recovered, TimedMessages};
 use crate::sealing::Sealed;
 use crate::transport::Transport;
+use frames::{Closed, LEASE_DELAY_MS};
 use room::KnownRoom;
 
+mod frames;
 mod read_only;
 mod room;
 
-/// A frame with this many bytes is closed even while the log is busy.
-const FRAME_BYTES_TARGET: usize = 1024 * 1024;
-/// Leases alone wait this long for a frame with something that is waited for.
-const LEASE_DELAY_MS: u64 = 20;
 /// The log behind a snapshot grows to this many times its size before the next one is written.
 const SNAPSHOT_DISTANCE_FACTOR: u64 = 4;
 /// After this much silence a marker frame vouches for the last entry (storage-format.md, "torn or damaged").
@@ -61,21 +60,12 @@ pub struct Output<R> {
     pub checks: Vec<TransactionCheck>,
 }
 
-/// A closed frame on its way.
-#[derive(Debug)]
-struct Frame<R> {
-    payload: Bytes,
-    records: u32,
-    time_ms: u64,
-    on_commit: Vec<(R, Reply)>,
-}
-
 /// A frame in the log that is not committed yet.
 #[derive(Debug)]
 struct InFlight<R> {
     index: u64,
     payload_position: u64,
-    frame: Frame<R>,
+    closed: Closed<R>,
 }
 
 /// One replica. `R` is where answers go.
@@ -89,7 +79,7 @@ pub struct Replica<R> {
     transport: Box<dyn Transport>,
     open: Effects<R>,
     open_since_ms: Option<u64>,
-    proposed: VecDeque<Frame<R>>,
+    proposed: VecDeque<Closed<R>>,
     in_flight: VecDeque<InFlight<R>>,
     /// Ready numbers not reported as persisted, with the log position that they need.
     persisting: VecDeque<(u64, u64)>,
@@ -242,9 +232,9 @@ impl<R: ReplyTo> Replica<R> {
     /// The log failed: nothing more is stored, and what was in flight is answered with the reason.
     pub fn fail(&mut self, reason: &str) {
         self.failure = Some(reason.to_owned());
-        let frames = self.proposed.drain(..).chain(self.in_flight.drain(..).map(|f| f.frame));
-        let unanswered =
-            frames.flat_map(|frame| frame.on_commit).chain(self.open.on_commit.drain(..));
+        let frames = self.proposed.drain(..).chain(self.in_flight.drain(..).map(|f| f.closed));
+        let unanswered = frames.flat_map(|closed| closed.frame.on_commit);
+        let unanswered = unanswered.chain(self.open.on_commit.drain(..));
         let refused =
             unanswered.map(|(reply, _)| (reply, Err(Refusal::LogFailed(reason.to_owned()))));
         let refused: Vec<_> = refused.collect();
@@ -360,40 +350,6 @@ impl<R: ReplyTo> Replica<R> {
         self.log.reader()
     }
 
-    fn close_frame_when_due(&mut self, now_ms: u64) {
-        if !self.open.has_records() {
-            return;
-        }
-        let since_ms = *self.open_since_ms.get_or_insert(now_ms);
-        if self.log.is_writing() {
-            return;
-        }
-        // Leases are logged, not waited for: alone they are no reason for a sync of their own right away.
-        if !self.open.on_commit.is_empty() || now_ms >= since_ms + LEASE_DELAY_MS {
-            self.close_frame(now_ms);
-        }
-    }
-
-    fn close_frame(&mut self, now_ms: u64) {
-        if !self.open.has_records() || self.damage.is_some() || self.has_index_failure() {
-            return;
-        }
-        let (payload, records) = self.open.take_records(|bytes| self.log.take_reusable(bytes));
-        let on_commit = std::mem::take(&mut self.open.on_commit);
-        let frame = Frame { payload, records, time_ms: now_ms, on_commit };
-        self.open_since_ms = None;
-        match self.node.propose(Vec::new(), vec![CARRIES_RECORDS]) {
-            Ok(()) => self.proposed.push_back(frame),
-            Err(_) => {
-                let refused = frame
-                    .on_commit
-                    .into_iter()
-                    .map(|(reply, _)| (reply, Err(Refusal::Unavailable)));
-                self.open.now.extend(refused);
-            }
-        }
-    }
-
     /// Once the log has been silent for a while, a frame that says "all before is durable" follows the last entry, so
     /// that damage to it can be told from a torn write.
     fn mark_when_due(&mut self, now_ms: u64) {
@@ -405,15 +361,17 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     fn append_hard_state(&mut self, now_ms: u64) {
-        let end = self.log.end();
-        self.log.append(NewFrame {
+        let appended = self.log.append(NewFrame {
             kind: FrameKind::HardState,
             term: self.vote.term,
-            index: end.index,
+            index: self.log.end().index,
             time_ms: now_ms,
             records: 0,
             payload: self.vote.encode().into(),
         });
+        if let Err(error) = appended {
+            self.fail(&error.to_string());
+        }
     }
 
     fn process_ready(&mut self, now_ms: u64) {
@@ -433,12 +391,11 @@ impl<R: ReplyTo> Replica<R> {
                 }
             }
             for entry in ready.take_entries() {
-                self.append_entry(
-                    now_ms,
-                    entry.get_index(),
-                    entry.get_term(),
-                    !entry.get_data().is_empty(),
-                );
+                let carries_records = !entry.get_data().is_empty();
+                self.append_entry(now_ms, entry.get_index(), entry.get_term(), carries_records);
+                if self.failure.is_some() {
+                    return;
+                }
             }
             self.transport.send(ready.take_persisted_messages());
             self.persisting.push_back((ready.number(), self.log.end().position));
@@ -461,29 +418,41 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     fn append_entry(&mut self, now_ms: u64, index: u64, term: u64, carries_records: bool) {
-        let empty =
-            || Frame { payload: Bytes::new(), records: 0, time_ms: now_ms, on_commit: Vec::new() };
-        let frame =
+        let empty = || Closed {
+            time_ms: now_ms,
+            frame: Frame { payload: Bytes::new(), records: 0, on_commit: Vec::new() },
+        };
+        let closed =
             if carries_records { self.proposed.pop_front() } else { None }.unwrap_or_else(empty);
-        let payload_position = self.log.append(NewFrame {
+        let appended = self.log.append(NewFrame {
             kind: FrameKind::Entry,
             term,
             index,
-            time_ms: frame.time_ms,
-            records: frame.records,
-            payload: frame.payload.clone(),
+            time_ms: closed.time_ms,
+            records: closed.frame.records,
+            payload: closed.frame.payload.clone(),
         });
-        self.node.mut_store().append(index, term);
-        self.in_flight.push_back(InFlight { index, payload_position, frame });
+        match appended {
+            Ok(payload_position) => {
+                self.node.mut_store().append(index, term);
+                self.in_flight.push_back(InFlight { index, payload_position, closed });
+            }
+            // Nothing of it was written: what was answered before stays readable.
+            Err(error) => {
+                self.proposed.push_front(closed);
+                self.fail(&error.to_string());
+            }
+        }
     }
 
     fn commit(&mut self, now_ms: u64, index: u64) {
         while self.in_flight.front().is_some_and(|next| next.index <= index) {
-            let Some(InFlight { payload_position, frame, .. }) = self.in_flight.pop_front() else {
+            let Some(InFlight { payload_position, closed, .. }) = self.in_flight.pop_front() else {
                 break;
             };
+            let Closed { time_ms, frame } = closed;
             let applied =
-                self.engine.apply(frame.time_ms, payload_position, frame.payload, &mut self.open);
+                self.engine.apply(time_ms, payload_position, frame.payload, &mut self.open);
             if let Err(error) = applied {
                 // Our own bytes, just encoded: memory is broken or there is a bug. Stop before more is built on it.
                 return self.fail(&format!("a committed frame cannot be read: {error}"));

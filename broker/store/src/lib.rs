@@ -30,7 +30,7 @@ pub use damage::Damage;
 pub use disk::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use key_table::{KeyTable, KeyTableBuilder, KeyTableFile, KeysOfHead, TopicKey};
-pub use log::{Log, LogOptions, NewFrame};
+pub use log::{FrameTooLarge, Log, LogOptions, NewFrame};
 pub use reader::{
     KeyedRecords, LogReader, LoggedRecord, MessageIdentity, ReadError, Records, Stored,
 };

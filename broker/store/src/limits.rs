@@ -4,8 +4,10 @@
 pub const BLOCK_BYTES: usize = 4096;
 /// Frames start at multiples of it, so that a search for frames need not look at every byte.
 pub const FRAME_ALIGNMENT_BYTES: u64 = 64;
-/// Largest payload of one frame. A send must fit in one frame.
+/// Largest payload of one frame, for who writes it and for who reads it. A send must fit in one frame.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Records that may be kept apart are put into frames of about so many bytes.
+pub const FRAME_BYTES_TARGET: usize = 1024 * 1024;
 /// Smallest segment: a frame of the largest size must fit.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Segment size on volumes of at least [`LARGE_VOLUME_BYTES`].

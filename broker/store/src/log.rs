@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crc32c::crc32c;
 
 use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
-use crate::limits::{BLOCK_BYTES, tail_cache_bytes};
+use crate::limits::{BLOCK_BYTES, FRAME_PAYLOAD_BYTES_MAX, tail_cache_bytes};
 use crate::reader::LogReader;
 use crate::segments::Segment;
 use crate::writer::{EncodedFrame, Write, Written};
@@ -50,8 +50,18 @@ pub struct NewFrame {
     pub time_ms: u64,
     /// Records in the payload.
     pub records: u32,
-    /// At most [`crate::limits::FRAME_PAYLOAD_BYTES_MAX`] bytes.
+    /// At most [`FRAME_PAYLOAD_BYTES_MAX`] bytes.
     pub payload: Bytes,
+}
+
+/// No reader would take the frame for one: it is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a frame of {payload_bytes} bytes is not written, because at most {FRAME_PAYLOAD_BYTES_MAX} are read"
+)]
+pub struct FrameTooLarge {
+    /// Bytes of its payload.
+    pub payload_bytes: usize,
 }
 
 /// Where the log ends.
@@ -130,12 +140,19 @@ impl Log {
 
     /// Appends a frame to the queue of the writer; returns the log position of its payload.
     ///
+    /// # Errors
+    /// [`FrameTooLarge`]; nothing was changed then.
+    ///
     /// # Panics
     /// When an entry's index does not follow the last one: the caller broke the log's order.
-    pub fn append(&mut self, frame: NewFrame) -> u64 {
+    pub fn append(&mut self, frame: NewFrame) -> Result<u64, FrameTooLarge> {
+        let payload_bytes = frame.payload.len();
+        if payload_bytes > FRAME_PAYLOAD_BYTES_MAX {
+            return Err(FrameTooLarge { payload_bytes });
+        }
         let follows = self.end.index + u64::from(frame.kind == FrameKind::Entry);
         assert_eq!(frame.index, follows, "entries are appended in order");
-        let length = frame_bytes(frame.payload.len());
+        let length = frame_bytes(payload_bytes);
         if self.end.position + length > self.active_end || self.leaves_segment {
             self.leaves_segment = false;
             // A frame never crosses segments: the rest of this one stays unused.
@@ -159,7 +176,7 @@ impl Log {
             position,
             durable_index: self.durable_index,
             time_ms: frame.time_ms,
-            payload_bytes: u32::try_from(frame.payload.len()).expect("payloads are limited"),
+            payload_bytes: u32::try_from(payload_bytes).expect("payloads are limited"),
             previous_checksum: self.end.checksum,
             payload_checksum: crc32c(&frame.payload),
         };
@@ -182,7 +199,7 @@ impl Log {
             index: frame.index,
             frame: EncodedFrame { header, payload: frame.payload },
         });
-        payload_position
+        Ok(payload_position)
     }
 
     /// The next batch for the writer; none while one is in flight or nothing is queued.

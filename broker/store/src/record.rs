@@ -467,6 +467,14 @@ impl Record {
     }
 }
 
+/// Bytes of the first record of a payload, with what stands in front of it; none when there is no whole one.
+#[must_use]
+pub fn record_bytes(payload: &[u8]) -> Option<usize> {
+    let (length, _) = payload.split_first_chunk::<4>()?;
+    let length = RECORD_HEADER_BYTES.checked_add(u32::from_le_bytes(*length) as usize)?;
+    (length <= payload.len()).then_some(length)
+}
+
 /// Fills in length and checksum of the record that begins at `start`.
 fn seal(payload: &mut BytesMut, start: usize) {
     let body = start + RECORD_HEADER_BYTES;

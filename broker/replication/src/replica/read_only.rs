@@ -2,7 +2,7 @@
 //! (deliveries, messages that become due) is applied in memory by the code that applies committed frames, and forgotten
 //! when the process ends. Whatever a client would be told is kept is refused.
 
-use broker_engine::{Command, Refusal, ReplyTo};
+use broker_engine::{Command, Frame, Refusal, ReplyTo};
 
 use super::Replica;
 
@@ -19,16 +19,15 @@ impl<R: ReplyTo> Replica<R> {
             return;
         }
         while self.open.has_records() {
-            let payload = std::mem::take(&mut self.open.payload).freeze();
-            self.open.records = 0;
-            let on_commit = std::mem::take(&mut self.open.on_commit);
-            // No record made here holds a message, so that nobody looks for one at this position.
-            let position = self.log.end().position;
-            let applied = self.engine.apply(now_ms, position, payload, &mut self.open);
-            if let Err(error) = applied {
-                return self.fail(&format!("a decided record cannot be read: {error}"));
+            for Frame { payload, on_commit, .. } in self.open.take_frames(|_| None) {
+                // No record made here holds a message, so that nobody looks for one at this position.
+                let position = self.log.end().position;
+                let applied = self.engine.apply(now_ms, position, payload, &mut self.open);
+                if let Err(error) = applied {
+                    return self.fail(&format!("a decided record cannot be read: {error}"));
+                }
+                self.open.now.extend(on_commit);
             }
-            self.open.now.extend(on_commit);
             self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
         }
     }

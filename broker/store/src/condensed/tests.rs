@@ -84,7 +84,8 @@ fn written() -> Written {
         let (kind, count) = (FrameKind::Entry, u32::try_from(frame.len()).unwrap());
         let payload = payload.freeze();
         let time_ms = 1_000_000 + n * 1_000;
-        let at = log.append(NewFrame { kind, term: 1, index, time_ms, records: count, payload });
+        let new = NewFrame { kind, term: 1, index, time_ms, records: count, payload };
+        let at = log.append(new).unwrap();
         if at >= 2 * SEGMENT_BYTES {
             break;
         }

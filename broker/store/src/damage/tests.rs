@@ -103,7 +103,8 @@ fn the_writer_of_a_damaged_log_writes_nothing() {
         open_read_only(&disk, &options(), LogEnd::default(), &mut |_| Ok(())).unwrap().unwrap();
     let kind = FrameKind::Entry;
     let payload = bytes::Bytes::from_static(b"x");
-    log.append(crate::log::NewFrame { kind, term: 1, index: 1, time_ms: 1, records: 1, payload });
+    let new = crate::log::NewFrame { kind, term: 1, index: 1, time_ms: 1, records: 1, payload };
+    log.append(new).unwrap();
     let writes = medium.writes();
     let error = writer.write(&log.take_write().unwrap()).unwrap_err();
     assert!(error.to_string().contains("pinnace repair"), "{error}");

@@ -41,20 +41,21 @@ impl Written {
         for (number, id) in (1..).zip(names) {
             Record::Client { number, id: id.clone() }.encode(&mut payload);
         }
-        self.log.append(NewFrame {
+        let new = NewFrame {
             kind: FrameKind::Entry,
             term: 1,
             index: self.log.end().index + 1,
             time_ms,
             records: u32::try_from(names.len()).unwrap(),
             payload: payload.freeze(),
-        });
+        };
+        self.log.append(new).unwrap();
     }
 
     fn mark(&mut self, time_ms: u64) {
         let index = self.log.end().index;
         let (kind, payload) = (FrameKind::HardState, Bytes::from_static(b"no record"));
-        self.log.append(NewFrame { kind, term: 1, index, time_ms, records: 0, payload });
+        self.log.append(NewFrame { kind, term: 1, index, time_ms, records: 0, payload }).unwrap();
     }
 
     fn sync(&mut self) {

@@ -6,8 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::FRAME_PAYLOAD_BYTES_MAX;
-use crate::log::NewFrame;
+use crate::limits::{FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::log::{FrameTooLarge, NewFrame};
 use crate::segments::recycle;
 use crate::simulated_disk::SimulatedDisk;
 
@@ -37,7 +37,8 @@ fn append(log: &mut Log, payload: &[u8]) {
 fn append_in(log: &mut Log, payload: &[u8], term: u64) {
     let index = log.end().index + 1;
     let payload = Bytes::copy_from_slice(payload);
-    log.append(NewFrame { kind: FrameKind::Entry, term, index, time_ms: 7, records: 1, payload });
+    let kind = FrameKind::Entry;
+    log.append(NewFrame { kind, term, index, time_ms: 7, records: 1, payload }).unwrap();
 }
 
 /// Writes all that is queued; false once the disk has failed.
@@ -202,6 +203,62 @@ fn a_failed_write_is_final() {
 fn the_largest_frame_fits_in_the_smallest_segment() {
     let largest = crate::frame::frame_bytes(FRAME_PAYLOAD_BYTES_MAX);
     assert!(largest <= crate::limits::SEGMENT_BYTES_MIN);
+}
+
+#[test]
+fn a_frame_that_no_reader_takes_is_refused_before_anything_is_written() {
+    let disk = SimulatedDisk::default();
+    let (mut log, mut writer, _) = reopen(&disk).unwrap();
+    append(&mut log, b"before");
+    let (kind, index) = (FrameKind::Entry, log.end().index + 1);
+    let end = log.end();
+    let payload = Bytes::from(vec![0; FRAME_PAYLOAD_BYTES_MAX + 1]);
+    let refused = log.append(NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload });
+    let payload_bytes = FRAME_PAYLOAD_BYTES_MAX + 1;
+    assert_eq!((refused, log.end()), (Err(FrameTooLarge { payload_bytes }), end));
+    append(&mut log, b"behind");
+    assert!(write(&mut log, &mut writer));
+    assert_eq!(reopen(&disk).unwrap().2, [&b"before"[..], b"behind"]);
+}
+
+/// Lengths of payloads around every limit that there is.
+fn lengths() -> impl Strategy<Value = usize> {
+    let near = |limit: usize| limit - 200..limit + 200;
+    prop_oneof![
+        4 => 0usize..5_000,
+        1 => near(FRAME_BYTES_TARGET),
+        1 => near(SEGMENT_BYTES as usize),
+        2 => FRAME_PAYLOAD_BYTES_MAX - 200..=FRAME_PAYLOAD_BYTES_MAX,
+        1 => FRAME_PAYLOAD_BYTES_MAX + 1..FRAME_PAYLOAD_BYTES_MAX + 200,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn whatever_is_appended_is_recovered(lengths in proptest::collection::vec(lengths(), 1..5), is_large in any::<bool>()) {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        let segment_bytes = if is_large { SEGMENT_BYTES_MIN } else { SEGMENT_BYTES };
+        let options = LogOptions { segment_bytes, ..options() };
+        let (mut log, mut writer) = open(&disk, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
+        let mut expected = Vec::new();
+        for (number, length) in lengths.into_iter().enumerate() {
+            let payload = Bytes::from(vec![number as u8 + 1; length]);
+            let (kind, index) = (FrameKind::Entry, log.end().index + 1);
+            let new = NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload: payload.clone() };
+            let appended = log.append(new);
+            prop_assert_eq!(appended.is_ok(), length <= FRAME_PAYLOAD_BYTES_MAX);
+            expected.extend(appended.map(|_| payload));
+        }
+        prop_assert!(write(&mut log, &mut writer));
+        let mut found = Vec::new();
+        open(&disk, &options, LogEnd::default(), &mut |frame| {
+            found.push(frame.payload);
+            Ok(())
+        }).unwrap();
+        prop_assert!(found == expected, "{} of {} frames", found.len(), expected.len());
+    }
 }
 
 proptest! {

@@ -30,7 +30,7 @@ pub(crate) fn append(medium: &SimulatedDisk, entries: u64) -> u64 {
         let index = log.end().index + 1;
         let payload = Bytes::from(vec![index as u8 | 1; 500]);
         let kind = FrameKind::Entry;
-        log.append(NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload });
+        log.append(NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload }).unwrap();
         let write = log.take_write().unwrap();
         log.written(writer.write(&write).unwrap());
     }

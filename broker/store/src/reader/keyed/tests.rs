@@ -61,14 +61,15 @@ impl Written {
             })
             .encode(&mut payload);
         }
-        self.log.append(NewFrame {
+        let new = NewFrame {
             kind,
             term: 1,
             index: self.log.end().index + u64::from(kind == FrameKind::Entry),
             time_ms,
             records: u32::try_from(keys.len()).unwrap(),
             payload: payload.freeze(),
-        });
+        };
+        self.log.append(new).unwrap();
         while let Some(write) = self.log.take_write() {
             let written = self.writer.write(&write).unwrap();
             self.log.written(written);

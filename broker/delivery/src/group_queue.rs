@@ -418,6 +418,18 @@ impl GroupQueue {
         self.cursor
     }
 
+    /// The first message that is not done; the end of the queue when all are.
+    #[must_use]
+    pub fn first_open(&self) -> u64 {
+        self.revived.first().map_or(self.cursor, |revived| self.cursor.min(*revived))
+    }
+
+    /// Nobody looked at messages from there on.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Whether a receive could find something, messages below `end` being there.
     #[must_use]
     pub fn has_ready(&self, end: u64) -> bool {

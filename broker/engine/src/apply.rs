@@ -10,6 +10,7 @@ use broker_store::record::{DeadLetterReference, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
 
+use crate::declared::declared_topics;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::hidden::{HalfMessage, HiddenMessage};
@@ -201,8 +202,9 @@ impl<R: ReplyTo> Engine<R> {
             return;
         }
         let index = self.state.group_topic_index(group, topic);
-        let progress = self.state.group_topic_mut(index);
-        let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else { return };
+        let Some(progress) = self.state.group_topic_mut(index) else { return };
+        progress.is_polled = true;
+        let Some(state) = progress.queues.get_mut(queue as usize) else { return };
         let batch =
             Batch { first: offset, span: lease.span, mask: lease.mask, attempt: lease.attempt };
         let is_news = state.lease(batch, lease.nonce, lease.deadline_ms);
@@ -360,6 +362,10 @@ impl<R: ReplyTo> Engine<R> {
         let number = self.state.group_numbers.get(&group.name).copied().unwrap_or(number);
         self.state.next_group_number = self.state.next_group_number.max(number.saturating_add(1));
         let is_in_order = group.order == Order::Fifo;
+        self.forget_subscriber(number);
+        for topic in declared_topics(&group) {
+            self.state.subscribers.entry(topic.clone()).or_default().insert(number);
+        }
         self.state.group_numbers.insert(group.name.clone(), number);
         self.state.groups.insert(number, group);
         // It may consume in another way now, or go on.
@@ -380,10 +386,23 @@ impl<R: ReplyTo> Engine<R> {
         for member in self.state.members_of(number) {
             self.apply_delete_member(member, effects);
         }
+        self.forget_subscriber(number);
         let Some(group) = self.state.groups.remove(&number) else { return };
         self.state.group_numbers.remove(&group.name);
         self.state.resets.remove(&number);
         self.forget_group_progress(number, &refusal, effects);
+    }
+
+    fn forget_subscriber(&mut self, number: u32) {
+        let Some(group) = self.state.groups.get(&number) else { return };
+        for topic in declared_topics(group) {
+            if let Some(groups) = self.state.subscribers.get_mut(topic) {
+                groups.remove(&number);
+                if groups.is_empty() {
+                    self.state.subscribers.remove(topic);
+                }
+            }
+        }
     }
 
     fn forget_group_progress(&mut self, number: u32, refusal: &Refusal, effects: &mut Effects<R>) {

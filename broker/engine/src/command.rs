@@ -443,6 +443,10 @@ pub struct GroupTopicProgress {
     pub oldest_ms: Option<u64>,
     /// Polls waiting.
     pub waiters: usize,
+    /// Whether a consumer of the group was ever here; it counts from its declaration on until then.
+    pub is_polled: bool,
+    /// Whether what passes the declared filter of a long backlog was estimated.
+    pub is_estimate: bool,
 }
 
 /// Numbers of one topic on one shard.

@@ -29,6 +29,8 @@ pub struct Engine<R> {
     /// When lite topics are looked through; none while there is no LITE topic.
     pub(crate) next_lite_check_ms: Option<u64>,
     pub(crate) retention: RetentionCheck,
+    /// The group with which the look at declared subscriptions after a start goes on; none when it is over.
+    pub(crate) declared_from: Option<u32>,
     /// Set when an index file could not be read: what was decided since then must not be carried out.
     index_failure: IndexFailure,
 }
@@ -49,6 +51,7 @@ impl<R: ReplyTo> Engine<R> {
             dirty_topics: Vec::new(),
             next_lite_check_ms: None,
             retention: RetentionCheck::default(),
+            declared_from: Some(0),
             index_failure: IndexFailure::default(),
         }
     }

@@ -143,6 +143,11 @@ impl Queue {
         *self = Self { base, memory_base: base, next_append, ..Self::default() };
     }
 
+    /// Messages below stand in index files, those from there on in memory.
+    pub(crate) fn memory_base(&self) -> u64 {
+        self.memory_base
+    }
+
     /// The offset of the oldest message.
     pub(crate) fn base(&self) -> u64 {
         self.base

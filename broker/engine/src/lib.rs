@@ -7,6 +7,7 @@ mod clients;
 pub mod command;
 mod command_bytes;
 mod dead_letter;
+mod declared;
 pub mod effects;
 pub mod engine;
 #[cfg(feature = "simulation")]

@@ -42,6 +42,9 @@ impl<R: ReplyTo> Engine<R> {
         match self.try_set_offset(request) {
             Ok(place) => {
                 self.append_cursor(place, effects);
+                // Who keeps its own offsets reads without being handed anything.
+                let index = self.state.group_topic_index(place.group, place.topic);
+                self.note_poll(index, "", effects);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             Err(refusal) => effects.now.push((reply, Err(refusal))),

@@ -1,11 +1,35 @@
 //! Answers about what is: progress of groups, numbers of topics. Changes nothing.
+//!
+//! What a declared tag filter lets through of the messages that no consumer looked at yet is counted in the index, up to a
+//! number of entries; of longer backlogs evenly spread parts are counted, and the rest is estimated.
 
-use broker_model::GroupName;
+use std::ops::Range;
+
+use broker_model::limits::{LAG_ENTRIES_PER_READ_MAX, LAG_SEALED_BLOCKS_PER_READ_MAX};
+use broker_model::{Filter, GroupName, Subscription};
 
 use crate::command::{GroupTopicProgress, Outcome, TopicNumbers};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::index::Queue;
 use crate::state::GroupTopic;
+
+/// Entries of the index that are looked at together: as many as an index file has in a block.
+const BLOCK_ENTRIES: u64 = 64;
+
+/// What one answer may still look at.
+struct Budget {
+    memory_blocks: u64,
+    sealed_blocks: u64,
+}
+
+/// Messages that pass a filter.
+#[derive(Default)]
+struct Passing {
+    messages: u64,
+    oldest_ms: Option<u64>,
+    is_estimate: bool,
+}
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn read_progress(
@@ -19,23 +43,60 @@ impl<R: ReplyTo> Engine<R> {
         let owner = |reader: u32| self.state.members.get(&reader).map_or(reader, |m| m.group);
         let asked =
             all.filter(|progress| wanted.is_none_or(|number| number == owner(progress.group)));
-        let progress = asked.filter_map(|progress| self.progress_of(progress)).collect();
+        let mut budget = Budget {
+            memory_blocks: LAG_ENTRIES_PER_READ_MAX / BLOCK_ENTRIES,
+            sealed_blocks: LAG_SEALED_BLOCKS_PER_READ_MAX,
+        };
+        let progress =
+            asked.filter_map(|progress| self.progress_of(progress, &mut budget)).collect();
         effects.now.push((reply, Ok(Outcome::Progress(progress))));
     }
 
-    fn progress_of(&self, progress: &GroupTopic<R>) -> Option<GroupTopicProgress> {
+    fn progress_of(
+        &self,
+        progress: &GroupTopic<R>,
+        budget: &mut Budget,
+    ) -> Option<GroupTopicProgress> {
         let group = self.state.group_of(progress.group)?;
         let topic = self.state.topics.get(&progress.topic)?;
-        let queues = || progress.queues.iter().zip(&topic.queues);
-        let oldest = queues().filter_map(|(state, queue)| queue.get(state.cursor()));
-        Some(GroupTopicProgress {
+        let name = &topic.topic.name;
+        let declared = group.subscriptions.iter().find(|declared| declared.topic == *name);
+        let is_member = self.state.members.contains_key(&progress.group);
+        let is_polled = progress.is_polled || is_member;
+        if !is_polled && declared.is_none() && !group.subscriptions.is_empty() {
+            // What was declared once and never used is missed by nobody.
+            return None;
+        }
+        let filter = declared.map_or(Filter::All, tag_filter);
+        let mut sum = GroupTopicProgress {
             group: group.name.clone(),
-            topic: topic.topic.name.clone(),
-            lag_messages: queues().map(|(state, queue)| state.lag(queue.end())).sum(),
-            inflight_messages: queues().map(|(state, _)| state.inflight()).sum(),
-            oldest_ms: oldest.map(|entry| entry.stored_ms).min(),
+            topic: name.clone(),
+            lag_messages: 0,
+            inflight_messages: 0,
+            oldest_ms: None,
             waiters: progress.waiters.len(),
-        })
+            is_polled,
+            is_estimate: false,
+        };
+        for (state, queue) in progress.queues.iter().zip(&topic.queues) {
+            let (all, next, end) = (state.lag(queue.end()), state.next(), queue.end());
+            sum.inflight_messages += state.inflight();
+            let seen = all.saturating_sub(end.saturating_sub(next));
+            let new = match &filter {
+                Filter::Tags(_) => passing(queue, next.max(queue.base())..end, &filter, budget),
+                Filter::All | Filter::Sql(_) => Passing {
+                    messages: all - seen,
+                    oldest_ms: queue.get(next).map(|entry| entry.stored_ms),
+                    is_estimate: false,
+                },
+            };
+            let oldest_seen = queue.get(state.first_open()).filter(|_| seen > 0);
+            let oldest = oldest_seen.map(|entry| entry.stored_ms).into_iter().chain(new.oldest_ms);
+            sum.oldest_ms = sum.oldest_ms.into_iter().chain(oldest).min();
+            sum.lag_messages += seen + new.messages;
+            sum.is_estimate |= new.is_estimate;
+        }
+        Some(sum)
     }
 
     pub(crate) fn read_topics(&self, reply: R, effects: &mut Effects<R>) {
@@ -48,4 +109,56 @@ impl<R: ReplyTo> Engine<R> {
         });
         effects.now.push((reply, Ok(Outcome::Topics(numbers.collect()))));
     }
+}
+
+/// What the shard can tell of a declared filter: tags. Of an SQL expression it knows nothing, and takes all to pass.
+fn tag_filter(declared: &Subscription) -> Filter {
+    let tags = (!declared.is_sql).then(|| Filter::parse_tags(&declared.expression));
+    // What is no expression was declared by an earlier version; consumers are refused by it.
+    tags.and_then(Result::ok).unwrap_or_default()
+}
+
+/// Messages of a queue that pass, counted as far as the budget goes.
+fn passing(queue: &Queue, offsets: Range<u64>, filter: &Filter, budget: &mut Budget) -> Passing {
+    let border = queue.memory_base().clamp(offsets.start, offsets.end.max(offsets.start));
+    let sealed = passing_in(queue, offsets.start..border, filter, &mut budget.sealed_blocks);
+    let memory = passing_in(queue, border..offsets.end, filter, &mut budget.memory_blocks);
+    Passing {
+        messages: sealed.messages + memory.messages,
+        oldest_ms: sealed.oldest_ms.into_iter().chain(memory.oldest_ms).min(),
+        is_estimate: sealed.is_estimate || memory.is_estimate,
+    }
+}
+
+fn passing_in(queue: &Queue, offsets: Range<u64>, filter: &Filter, blocks: &mut u64) -> Passing {
+    let mut passing = Passing::default();
+    let count = offsets.end.saturating_sub(offsets.start);
+    if count == 0 {
+        return passing;
+    }
+    // One queue takes half of what is left, so that those behind it get something too.
+    let all_blocks = count.div_ceil(BLOCK_ENTRIES);
+    let taken = all_blocks.min(blocks.div_ceil(2));
+    if taken == 0 {
+        let oldest_ms = queue.get(offsets.start).map(|entry| entry.stored_ms);
+        return Passing { messages: count, oldest_ms, is_estimate: true };
+    }
+    *blocks -= taken;
+    let mut looked_at = 0;
+    for block in (0..taken).map(|n| u128::from(n) * u128::from(all_blocks) / u128::from(taken)) {
+        let start = offsets.start + block as u64 * BLOCK_ENTRIES;
+        for offset in start..offsets.end.min(start + BLOCK_ENTRIES) {
+            looked_at += 1;
+            if let Some(entry) = queue.get(offset).filter(|entry| filter.matches(entry.tag_hash)) {
+                passing.messages += 1;
+                passing.oldest_ms.get_or_insert(entry.stored_ms);
+            }
+        }
+    }
+    if looked_at < count {
+        let scaled = u128::from(passing.messages) * u128::from(count) / u128::from(looked_at);
+        passing.messages = u64::try_from(scaled).unwrap_or(count);
+        passing.is_estimate = true;
+    }
+    passing
 }

@@ -17,7 +17,8 @@ impl<R: ReplyTo> Engine<R> {
             self.state.next_group_number += 1;
             number
         });
-        effects.append(&Record::PutGroup { number, group: Box::new(group) });
+        effects.append(&Record::PutGroup { number, group: Box::new(group.clone()) });
+        self.begin_declared(number, &group, effects);
         effects.on_commit.push((reply, Ok(Outcome::Done)));
     }
 

@@ -12,7 +12,8 @@ impl<R: ReplyTo> Engine<R> {
         let known = self.state.topic_numbers.get(&topic.name).copied();
         let known = known.filter(|number| !self.deleting_topics.contains(number));
         let number = known.unwrap_or_else(|| self.take_topic_number());
-        effects.append(&Record::PutTopic { number, topic: Box::new(topic) });
+        effects.append(&Record::PutTopic { number, topic: Box::new(topic.clone()) });
+        self.begin_subscribers(number, &topic, effects);
         effects.on_commit.push((reply, Ok(Outcome::Done)));
     }
 

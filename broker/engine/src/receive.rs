@@ -73,7 +73,9 @@ impl<R: ReplyTo> Engine<R> {
             return Err(Refusal::NotReadable(receive.topic.clone()));
         }
         let reader = self.reader(group, &receive.client_id, effects);
-        Ok(self.begin(reader, topic, effects))
+        let index = self.begin(reader, topic, effects);
+        self.note_poll(index, &receive.client_id, effects);
+        Ok(index)
     }
 
     fn park(&mut self, index: usize, waiter: Waiter<R>, effects: &mut Effects<R>) {

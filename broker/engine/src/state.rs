@@ -82,6 +82,8 @@ pub(crate) struct GroupTopic<R> {
     pub(crate) queues: Vec<GroupQueue>,
     /// Where the next receive begins, so that no queue starves.
     pub(crate) start: usize,
+    /// Whether a consumer of the group was ever here.
+    pub(crate) is_polled: bool,
     pub(crate) waiters: VecDeque<Waiter<R>>,
     /// Cursors decided and not committed: nothing is handed out meanwhile.
     pub(crate) cursors_pending: u32,
@@ -128,6 +130,8 @@ pub(crate) struct State<R> {
     pub(crate) groups: HashMap<u32, ConsumerGroup>,
     pub(crate) group_numbers: HashMap<GroupName, u32>,
     pub(crate) next_group_number: u32,
+    /// Groups that declare a subscription to a topic, whether it exists or not.
+    pub(crate) subscribers: HashMap<TopicName, BTreeSet<u32>>,
     pub(crate) group_topics: Vec<Option<GroupTopic<R>>>,
     pub(crate) group_topic_indexes: HashMap<(u32, u32), usize>,
     /// Places in `group_topics` to be given to others: consumers of broadcasting groups come and go.
@@ -157,6 +161,7 @@ impl<R> Default for State<R> {
             groups: HashMap::new(),
             group_numbers: HashMap::new(),
             next_group_number: 1,
+            subscribers: HashMap::new(),
             group_topics: Vec::new(),
             group_topic_indexes: HashMap::new(),
             free_group_topics: Vec::new(),
@@ -187,6 +192,7 @@ impl<R> State<R> {
             topic,
             queues: Vec::new(),
             start: 0,
+            is_polled: false,
             waiters: VecDeque::new(),
             cursors_pending: 0,
             passed: Vec::new(),

@@ -35,6 +35,9 @@ const ITEM_TIMED: u8 = 7;
 const ITEM_HALF: u8 = 8;
 const ITEM_ENDED: u8 = 9;
 
+/// Behind the progress on the first queue when no consumer was ever there.
+const NEVER_POLLED: u8 = 1;
+
 /// The bytes are no stored state of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the stored state has an illegal {0}")]
@@ -165,6 +168,9 @@ impl<R: ReplyTo> Engine<R> {
                         bytes.put_u32_le(topic);
                         bytes.put_u32_le(queue);
                         state.store(bytes);
+                        if queue == 0 && !progress.is_polled {
+                            bytes.put_u8(NEVER_POLLED);
+                        }
                     })?;
                 }
             }
@@ -316,8 +322,11 @@ impl<R: ReplyTo> Engine<R> {
         let (group, topic, queue) = (number()?, number()?, number()?);
         let loaded = GroupQueue::load(item).ok_or(StoredStateError("progress"))?;
         let index = self.state.group_topic_index(group, topic);
-        let progress = self.state.group_topic_mut(index);
-        let Some(state) = progress.and_then(|p| p.queues.get_mut(queue as usize)) else {
+        let Some(progress) = self.state.group_topic_mut(index) else { return Ok(()) };
+        if queue == 0 {
+            progress.is_polled = item.try_get_u8() != Ok(NEVER_POLLED);
+        }
+        let Some(state) = progress.queues.get_mut(queue as usize) else {
             return Ok(());
         };
         let expiries: Vec<Expiry> = loaded

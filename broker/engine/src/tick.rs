@@ -18,7 +18,9 @@ impl<R: ReplyTo> Engine<R> {
         let check = self.state.transactions.next_check_ms();
         let (due, lite, trim) =
             (self.next_due_ms(), self.next_lite_check_ms, self.retention.next_ms);
-        let times = [expiry, self.next_poll_end_ms(), check, due, lite, trim];
+        let declared = self.declared_from.filter(|_| !self.state.subscribers.is_empty());
+        let declared = declared.map(|_| 0);
+        let times = [declared, expiry, self.next_poll_end_ms(), check, due, lite, trim];
         times.into_iter().flatten().min()
     }
 
@@ -32,6 +34,7 @@ impl<R: ReplyTo> Engine<R> {
 
     /// Does what is due. Only the leader calls this.
     pub fn tick(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
+        self.begin_all_declared(effects);
         self.release_due(now_ms, effects);
         self.check_transactions(now_ms, log, effects);
         if self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {

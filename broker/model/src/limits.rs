@@ -80,6 +80,11 @@ pub const SMALL_COMMAND_BYTES_PER_SHARD_MAX: usize = 32 * 1024 * 1024;
 /// Entries of the index in memory of one shard: messages that stand in no index file yet, hidden ones, and one for each
 /// queue and sealed segment that holds messages of it; beyond it sends are refused.
 pub const INDEX_ENTRIES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;
+/// Entries of the index in memory that one reading of all lags looks at for what passes declared filters; longer backlogs
+/// are estimated.
+pub const LAG_ENTRIES_PER_READ_MAX: u64 = 128 * 1024;
+/// Blocks of index files, of 64 messages each, that it reads for the same.
+pub const LAG_SEALED_BLOCKS_PER_READ_MAX: u64 = 256;
 /// How often messages beyond their topic's retention are looked for.
 pub const RETENTION_CHECK_MS: u64 = 10_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).

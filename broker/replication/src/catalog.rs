@@ -226,6 +226,8 @@ impl Catalog {
                         sum.lag_messages += part.lag_messages;
                         sum.inflight_messages += part.inflight_messages;
                         sum.waiters += part.waiters;
+                        sum.is_polled |= part.is_polled;
+                        sum.is_estimate |= part.is_estimate;
                         sum.oldest_ms = sum.oldest_ms.into_iter().chain(part.oldest_ms).min();
                     }
                 }

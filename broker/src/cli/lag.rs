@@ -8,10 +8,11 @@ use super::admin::{Admin, AdminArguments};
 use super::failure::Failure;
 use super::group::group_name;
 use super::output::{OutputArguments, columns, duration, print};
+use super::topic::or_dash;
 
 /// The columns of the lag table.
-pub(super) const HEADER: [&str; 7] =
-    ["GROUP", "TOPIC", "LAG", "READY", "IN FLIGHT", "OLDEST", "DEAD LETTERS"];
+pub(super) const HEADER: [&str; 8] =
+    ["GROUP", "TOPIC", "LAG", "READY", "IN FLIGHT", "OLDEST", "DEAD LETTERS", "NOTE"];
 
 /// Arguments of `pinnace lag`.
 #[derive(Debug, Args)]
@@ -36,6 +37,10 @@ pub(super) struct TopicLagView {
     inflight_messages: u64,
     lag_ms: u64,
     pub(super) dead_letters: u64,
+    /// No consumer of the group was ever here.
+    never_polled: bool,
+    /// What passes the declared filter of a long backlog was estimated.
+    estimated: bool,
 }
 
 impl From<TopicLag> for TopicLagView {
@@ -47,6 +52,8 @@ impl From<TopicLag> for TopicLagView {
             inflight_messages: lag.inflight_messages,
             lag_ms: lag.lag_ms,
             dead_letters: lag.dead_letters,
+            never_polled: lag.never_polled,
+            estimated: lag.estimated,
         }
     }
 }
@@ -62,7 +69,14 @@ impl TopicLagView {
             self.inflight_messages.to_string(),
             if self.lag_messages == 0 { "-".to_owned() } else { duration(self.lag_ms) },
             self.dead_letters.to_string(),
+            self.note(),
         ]
+    }
+
+    fn note(&self) -> String {
+        let notes = [(self.never_polled, "never polled"), (self.estimated, "estimate")];
+        let notes = notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note);
+        or_dash(notes.collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -82,7 +82,8 @@ async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
     let now_ms = real_clock::now_ms();
     let mut lag = Family::gauge(
         "rocketmq_consumer_lag_messages",
-        "Messages not acknowledged yet, in flight included",
+        "Messages not acknowledged yet, in flight included; from the declaration of a subscription on. What passes a \
+         declared tag filter of a long backlog is estimated",
     );
     let mut latency = Family::gauge(
         "rocketmq_consumer_lag_latency",
@@ -95,6 +96,10 @@ async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
     let mut ready =
         Family::gauge("rocketmq_consumer_ready_messages", "Messages waiting to be handed out");
     let mut polls = Family::gauge("pinnace_consumer_waiting_polls", "Receive calls waiting");
+    let mut polled = Family::gauge(
+        "pinnace_consumer_polled",
+        "1 when a consumer of the group was ever here, 0 while it is declared only",
+    );
     let (named, rest) = progress.split_at(progress.len().min(NAMED_MAX));
     for row in named.iter().map(Row::of).chain(Row::sum(rest)) {
         let own = || {
@@ -112,8 +117,9 @@ async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
         inflight.add(own(), row.inflight_messages as f64);
         ready.add(own(), row.lag_messages.saturating_sub(row.inflight_messages) as f64);
         polls.add(own(), row.waiters as f64);
+        polled.add(own(), f64::from(u8::from(row.is_polled)));
     }
-    vec![lag, latency, inflight, ready, polls]
+    vec![lag, latency, inflight, ready, polls, polled]
 }
 
 /// Numbers of one pair of group and topic, or the sum of those without a place of their own.
@@ -124,6 +130,7 @@ struct Row {
     inflight_messages: u64,
     oldest_ms: Option<u64>,
     waiters: usize,
+    is_polled: bool,
 }
 
 impl Row {
@@ -135,6 +142,7 @@ impl Row {
             inflight_messages: progress.inflight_messages,
             oldest_ms: progress.oldest_ms,
             waiters: progress.waiters,
+            is_polled: progress.is_polled,
         }
     }
 
@@ -146,6 +154,7 @@ impl Row {
             inflight_messages: sum.inflight_messages + row.inflight_messages,
             oldest_ms: sum.oldest_ms.into_iter().chain(row.oldest_ms).min(),
             waiters: sum.waiters + row.waiters,
+            is_polled: sum.is_polled && row.is_polled,
             ..sum
         })
     }
@@ -166,6 +175,8 @@ mod tests {
             inflight_messages: 1,
             oldest_ms,
             waiters: 2,
+            is_polled: true,
+            is_estimate: false,
         };
         assert!(Row::sum(&[]).is_none());
         let rest = [progress("a", 3, None), progress("b", 4, Some(70)), progress("c", 5, Some(50))];

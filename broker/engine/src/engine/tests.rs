@@ -13,6 +13,8 @@ use bytes::Bytes;
 use super::*;
 use crate::{NewMessage, Outcome, Receive, Reply, Send, Target, Visible};
 
+mod declared;
+
 #[derive(Debug, Clone, Copy)]
 struct Here;
 

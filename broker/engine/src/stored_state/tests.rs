@@ -126,6 +126,8 @@ impl Bench {
             Record::DeleteTopic { number: DELETED },
             put_group(BILLING, "billing"),
             put_group(CASTS, "casts"),
+            // It never polled where it was declared.
+            Record::Cursor(place(BILLING, TRANSACTION, 0, 0)),
             Record::PutMember { number: MEMBER, group: CASTS, client_id: "screen-1".into() },
             Record::Client { number: 1, id: "worker-1".into() },
             Record::Reset { group: BILLING, id: "reset-1".into() },

@@ -59,6 +59,8 @@ fn topic_lag(row: &GroupTopicProgress, now_ms: u64) -> TopicLag {
         ready_messages: row.lag_messages.saturating_sub(row.inflight_messages),
         lag_ms: row.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest)),
         dead_letters: 0,
+        never_polled: !row.is_polled,
+        estimated: row.is_estimate,
     }
 }
 
@@ -187,6 +189,8 @@ mod tests {
             inflight_messages: 4,
             oldest_ms: Some(1_000),
             waiters: 0,
+            is_polled: true,
+            is_estimate: false,
         };
         let lag = topic_lag(&row, 5_000);
         assert_eq!((lag.ready_messages, lag.lag_ms), (6, 4_000));

@@ -33,6 +33,17 @@ pub(super) async fn reset_offsets(
             return Err(Status::invalid_argument("say where to: a position, a time or a shift"));
         }
     };
+    if topics.is_empty() {
+        let progress = context.catalog.progress(Some(group.clone())).await;
+        let progress = progress.map_err(|refusal| admin_refusal(&refusal))?;
+        if progress.is_empty() && context.catalog.group(group.as_str()).is_some() {
+            let text = format!(
+                "consumer group {group} has no topics yet: it declares no subscription and never received; name the \
+                 topics (--topic)"
+            );
+            return Err(Status::failed_precondition(text));
+        }
+    }
     let reset = ResetOffsets { group, topics, to, id: request.id };
     let done = context.catalog.reset_offsets(&reset).await;
     done.map_err(|refusal| admin_refusal(&refusal))?;

@@ -22,6 +22,7 @@ use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
 mod condensing;
+mod declared;
 mod frames;
 mod key_tables;
 mod message_types;

@@ -11,6 +11,7 @@ mod dead_letters;
 mod failing_disk;
 mod full_disk;
 mod key_tables;
+mod lag;
 mod long_poll;
 mod lookup;
 mod manifests;

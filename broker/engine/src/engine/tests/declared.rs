@@ -1,0 +1,203 @@
+//! Lag from the declaration on: groups that are declared, and those that only polled.
+
+use broker_model::{DeadLetterPolicy, Model, ShardId, StartFrom, Subscription, tag_hash};
+
+use super::*;
+use crate::{GroupTopicProgress, OffsetAt, ResetOffsets, SetOffset};
+
+fn declared(start_from: StartFrom, expression: &str) -> ConsumerGroup {
+    let expression = expression.to_owned();
+    let subscription = Subscription { topic: topic(), is_sql: false, expression, start_from };
+    ConsumerGroup { subscriptions: vec![subscription], ..ConsumerGroup::with_defaults(group()) }
+}
+
+impl Bench {
+    fn declare(&mut self, group: ConsumerGroup) {
+        assert!(matches!(&self.ask(Command::PutGroup(Box::new(group)))[..], [Ok(Outcome::Done)]));
+    }
+
+    fn put_topic(&mut self, queues: u32) {
+        let placement = vec![QueuePlacement { shard: ShardId(0), queues }];
+        let topic = Topic::with_defaults(topic(), MessageType::Normal, placement);
+        self.ask(Command::PutTopic(Box::new(topic)));
+    }
+
+    fn send_tagged(&mut self, tag: &str, count: usize) {
+        let message = NewMessage {
+            tag_hash: tag_hash(Some(tag)),
+            message_group_hash: 0,
+            visible: Visible::AtOnce,
+            head: Bytes::new(),
+            body: Bytes::from_static(b"x"),
+        };
+        for _ in 0..count {
+            let (messages, target) = (vec![message.clone()], Target::AnyQueue);
+            self.ask(Command::Send(Send { topic: topic(), messages, target }));
+        }
+    }
+
+    fn progress(&mut self) -> Vec<GroupTopicProgress> {
+        match self.ask(Command::ReadProgress(None)).pop() {
+            Some(Ok(Outcome::Progress(progress))) => progress,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lag, and whether a consumer was ever here; of the one group on the one topic.
+    fn lag(&mut self) -> (u64, bool) {
+        let progress = self.progress();
+        assert_eq!(progress.len(), 1, "{progress:?}");
+        assert!(!progress[0].is_estimate);
+        (progress[0].lag_messages, progress[0].is_polled)
+    }
+}
+
+#[test]
+fn a_declared_group_lags_before_its_first_poll_and_says_that_it_never_polled() {
+    let mut bench = Bench::new(3);
+    bench.send(4, 10);
+    bench.declare(declared(StartFrom::Earliest, "*"));
+    assert_eq!(bench.lag(), (4, false));
+    bench.send_tagged("a", 6);
+    assert_eq!(bench.lag(), (10, false));
+    assert_eq!(bench.received().len(), 10);
+    assert_eq!(bench.lag(), (10, true));
+}
+
+#[test]
+fn latest_counts_from_the_declaration_and_a_later_queue_from_its_beginning() {
+    let mut bench = Bench::new(2);
+    bench.send_tagged("old", 4);
+    bench.declare(declared(StartFrom::Latest, "*"));
+    assert_eq!(bench.lag(), (0, false));
+    bench.send_tagged("new", 3);
+    assert_eq!(bench.lag(), (3, false));
+    bench.put_topic(4);
+    bench.send_tagged("newer", 4);
+    assert_eq!(bench.lag(), (7, false));
+    assert_eq!(bench.received().len(), 7);
+}
+
+#[test]
+fn a_topic_that_comes_after_its_group_counts_from_its_first_message() {
+    let mut bench = Bench::new(1);
+    bench.ask(Command::DeleteTopic(topic()));
+    for start in [StartFrom::Latest, StartFrom::Earliest] {
+        bench.declare(declared(start, "*"));
+        assert!(bench.progress().is_empty());
+        bench.put_topic(2);
+        bench.send_tagged("a", 3);
+        assert_eq!(bench.lag(), (3, false));
+        bench.ask(Command::DeleteTopic(topic()));
+    }
+}
+
+#[test]
+fn a_group_that_is_deleted_and_declared_again_begins_anew() {
+    let mut bench = Bench::new(1);
+    bench.declare(declared(StartFrom::Latest, "*"));
+    bench.send_tagged("a", 3);
+    assert_eq!(bench.received().len(), 3);
+    bench.ask(Command::DeleteGroup(group()));
+    bench.declare(declared(StartFrom::Latest, "*"));
+    assert_eq!(bench.lag(), (0, false));
+    // A group that is gone is begun with no topic.
+    bench.ask(Command::DeleteGroup(group()));
+    bench.put_topic(2);
+    assert!(bench.progress().is_empty());
+    assert!(bench.engine.state.subscribers.is_empty());
+}
+
+#[test]
+fn a_declared_tag_filter_counts_and_an_sql_filter_is_taken_to_let_all_through() {
+    let mut bench = Bench::new(2);
+    bench.declare(declared(StartFrom::Earliest, "error || fatal"));
+    bench.send_tagged("info", 500);
+    assert_eq!(bench.lag(), (0, false));
+    assert_eq!(bench.progress()[0].oldest_ms, None);
+    bench.send_tagged("fatal", 3);
+    assert_eq!(bench.lag(), (3, false));
+    let mut group = declared(StartFrom::Earliest, "amount > 10");
+    group.subscriptions[0].is_sql = true;
+    bench.declare(group);
+    assert_eq!(bench.lag(), (503, false));
+}
+
+#[test]
+fn the_lag_behind_a_declared_filter_of_a_long_backlog_is_estimated_within_bounds() {
+    let mut bench = Bench::new(1);
+    bench.declare(declared(StartFrom::Earliest, "error"));
+    // Bursts that are longer than a block and do not fit into it evenly.
+    let count = 2 * broker_model::limits::LAG_ENTRIES_PER_READ_MAX as usize;
+    let message = |tag: &str| NewMessage {
+        tag_hash: tag_hash(Some(tag)),
+        message_group_hash: 0,
+        visible: Visible::AtOnce,
+        head: Bytes::new(),
+        body: Bytes::new(),
+    };
+    let burst = |tag: &str| vec![message(tag); 750];
+    for n in 0..count / 750 {
+        let messages = burst(if n % 4 == 0 { "error" } else { "info" });
+        bench.ask(Command::Send(Send { topic: topic(), messages, target: Target::Queue(0) }));
+    }
+    let progress = bench.progress();
+    let truth = (count / 750).div_ceil(4) as u64 * 750;
+    let (lag, is_estimate) = (progress[0].lag_messages, progress[0].is_estimate);
+    assert!(is_estimate && lag.abs_diff(truth) < truth / 20, "{lag} of {truth}");
+}
+
+#[test]
+fn what_is_declared_no_more_is_told_while_somebody_used_it() {
+    for is_used in [false, true] {
+        let mut bench = Bench::new(1);
+        bench.declare(declared(StartFrom::Earliest, "*"));
+        bench.send_tagged("a", 2);
+        if is_used {
+            assert_eq!(bench.received().len(), 2);
+        }
+        let mut other = declared(StartFrom::Earliest, "*");
+        other.subscriptions[0].topic = TopicName::parse("elsewhere").unwrap();
+        bench.declare(other);
+        assert_eq!(bench.progress().len(), usize::from(is_used));
+        // Declared again it goes on where it was.
+        bench.declare(declared(StartFrom::Latest, "*"));
+        assert_eq!(bench.lag(), (2, is_used));
+    }
+}
+
+#[test]
+fn a_reset_before_the_first_poll_moves_a_declared_group() {
+    let mut bench = Bench::new(1);
+    bench.send_tagged("a", 3);
+    bench.declare(declared(StartFrom::Latest, "*"));
+    let (to, id) = (OffsetAt::Earliest, String::new());
+    let reset = ResetOffsets { group: group(), topics: Vec::new(), to, id };
+    bench.ask(Command::ResetOffsets(reset));
+    assert_eq!(bench.lag(), (3, false));
+    assert_eq!(bench.received().len(), 3);
+}
+
+#[test]
+fn a_consumer_that_keeps_its_own_offsets_has_been_here() {
+    let mut bench = Bench::new(1);
+    bench.declare(declared(StartFrom::Earliest, "*"));
+    bench.send_tagged("a", 3);
+    let set = SetOffset { group: group(), topic: topic(), queue: 0, offset: 2 };
+    bench.ask(Command::SetOffset(set));
+    assert_eq!(bench.lag(), (1, true));
+}
+
+#[test]
+fn a_broadcasting_group_and_a_shard_without_queues_have_nothing_to_begin() {
+    let mut bench = Bench::new(1);
+    let group = declared(StartFrom::Earliest, "*");
+    bench.declare(ConsumerGroup { model: Model::Broadcasting, ..group.clone() });
+    assert!(bench.progress().is_empty());
+    let placement = vec![QueuePlacement { shard: ShardId(1), queues: 4 }];
+    let far = Topic::with_defaults(topic(), MessageType::Normal, placement);
+    bench.ask(Command::DeleteTopic(topic()));
+    bench.declare(ConsumerGroup { dead_letter: DeadLetterPolicy::Discard, ..group });
+    bench.ask(Command::PutTopic(Box::new(far)));
+    assert!(bench.progress().is_empty());
+}

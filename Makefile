@@ -9,28 +9,21 @@ SHELL := /bin/bash
 .PHONY: help build demo check check-generated test sim sim-soak test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-PINNACE := $(TARGET)/release/pinnace
-# What a release build selects. `make demo` needs the broker alone; where the operator is wanted too, selecting both at
-# once spares compiling shared dependencies twice with other features.
-RELEASE := -p broker
+# The demo, tests and examples run a development build, which is there long before a release build would be. Each selects
+# `--workspace`, also where it needs one binary: another selection compiles shared dependencies again, with other features.
+DEVELOPMENT := $(TARGET)/debug
 # The step list of `make ci`, in order; `make ci STEPS="check test"` runs fewer.
 STEPS := check test test-operator test-charts conformance test-examples demo e2e
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: RELEASE := -p broker -p operator
-build: ## compile the broker and the operator into target/release
-	$(CARGO) build --release --locked $(RELEASE)
+build: ## compile the broker and the operator as they are shipped, into target/release
+	$(CARGO) build --release --locked -p broker -p operator
 
-$(PINNACE): FORCE
-	$(CARGO) build --release --locked $(RELEASE)
-
-.PHONY: FORCE
-FORCE:
-
-demo: $(PINNACE) ## start a broker with examples/orders, send orders, bill them, tell the story; stays up on a terminal
-	$(PINNACE) demo --manifests examples/orders
+demo: ## start a broker with examples/orders, send orders, bill them, tell the story; stays up on a terminal
+	$(CARGO) build --locked --workspace --bin pinnace
+	$(DEVELOPMENT)/pinnace demo --manifests examples/orders
 
 check: check-generated ## formatting, lints, the repository's rules, generated files
 	$(CARGO) fmt --all --check
@@ -40,7 +33,7 @@ check: check-generated ## formatting, lints, the repository's rules, generated f
 check-generated: ## crds/ holds what the operator's types say
 	$(CARGO) build --workspace --locked
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(TARGET)/debug/pinnace-operator crds --out "$$fresh"; \
+	$(DEVELOPMENT)/pinnace-operator crds --out "$$fresh"; \
 	diff -ru crds "$$fresh" || { echo "crds/ is not what the types say; run 'make crds' and commit" >&2; exit 1; }
 
 test: ## all tests that need neither a cluster nor other languages
@@ -63,14 +56,16 @@ test-operator: ## the operator against a real API server (needs Go; makes one fr
 test-charts: ## the Helm charts: lint, schemas, goldens, and an install on a real API server (needs Go, jq)
 	$(CARGO) build --workspace --locked
 	tests/cluster/build control
-	OPERATOR=$(abspath $(TARGET))/debug/pinnace-operator charts/check
-	OPERATOR=$(abspath $(TARGET))/debug/pinnace-operator charts/check-install
+	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check
+	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check-install
 
-conformance: $(PINNACE) ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js)
-	tests/conformance/run --binary $(PINNACE)
+conformance: ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js)
+	$(CARGO) build --locked --workspace --bin pinnace --bin cluster
+	tests/conformance/run --binary $(abspath $(DEVELOPMENT))/pinnace
 
-test-examples: $(PINNACE) ## the programs of examples/ in four languages (needs Go, Java with Maven, Python)
-	tests/examples/run --binary $(PINNACE)
+test-examples: ## the programs of examples/ in four languages (needs Go, Java with Maven, Python)
+	$(CARGO) build --locked --workspace --bin pinnace
+	tests/examples/run --binary $(abspath $(DEVELOPMENT))/pinnace
 
 e2e: images ## a real Kubernetes: Helm install, examples, a broker pod lost (needs Go, root, Debian packages)
 	tests/cluster/e2e
@@ -78,12 +73,12 @@ e2e: images ## a real Kubernetes: Helm install, examples, a broker pod lost (nee
 images: build ## container images as OCI archives in target/images (needs Go)
 	tests/cluster/images
 
-bench: $(PINNACE) ## throughput, latency and CPU per message of a durable broker on this machine
+bench: build ## throughput, latency and CPU per message of a durable broker on this machine
 	tests/benchmark/run
 
 crds: ## write crds/ from the operator's types, and from crds/ what the charts hold of it (needs Go, jq)
 	$(CARGO) build --workspace --locked
-	$(TARGET)/debug/pinnace-operator crds --out crds
+	$(DEVELOPMENT)/pinnace-operator crds --out crds
 	tests/cluster/build control
 	charts/sync-crds
 
@@ -91,7 +86,7 @@ ci: ## everything above that tests, step by step
 	@begin=$$SECONDS; summary=; \
 	for step in $(STEPS); do \
 		echo "==== $$step"; started=$$SECONDS; \
-		$(MAKE) --no-print-directory RELEASE='-p broker -p operator' $$step </dev/null || { echo "==== $$step FAILED after $$((SECONDS - started)) s"; exit 1; }; \
+		$(MAKE) --no-print-directory $$step </dev/null || { echo "==== $$step FAILED after $$((SECONDS - started)) s"; exit 1; }; \
 		summary="$$summary  $$step $$((SECONDS - started)) s"$$'\n'; \
 	done; \
 	printf '==== passed in %s s\n%s' "$$((SECONDS - begin))" "$$summary"

@@ -34,7 +34,7 @@ class Broker:
     """`pinnace serve` on a data directory of its own, with more arguments if there are any."""
 
     def __init__(self, binary, log_path, *more):
-        self.binary = str(binary)
+        self.binary = pathlib.Path(binary)
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="pinnace-conformance-data-"))
         self.endpoint, self.http, self.admin = free_addresses(3)
         self._log_path = log_path
@@ -44,7 +44,7 @@ class Broker:
     def start(self):
         with open(self._log_path, "ab") as log:
             self._process = processes.start(
-                [self.binary, "serve", "--data", str(self.data), "--listen", self.endpoint,
+                [str(self.binary), "serve", "--data", str(self.data), "--listen", self.endpoint,
                  "--http", self.http, "--admin", self.admin, *self._more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
@@ -69,10 +69,9 @@ class Broker:
     def running(self):
         return self._process is not None and self._process.poll() is None
 
-    def kill_and_start(self):
-        """kill -9, then the same data on the same ports."""
+    def kill(self):
+        """kill -9; what it stored stays."""
         processes.kill(self._process)
-        self.start()
 
     def stop(self):
         """Ends the broker and removes its data."""
@@ -86,33 +85,17 @@ class Broker:
             processes.kill(self._process)
         shutil.rmtree(self.data, ignore_errors=True)
 
-    def _command(self, *words):
-        done = subprocess.run(
-            [self.binary, *words, "--admin", self.admin],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=COMMAND_LIMIT_SECONDS,
-        )
-        if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split())
-            raise BrokerFailed(f"pinnace {' '.join(words)}: {said}")
+    def command(self, *words):
+        """A verb of the command line, on this broker."""
+        execute(self.binary, *words, "--admin", self.admin)
 
-    def create_topic(self, name, case):
-        self._command("topic", "create", name, "--type", case.message_type,
-                      "--queues", str(case.queues))
 
-    def create_group(self, name, topic, case):
-        """The consumer group that the case is about."""
-        self._command(
-            "group", "create", name, "--order", case.order, "--model", case.model,
-            *(["--max-attempts", str(case.max_attempts)] if case.max_attempts else []),
-            *(["--lite-topic", topic] if case.is_lite else []),
-        )
-
-    def create_plain_group(self, name):
-        self._command("group", "create", name)
-
-    def reset_group(self, name, topic, to):
-        self._command("group", "reset", name, "--topic", topic, "--to", to)
-
-    def redrive(self, group):
-        self._command("dead-letter", "redrive", group)
+def execute(program, *words):
+    """Runs a program to its end, which is to be a good one."""
+    done = subprocess.run(
+        [str(program), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=COMMAND_LIMIT_SECONDS,
+    )
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise BrokerFailed(f"{pathlib.Path(program).name} {' '.join(words)}: {said}")

@@ -13,6 +13,18 @@ def cell(outcome):
     return "**FAIL**"
 
 
+def over_layouts(layouts, cases, clients, outcomes):
+    """One outcome for each client and case: the first that is no pass, else the first."""
+    merged = {}
+    for client in clients:
+        for case in cases:
+            found = [outcomes.get((layout.name, client.name, case.name)) for layout in layouts]
+            found = [outcome for outcome in found if outcome]
+            if found:
+                merged[client.name, case.name] = min(found, key=lambda one: one.result == "pass")
+    return merged
+
+
 def table(cases, clients, outcomes):
     """Rows are cases, columns are clients."""
     rows = [["Case", *(client.title for client in clients)]]
@@ -26,22 +38,26 @@ def table(cases, clients, outcomes):
     return "\n".join(lines)
 
 
-def document(cases, clients, outcomes):
+def document(layouts, cases, clients, outcomes):
     """docs/conformance.md."""
     packages = "\n".join(f"- {client.title}: {client.package}" for client in clients)
     promises = "\n".join(f"- `{case.name}`: {case.promise}." for case in cases)
+    places = "\n".join(f"- {layout.title}" for layout in layouts)
     bodies = ", ".join(f"{client.title} {LARGE_BODY_BYTES[client.name]}" for client in clients)
     return f"""# Conformance of the official clients
 
-Written by `tests/conformance/run --write`; do not edit. Every cell is one run of the
-unmodified official client against the real broker process. `make conformance` runs all of
-them and prints this table.
+Written by `tests/conformance/run --write`; do not edit. Every cell is a run of the
+unmodified official client against real broker processes, once for each of these:
+
+{places}
+
+`make conformance` runs all of them and prints this table.
 
 {packages}
 
 {table(cases, clients, outcomes)}
 
-`pass`: the promise below was kept. Any other text says what the client does not offer, or
+`pass`: the promise below was kept each time. Any other text says what the client does not offer, or
 names a fault of the client itself.
 
 ## What the cases promise

@@ -123,8 +123,8 @@ async fn consume(mut client: Client, known: Shared) {
     }
 }
 
-async fn round(place: &Place, number: u32, chance: &mut Chance, known: &Shared) {
-    let broker = place.start(&Options::shards(2));
+async fn round(place: &Place, (shards, number): (u32, u32), chance: &mut Chance, known: &Shared) {
+    let broker = place.start(&Options::shards(shards));
     let work = load(&broker, number, chance, known).await;
     let stored_before = known.lock().unwrap().stored.len();
     let begun = Instant::now();
@@ -229,23 +229,32 @@ pub(crate) async fn finish(broker: &Broker, known: &Shared) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_under_load_lose_nothing_acknowledged_and_invent_nothing() {
+async fn kills_of_one_shard_under_load_lose_nothing_acknowledged_and_invent_nothing() {
+    kill_under_load(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_three_shards_under_load_lose_nothing_acknowledged_and_invent_nothing() {
+    kill_under_load(3).await;
+}
+
+async fn kill_under_load(shards: u32) {
     let rounds = std::env::var(ROUNDS_VARIABLE)
         .map_or(ROUNDS_DEFAULT, |text| text.parse().expect("KILL_ROUNDS is a number"));
     let seed = fresh_seed();
-    println!("seed {seed}, {rounds} rounds");
+    println!("seed {seed}, {rounds} rounds, {shards} shards");
     let place = Place::new();
-    let broker = place.start(&Options::shards(2));
+    let broker = place.start(&Options::shards(shards));
     broker.create("orders", "billing").await;
     broker.create_group("audit", 0).await;
     broker.kill();
     let known = Shared::default();
     let mut chance = Chance(seed);
     for number in 0..rounds {
-        round(&place, number, &mut chance, &known).await;
+        round(&place, (shards, number), &mut chance, &known).await;
         assert_eq!(known.lock().unwrap().violations, [""; 0], "round {number}");
     }
-    let broker = place.start(&Options::shards(2));
+    let broker = place.start(&Options::shards(shards));
     finish(&broker, &known).await;
     let known = Arc::into_inner(known).unwrap().into_inner().unwrap();
     let seen = audit(&broker, &known).await;

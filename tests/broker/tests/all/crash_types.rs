@@ -227,8 +227,8 @@ async fn consume(mut client: Client, topic: &'static str, known: Shared) {
     while take(&mut client, topic, &known).await.is_some() {}
 }
 
-async fn round(place: &Place, chance: &mut Chance, known: &Shared) {
-    let broker = place.start(&Options::shards(2));
+async fn round(place: &Place, shards: u32, chance: &mut Chance, known: &Shared) {
+    let broker = place.start(&Options::shards(shards));
     let mut work = Vec::new();
     for (kind, topic) in KINDS {
         for lane in 0..2 {
@@ -298,13 +298,22 @@ fn number_of(id: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_under_load_keep_the_promise_of_every_message_type() {
+async fn kills_of_one_shard_under_load_keep_the_promise_of_every_message_type() {
+    kill_under_load(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_three_shards_under_load_keep_the_promise_of_every_message_type() {
+    kill_under_load(3).await;
+}
+
+async fn kill_under_load(shards: u32) {
     let rounds = std::env::var(ROUNDS_VARIABLE)
         .map_or(ROUNDS_DEFAULT, |text| text.parse().expect("KILL_ROUNDS is a number"));
     let seed = now_ms();
-    println!("seed {seed}, {rounds} rounds");
+    println!("seed {seed}, {rounds} rounds, {shards} shards");
     let place = Place::new();
-    let broker = place.start(&Options::shards(2));
+    let broker = place.start(&Options::shards(shards));
     for (kind, topic) in KINDS {
         broker.create_topic(topic, kind).await;
     }
@@ -315,10 +324,10 @@ async fn kills_under_load_keep_the_promise_of_every_message_type() {
     let known = Shared::default();
     let mut chance = Chance(seed);
     for number in 0..rounds {
-        round(&place, &mut chance, &known).await;
+        round(&place, shards, &mut chance, &known).await;
         assert_eq!(known.lock().unwrap().violations, [""; 0], "round {number}");
     }
-    let broker = place.start(&Options::shards(2));
+    let broker = place.start(&Options::shards(shards));
     finish(&broker, &known).await;
     let known = known.lock().unwrap();
     assert_eq!(known.violations, [""; 0]);

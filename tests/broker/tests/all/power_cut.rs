@@ -17,13 +17,14 @@ const SMALL_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Everything acknowledged came back by then; what did not is lost.
 const READ_MAX: Duration = Duration::from_secs(60);
 
-fn options() -> Options {
-    Options::shards(2).environment(SEGMENT_BYTES, SMALL_SEGMENT_BYTES)
+fn options(shards: u32) -> Options {
+    Options::shards(shards).environment(SEGMENT_BYTES, SMALL_SEGMENT_BYTES)
 }
 
 /// Rounds of load that end when the power goes.
 struct Cuts {
     place: Place,
+    shards: u32,
     chance: Chance,
     known: Shared,
     /// Cuts before the broker was ready.
@@ -31,20 +32,21 @@ struct Cuts {
 }
 
 impl Cuts {
-    async fn new(seed: u64) -> Self {
+    async fn new(shards: u32, seed: u64) -> Self {
         let place = Place::new();
-        let broker = place.start(&options());
+        let broker = place.start(&options(shards));
         broker.create("orders", "billing").await;
         broker.create_group("audit", 0).await;
         broker.kill();
-        Self { place, chance: Chance(seed), known: Shared::default(), at_start: 0 }
+        Self { place, shards, chance: Chance(seed), known: Shared::default(), at_start: 0 }
     }
 
     /// One round; `how` is told to the disk.
     async fn round(&mut self, number: u32, how: &str) {
         let (seed, operations) =
             (self.chance.below(u64::MAX), self.chance.below(OPERATIONS_MAX) + 1);
-        let options = options().environment(POWER_CUT, format!("{seed}:{operations}{how}"));
+        let options =
+            options(self.shards).environment(POWER_CUT, format!("{seed}:{operations}{how}"));
         let Some(broker) = self.place.start_or_be_killed(&options) else {
             self.at_start += 1;
             return;
@@ -60,18 +62,27 @@ impl Cuts {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn power_cuts_under_load_lose_nothing_acknowledged() {
+async fn power_cuts_of_one_shard_under_load_lose_nothing_acknowledged() {
+    cut_under_load(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_cuts_of_three_shards_under_load_lose_nothing_acknowledged() {
+    cut_under_load(3).await;
+}
+
+async fn cut_under_load(shards: u32) {
     let rounds = std::env::var(ROUNDS_VARIABLE)
         .map_or(ROUNDS_DEFAULT, |text| text.parse().expect("POWER_CUT_ROUNDS is a number"));
     let seed = fresh_seed();
-    println!("seed {seed}, {rounds} rounds");
-    let mut cuts = Cuts::new(seed).await;
+    println!("seed {seed}, {rounds} rounds, {shards} shards");
+    let mut cuts = Cuts::new(shards, seed).await;
     for number in 0..rounds {
         cuts.round(number, "").await;
         assert_eq!(cuts.known.lock().unwrap().violations, [""; 0], "round {number}");
     }
     let (known, at_start) = (cuts.known.clone(), cuts.at_start);
-    let broker = cuts.place.start(&options());
+    let broker = cuts.place.start(&options(shards));
     finish(&broker, &known).await;
     drop(known);
     let (_place, known) = cuts.known();
@@ -85,10 +96,10 @@ async fn a_disk_that_answers_before_it_writes_is_caught() {
     const ROUNDS_MAX: u32 = 40;
     let mut chance = Chance(fresh_seed());
     for number in 0..ROUNDS_MAX {
-        let mut cuts = Cuts::new(chance.below(u64::MAX)).await;
+        let mut cuts = Cuts::new(2, chance.below(u64::MAX)).await;
         cuts.round(number, ":early").await;
         let (place, known) = cuts.known();
-        let broker = place.start(&options());
+        let broker = place.start(&options(2));
         if read_all(&broker, &known, Duration::from_secs(2)).await.is_none() {
             return;
         }

@@ -53,6 +53,11 @@ impl<'a> Caller<'a> {
         Self::of(request.metadata(), request.extensions())
     }
 
+    /// All that came with the request.
+    pub(crate) fn metadata(&self) -> &'a MetadataMap {
+        self.metadata
+    }
+
     /// Whether another broker passed the call on.
     pub(crate) fn is_passed_on(&self) -> bool {
         peers::is_passed_on(self.metadata)

@@ -1,16 +1,16 @@
 //! Other brokers of the cluster. A call for a shard that another broker leads is passed on there once: clients choose
-//! queues in their own ways, and the server's choice holds (protocol section 3.4). Connections are made when first
-//! needed and kept.
+//! queues in their own ways, and the server's choice holds (protocol section 3.4); and the route that a client holds may
+//! be old. Connections are made when first needed and kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use broker_engine::Refusal;
-use broker_model::ShardId;
-use broker_proto::rocketmq::Endpoints;
+use broker_model::{ShardId, shard_of_name};
 use broker_proto::rocketmq::messaging_service_client::MessagingServiceClient;
-use tonic::metadata::MetadataMap;
+use broker_proto::rocketmq::{Endpoints, MessageQueue};
+use tonic::metadata::{KeyAndValueRef, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response};
 
@@ -21,6 +21,8 @@ use crate::status::Failure;
 
 /// Marks a call that another broker passed on; it is not passed on again.
 const PASSED_ON: &str = "x-pinnace-passed-on";
+/// What clients say of themselves begins with this.
+const CLIENT_HEADERS: &str = "x-mq-";
 
 /// Connections to other brokers, by address.
 #[derive(Debug, Default)]
@@ -52,6 +54,22 @@ impl Peers {
     }
 }
 
+/// Whether another broker is known to lead the shard, and the call may be passed on there.
+pub(crate) fn is_elsewhere(context: &BrokerContext, shard: ShardId, caller: &Caller<'_>) -> bool {
+    let map = context.endpoints.map().filter(|_| !caller.is_passed_on());
+    context.catalog.shard(shard).is_none() && map.is_some_and(|map| map.endpoints(shard).is_some())
+}
+
+/// The shard of a queue when it [`is_elsewhere`].
+pub(crate) fn queue_elsewhere(
+    context: &BrokerContext,
+    queue: Option<&MessageQueue>,
+    caller: &Caller<'_>,
+) -> Option<ShardId> {
+    let shard = shard_of_name(&queue?.broker.as_ref()?.name)?;
+    is_elsewhere(context, shard, caller).then_some(shard)
+}
+
 /// A client of the broker that leads the shard, and the request with the caller's name on it.
 ///
 /// # Errors
@@ -62,15 +80,37 @@ pub(crate) fn pass_on<T>(
     caller: &Caller<'_>,
     message: T,
 ) -> Result<(MessagingServiceClient<Channel>, Request<T>), Failure> {
+    let (client, mut request) = pass_on_poll(context, shard, caller, message)?;
+    let left_ms = caller.timeout_ms().unwrap_or(PASSED_ON_MS_MAX).min(PASSED_ON_MS_MAX);
+    request.set_timeout(Duration::from_millis(left_ms));
+    Ok((client, request))
+}
+
+/// As [`pass_on`], for a call that waits at the other broker, for as long as the caller waits.
+///
+/// # Errors
+/// As [`pass_on`].
+pub(crate) fn pass_on_poll<T>(
+    context: &BrokerContext,
+    shard: ShardId,
+    caller: &Caller<'_>,
+    message: T,
+) -> Result<(MessagingServiceClient<Channel>, Request<T>), Failure> {
     let map = context.endpoints.map().filter(|_| !caller.is_passed_on());
     let channel = map.and_then(|map| context.peers.channel(map.endpoints(shard)?));
     let channel = channel.ok_or(Refusal::Unavailable)?;
     let mut request = Request::new(message);
-    let client_id = caller.client_id.parse().map_err(|_| Refusal::Unavailable)?;
-    request.metadata_mut().insert("x-mq-client-id", client_id);
-    request.metadata_mut().insert(PASSED_ON, tonic::metadata::MetadataValue::from_static("1"));
-    let left_ms = caller.timeout_ms().unwrap_or(PASSED_ON_MS_MAX).min(PASSED_ON_MS_MAX);
-    request.set_timeout(Duration::from_millis(left_ms));
+    for entry in caller.metadata().iter() {
+        if let KeyAndValueRef::Ascii(key, value) = entry
+            && key.as_str().starts_with(CLIENT_HEADERS)
+        {
+            request.metadata_mut().insert(key.clone(), value.clone());
+        }
+    }
+    request.metadata_mut().insert(PASSED_ON, MetadataValue::from_static("1"));
+    if let Some(left_ms) = caller.timeout_ms() {
+        request.set_timeout(Duration::from_millis(left_ms));
+    }
     let client = MessagingServiceClient::new(channel)
         .max_encoding_message_size(REQUEST_BYTES_MAX)
         .max_decoding_message_size(REQUEST_BYTES_MAX);

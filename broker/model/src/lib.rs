@@ -28,6 +28,6 @@ pub use owner::Owner;
 pub use recall_handle::RecallHandle;
 pub use receipt_handle::ReceiptHandle;
 pub use retry_policy::{Backoff, RetryPolicy};
-pub use shard::{ShardId, shard_name};
+pub use shard::{ShardId, shard_name, shard_of_name};
 pub use topic::{QueuePlacement, Topic, TopicError};
 pub use transaction_id::TransactionId;

@@ -4,7 +4,8 @@
 use broker_model::limits::{ATTEMPTS_DEFAULT, ATTEMPTS_MAX, QUEUES_DEFAULT};
 use broker_model::{
     Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
-    QueuePlacement, RetryPolicy, ShardId, StartFrom, Subscription, Topic, TopicName, shard_name,
+    QueuePlacement, RetryPolicy, StartFrom, Subscription, Topic, TopicName, shard_name,
+    shard_of_name,
 };
 use broker_proto::admin as wire;
 use broker_replication::{GroupEntry, TopicEntry};
@@ -74,15 +75,9 @@ pub(crate) fn topic_to(entry: &TopicEntry) -> wire::Topic {
 }
 
 fn placement_from(placement: &wire::QueuePlacement) -> Result<QueuePlacement, String> {
-    let shard = placement
-        .shard
-        .strip_prefix("shard-")
-        .and_then(|number| number.parse().ok())
-        .map(ShardId)
-        .filter(|id| shard_name(*id) == placement.shard)
-        .ok_or_else(|| {
-            format!("{:?} is no shard name; use shard-0, shard-1, ...", placement.shard)
-        })?;
+    let shard = shard_of_name(&placement.shard).ok_or_else(|| {
+        format!("{:?} is no shard name; use shard-0, shard-1, ...", placement.shard)
+    })?;
     if placement.queues == 0 {
         return Err(format!("the placement gives {} no queue; leave it out", placement.shard));
     }

@@ -1,18 +1,21 @@
 //! AckMessage: deliveries were processed (protocol section 3.7). One result per entry, in their order; an ack that was
-//! answered is durable.
+//! answered is durable. Entries of shards that other brokers lead are passed on to those.
+
+use std::collections::BTreeMap;
 
 use broker_engine::{Acknowledge, Command, Outcome, Refusal};
-use broker_model::{GroupName, ReceiptHandle, TopicName};
+use broker_model::{GroupName, ReceiptHandle, ShardId, TopicName};
 use broker_proto::rocketmq::{
     self as wire, AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry,
     Code,
 };
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::limits::ACK_ENTRIES_MAX;
+use crate::peers;
 use crate::renewal::Settlement;
 use crate::status::{self, Failure};
 
@@ -20,8 +23,8 @@ pub(crate) async fn ack_message(
     context: &BrokerContext,
     request: Request<AckMessageRequest>,
 ) -> Result<AckMessageResponse, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
     let group = context.group_name(request.group.as_ref())?;
     let topic = context.topic_name(request.topic.as_ref())?;
     if request.entries.len() > ACK_ENTRIES_MAX {
@@ -31,9 +34,14 @@ pub(crate) async fn ack_message(
         );
         return Err(Failure::new(Code::PayloadTooLarge, text));
     }
-    let results = acknowledge(context, &group, &topic, &request.entries).await;
-    let entries: Vec<_> =
+    let passed_on = pass_on(context, &caller, &request);
+    let (results, theirs) =
+        join(acknowledge(context, &group, &topic, &request.entries), passed_on).await;
+    let mut entries: Vec<_> =
         request.entries.into_iter().zip(results).map(|(e, result)| answer(e, result)).collect();
+    for (at, status) in theirs {
+        entries[at].status = Some(status);
+    }
     let summary = status::summary(entries.iter().map(|e| e.status.as_ref()));
     Ok(AckMessageResponse { status: Some(summary), entries })
 }
@@ -71,6 +79,52 @@ async fn acknowledge(
         results[at] = result;
     }
     results
+}
+
+/// Entries of shards that other brokers lead: each of those shards is asked once, all at the same time. Gives the places of
+/// these entries and how they went.
+async fn pass_on(
+    context: &BrokerContext,
+    caller: &Caller<'_>,
+    request: &AckMessageRequest,
+) -> Vec<(usize, wire::Status)> {
+    let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+    for (at, entry) in request.entries.iter().enumerate() {
+        if let Ok(handle) = ReceiptHandle::decode(&entry.receipt_handle)
+            && peers::is_elsewhere(context, handle.shard, caller)
+        {
+            by_shard.entry(handle.shard).or_default().push(at);
+        }
+    }
+    let asked = by_shard.into_iter().map(async |(shard, places)| {
+        let entries = places.iter().map(|at| request.entries[*at].clone()).collect();
+        let (group, topic) = (request.group.clone(), request.topic.clone());
+        let part = AckMessageRequest { group, topic, entries };
+        let statuses = acknowledge_elsewhere(context, caller, shard, part).await;
+        places.into_iter().zip(statuses).collect::<Vec<_>>()
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// How each entry went at the broker that leads the shard.
+async fn acknowledge_elsewhere(
+    context: &BrokerContext,
+    caller: &Caller<'_>,
+    shard: ShardId,
+    part: AckMessageRequest,
+) -> Vec<wire::Status> {
+    let count = part.entries.len();
+    let answer = async {
+        let (mut peer, request) = peers::pass_on(context, shard, caller, part)?;
+        peers::answer_of(peer.ack_message(request).await)
+    };
+    match answer.await {
+        Ok(answer) if answer.entries.len() == count => {
+            answer.entries.into_iter().map(|entry| entry.status.unwrap_or_default()).collect()
+        }
+        Ok(answer) => vec![answer.status.unwrap_or_default(); count],
+        Err(failure) => vec![failure.into_status(); count],
+    }
 }
 
 /// Never empty; all of one shard.

@@ -10,6 +10,7 @@ use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
+use crate::peers;
 use crate::status::{self, Failure};
 use crate::validate;
 
@@ -20,10 +21,7 @@ pub(crate) async fn change_invisible_duration(
 ) -> ChangeInvisibleDurationResponse {
     let given = request.get_ref().receipt_handle.clone();
     match change(context, request).await {
-        Ok(handle) => ChangeInvisibleDurationResponse {
-            status: Some(status::ok()),
-            receipt_handle: handle.encode(),
-        },
+        Ok(answer) => answer,
         Err(failure) => ChangeInvisibleDurationResponse {
             status: Some(failure.into_status()),
             receipt_handle: given,
@@ -34,14 +32,18 @@ pub(crate) async fn change_invisible_duration(
 async fn change(
     context: &BrokerContext,
     request: Request<ChangeInvisibleDurationRequest>,
-) -> Result<ReceiptHandle, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+) -> Result<ChangeInvisibleDurationResponse, Failure> {
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
     let group = context.group_name(request.group.as_ref())?;
     let topic = context.topic_name(request.topic.as_ref())?;
     let invisible_ms = validate::invisible_at_change(request.invisible_duration.as_ref())?;
     let handle = ReceiptHandle::decode(&request.receipt_handle)
         .map_err(|error| Failure::new(Code::InvalidReceiptHandle, error.to_string()))?;
+    if peers::is_elsewhere(context, handle.shard, &caller) {
+        let (mut peer, request) = peers::pass_on(context, handle.shard, &caller, request)?;
+        return peers::answer_of(peer.change_invisible_duration(request).await);
+    }
     let settlement = context.renewals.settle(handle).await;
     let shard = context.catalog.shard(handle.shard).ok_or(Refusal::InvalidHandle)?;
     let command = ChangeInvisible { group, topic, handle: settlement.handle, invisible_ms };
@@ -51,7 +53,11 @@ async fn change(
             let current = settlement.handle;
             // From now on the client decides how long it stays hidden.
             settlement.done();
-            Ok(if let Outcome::InvisibleChanged(new) = outcome { new } else { current })
+            let handle = if let Outcome::InvisibleChanged(new) = outcome { new } else { current };
+            Ok(ChangeInvisibleDurationResponse {
+                status: Some(status::ok()),
+                receipt_handle: handle.encode(),
+            })
         }
         Err(failure) => {
             if failure.code == Code::InvalidReceiptHandle {

@@ -16,19 +16,24 @@ use tonic::Request;
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::limits::TOPIC_KNOWN_MS_MAX;
+use crate::peers;
 use crate::status::{self, Failure};
 
 pub(crate) async fn forward_message_to_dead_letter_queue(
     context: &BrokerContext,
     request: Request<ForwardMessageToDeadLetterQueueRequest>,
 ) -> Result<ForwardMessageToDeadLetterQueueResponse, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
     let group = context.group_name(request.group.as_ref())?;
     let topic = context.topic_name(request.topic.as_ref())?;
     let answer = ForwardMessageToDeadLetterQueueResponse { status: Some(status::ok()) };
     // Clients repeat a forward for ever unless it is answered OK, so what is gone already counts as done.
     let Ok(handle) = ReceiptHandle::decode(&request.receipt_handle) else { return Ok(answer) };
+    if peers::is_elsewhere(context, handle.shard, &caller) {
+        let (mut peer, request) = peers::pass_on(context, handle.shard, &caller, request)?;
+        return peers::answer_of(peer.forward_message_to_dead_letter_queue(request).await);
+    }
     let Some(shard) = context.catalog.shard(handle.shard) else { return Ok(answer) };
     let settlement = context.renewals.settle(handle).await;
     let dead_letters = TopicName::dead_letter_of(&group);

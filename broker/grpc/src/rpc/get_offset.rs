@@ -6,14 +6,19 @@ use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
+use crate::peers;
 use crate::status::{self, Failure};
 
 pub(crate) async fn get_offset(
     context: &BrokerContext,
     request: Request<GetOffsetRequest>,
 ) -> Result<GetOffsetResponse, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    if let Some(shard) = peers::queue_elsewhere(context, request.message_queue.as_ref(), &caller) {
+        let (mut peer, request) = peers::pass_on(context, shard, &caller, request)?;
+        return peers::answer_of(peer.get_offset(request).await);
+    }
     let group = context.group_name(request.group.as_ref())?;
     let place = context.queue(request.message_queue.as_ref())?;
     let (topic, queue) = (place.topic, place.queue);

@@ -5,13 +5,15 @@ use broker_engine::{Pull, Refusal};
 use broker_proto::rocketmq::{
     Code, PullMessageRequest, PullMessageResponse, pull_message_response::Content,
 };
+use futures::future::Either;
 use tokio_stream::Iter;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::convert::message::to_delivered;
 use crate::convert::time::duration_ms;
+use crate::peers;
 use crate::sql_filter;
 use crate::status::{self, Failure};
 use crate::validate::{self, PollingWish};
@@ -19,30 +21,45 @@ use crate::validate::{self, PollingWish};
 /// Request timeout that the polling time is derived from when a pull names none.
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 3_000;
 
-/// The elements of one answer.
-pub(crate) type Pulled = Iter<std::vec::IntoIter<Result<PullMessageResponse, Status>>>;
+/// The elements of one answer, ours or another broker's.
+pub(crate) type Pulled = Either<
+    Iter<std::vec::IntoIter<Result<PullMessageResponse, Status>>>,
+    Streaming<PullMessageResponse>,
+>;
 
 pub(crate) async fn pull_message(
     context: &BrokerContext,
     request: Request<PullMessageRequest>,
 ) -> Pulled {
-    let elements = match pull(context, request).await {
-        Ok(elements) => elements,
-        Err(failure) => vec![Content::Status(failure.into_status())],
-    };
-    let elements: Vec<_> = elements
-        .into_iter()
-        .map(|content| Ok(PullMessageResponse { content: Some(content) }))
-        .collect();
-    tokio_stream::iter(elements)
+    let answer = answer(context, request).await;
+    answer.unwrap_or_else(|failure| ours(vec![Content::Status(failure.into_status())]))
+}
+
+async fn answer(
+    context: &BrokerContext,
+    request: Request<PullMessageRequest>,
+) -> Result<Pulled, Failure> {
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    if let Some(shard) = peers::queue_elsewhere(context, request.message_queue.as_ref(), &caller) {
+        let (mut peer, request) = peers::pass_on_poll(context, shard, &caller, request)?;
+        return peers::answer_of(peer.pull_message(request).await).map(Either::Right);
+    }
+    pull(context, &caller, request).await.map(ours)
+}
+
+fn ours(contents: Vec<Content>) -> Pulled {
+    let elements = contents.into_iter();
+    let elements: Vec<_> =
+        elements.map(|content| Ok(PullMessageResponse { content: Some(content) })).collect();
+    Either::Left(tokio_stream::iter(elements))
 }
 
 async fn pull(
     context: &BrokerContext,
-    request: Request<PullMessageRequest>,
+    caller: &Caller<'_>,
+    request: PullMessageRequest,
 ) -> Result<Vec<Content>, Failure> {
-    let (metadata, extensions, request) = request.into_parts();
-    let caller = Caller::of(&metadata, &extensions)?;
     let group = context.group_name(request.group.as_ref())?;
     let place = context.queue(request.message_queue.as_ref())?;
     let filter = validate::filter(request.filter_expression.as_ref())?;

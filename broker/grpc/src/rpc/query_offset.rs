@@ -7,14 +7,19 @@ use tonic::Request;
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::convert::time::timestamp_ms;
+use crate::peers;
 use crate::status::{self, Failure};
 
 pub(crate) async fn query_offset(
     context: &BrokerContext,
     request: Request<QueryOffsetRequest>,
 ) -> Result<QueryOffsetResponse, Failure> {
-    Caller::of_request(&request)?;
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    if let Some(shard) = peers::queue_elsewhere(context, request.message_queue.as_ref(), &caller) {
+        let (mut peer, request) = peers::pass_on(context, shard, &caller, request)?;
+        return peers::answer_of(peer.query_offset(request).await);
+    }
     let place = context.queue(request.message_queue.as_ref())?;
     let at = match request.query_offset_policy() {
         QueryOffsetPolicy::Beginning => OffsetAt::Earliest,

@@ -5,9 +5,17 @@ use broker_proto::admin::{
     ApplyClusterMapRequest, ApplyTopicRequest, BrokerAddress, ClusterMap, MessageType,
     QueuePlacement, Shard, Topic,
 };
-use broker_proto::rocketmq::{Code, Message, RecallMessageRequest};
+use broker_proto::rocketmq::pull_message_response::Content;
+use broker_proto::rocketmq::{
+    AckMessageEntry, AckMessageRequest, Broker, ChangeInvisibleDurationRequest, Code,
+    ForwardMessageToDeadLetterQueueRequest, GetOffsetRequest, Message, MessageQueue,
+    PullMessageRequest, QueryOffsetPolicy, QueryOffsetRequest, RecallMessageRequest,
+    UpdateOffsetRequest,
+};
 
-use crate::broker::{TestBroker, as_client, code, message, named, receive, start_with};
+use crate::broker::{
+    TestBroker, as_client, bodies, code, handle, message, named, receive, seconds, start_with,
+};
 
 async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
     let mut brokers =
@@ -114,4 +122,114 @@ async fn a_recall_finds_its_shard_and_a_broker_that_is_gone_is_said() {
     first.admin.apply_cluster_map(request_map).await.unwrap();
     let answer = first.client.recall_message(request()).await.unwrap().into_inner();
     assert_eq!(code(answer.status.as_ref()), Code::HaNotAvailable);
+}
+
+/// Two messages of each broker, received where they are.
+async fn four_received(brokers: &mut [TestBroker; 2]) -> Vec<Message> {
+    for (n, broker) in (0..4).zip([0, 0, 1, 1]) {
+        let answer = brokers[broker].send(vec![message("orders", &n.to_string(), "x")]).await;
+        assert_eq!(code(answer.status.as_ref()), Code::Ok);
+    }
+    let mut all = Vec::new();
+    for (broker, shard) in brokers.iter_mut().zip(["shard-0", "shard-1"]) {
+        let (_, messages) =
+            broker.receive(as_client("c", receive("orders", "billing", shard))).await;
+        assert_eq!(messages.len(), 2, "{shard}");
+        all.extend(messages);
+    }
+    all
+}
+
+#[tokio::test]
+async fn deliveries_of_both_brokers_are_settled_at_either() {
+    let mut brokers = two_brokers(MessageType::Normal).await;
+    let received = four_received(&mut brokers).await;
+    let first = &mut brokers[0];
+
+    // The last one of the other broker is hidden anew, under another handle.
+    let request = ChangeInvisibleDurationRequest {
+        group: named("billing"),
+        topic: named("orders"),
+        receipt_handle: handle(&received[3]),
+        invisible_duration: seconds(60),
+        ..ChangeInvisibleDurationRequest::default()
+    };
+    let changed = first.client.change_invisible_duration(as_client("c", request)).await;
+    let changed = changed.unwrap().into_inner();
+    assert_eq!(code(changed.status.as_ref()), Code::Ok, "{:?}", changed.status);
+
+    let handles = received[..3].iter().map(handle).chain([changed.receipt_handle]);
+    let entries = handles
+        .map(|receipt_handle| AckMessageEntry { receipt_handle, ..AckMessageEntry::default() });
+    let mut entries: Vec<_> = entries.collect();
+    entries
+        .insert(2, AckMessageEntry { receipt_handle: "no".into(), ..AckMessageEntry::default() });
+    let request = AckMessageRequest { group: named("billing"), topic: named("orders"), entries };
+    let answer = first.client.ack_message(as_client("c", request)).await.unwrap().into_inner();
+    let codes: Vec<_> = answer.entries.iter().map(|entry| code(entry.status.as_ref())).collect();
+    let (ok, bad) = (Code::Ok, Code::InvalidReceiptHandle);
+    assert_eq!(codes, [ok, ok, bad, ok, ok]);
+    assert_eq!(code(answer.status.as_ref()), Code::MultipleResults);
+}
+
+#[tokio::test]
+async fn a_message_is_given_up_at_the_broker_that_has_it() {
+    let mut brokers = two_brokers(MessageType::Normal).await;
+    let received = four_received(&mut brokers).await;
+    let request = ForwardMessageToDeadLetterQueueRequest {
+        group: named("billing"),
+        topic: named("orders"),
+        receipt_handle: handle(&received[3]),
+        ..ForwardMessageToDeadLetterQueueRequest::default()
+    };
+    let answer = brokers[0].client.forward_message_to_dead_letter_queue(as_client("c", request));
+    assert_eq!(code(answer.await.unwrap().into_inner().status.as_ref()), Code::Ok);
+    let request = as_client("c", receive("%DLQ%billing", "undertaker", "shard-1"));
+    let (_, dead) = brokers[1].receive(request).await;
+    assert_eq!(dead.len(), 1);
+}
+
+#[tokio::test]
+async fn offsets_and_pulls_reach_the_broker_of_the_queue() {
+    let [mut first, mut second] = two_brokers(MessageType::Normal).await;
+    let answer = second.send(vec![message("orders", "1", "x")]).await;
+    assert_eq!(code(answer.status.as_ref()), Code::Ok);
+    let queue = |id| {
+        let broker = Some(Broker { name: "shard-1".into(), ..Broker::default() });
+        Some(MessageQueue { topic: named("orders"), id, broker, ..MessageQueue::default() })
+    };
+    let mut ends = Vec::new();
+    for id in 0..2 {
+        let mut request =
+            QueryOffsetRequest { message_queue: queue(id), ..QueryOffsetRequest::default() };
+        request.set_query_offset_policy(QueryOffsetPolicy::End);
+        let answer = first.client.query_offset(as_client("c", request)).await.unwrap();
+        ends.push(answer.into_inner().offset);
+    }
+    assert_eq!(ends.iter().sum::<i64>(), 1);
+    let id = ends.iter().position(|end| *end == 1).unwrap().try_into().unwrap();
+
+    let request = PullMessageRequest {
+        group: named("billing"),
+        message_queue: queue(id),
+        batch_size: 3,
+        long_polling_timeout: seconds(5),
+        ..PullMessageRequest::default()
+    };
+    let pulled = first.client.pull_message(as_client("c", request)).await.unwrap();
+    let (mut stream, mut messages) = (pulled.into_inner(), Vec::new());
+    while let Some(element) = stream.message().await.unwrap() {
+        if let Some(Content::Message(message)) = element.content {
+            messages.push(message);
+        }
+    }
+    assert_eq!(bodies(&messages), ["x"]);
+
+    let request =
+        UpdateOffsetRequest { group: named("billing"), message_queue: queue(id), offset: 1 };
+    let answer = first.client.update_offset(as_client("c", request)).await.unwrap().into_inner();
+    assert_eq!(code(answer.status.as_ref()), Code::Ok, "{:?}", answer.status);
+    let request = GetOffsetRequest { group: named("billing"), message_queue: queue(id) };
+    let answer = first.client.get_offset(as_client("c", request)).await.unwrap().into_inner();
+    assert_eq!(answer.offset, 1, "{:?}", answer.status);
 }

@@ -3,6 +3,7 @@
 //! `127.0.0.1:8081/127.0.0.1:8083/0,1`, and the brokers are numbered from 0 in the order in which they stand.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{
@@ -21,7 +22,7 @@ struct Broker {
 
 fn broker(text: &str) -> Broker {
     let parts: Vec<_> = text.split('/').collect();
-    let [clients, admin, shards] = parts[..] else { panic!("{text} is no CLIENTS/ADMIN/SHARDS") };
+    let [clients, admin, shards] = parts.try_into().expect("CLIENTS/ADMIN/SHARDS");
     let shards = shards.split(',').map(|id| id.parse().expect("a shard id")).collect();
     Broker {
         clients: clients.parse().expect("the address for clients"),
@@ -79,7 +80,7 @@ fn placed_topic(name: &str, kind: MessageType, queues: u32, brokers: &[Broker]) 
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     match &words[..] {
@@ -103,6 +104,10 @@ async fn main() {
                 connect(broker).await.apply_topic(request).await.expect("the topic is taken");
             }
         }
-        _ => panic!("usage: cluster map BROKER... | cluster topic NAME TYPE QUEUES BROKER..."),
+        _ => {
+            eprintln!("usage: cluster map BROKER... | cluster topic NAME TYPE QUEUES BROKER...");
+            return ExitCode::from(2);
+        }
     }
+    ExitCode::SUCCESS
 }

@@ -15,10 +15,16 @@ use crate::refusal::Refusal;
 /// The answer to a command.
 pub type Reply = Result<Outcome, Refusal>;
 
-/// Where an answer goes. The engine never sends it; it only asks whether anybody still waits.
+/// Where an answer goes. The engine never sends it; it only asks whether anybody still waits, and whether for it.
 pub trait ReplyTo {
-    /// Whether nobody waits for the answer any more.
+    /// Whether nobody waits for the answer any more, or not for one from here.
     fn is_gone(&self) -> bool;
+
+    /// Takes a poll that may wait on other shards as well, before messages are handed out for it. False when another
+    /// shard answers it: it is gone then.
+    fn claim(&self) -> bool {
+        true
+    }
 }
 
 /// Records for one frame of the log, and the answers that wait for it.

@@ -28,6 +28,8 @@ struct Pick<'a> {
     client: u32,
     room_messages: u32,
     room_bytes: usize,
+    /// Asks whether this shard is the one that answers the poll.
+    claim: &'a dyn Fn() -> bool,
     deliveries: Vec<Delivery>,
 }
 
@@ -47,11 +49,12 @@ impl<R: ReplyTo> Engine<R> {
         receive.messages_max = receive.messages_max.clamp(1, RECEIVE_BATCH_MESSAGES_MAX);
         let waiter = Waiter { id: self.next_waiter, reply, receive };
         self.next_waiter += 1;
-        let mut deliveries = self.repeat_attempt(now_ms, index, &waiter.receive, log, effects);
+        let mut deliveries = self.repeat_attempt(now_ms, index, &waiter, log, effects);
         if deliveries.is_empty() {
-            deliveries = self.pick(now_ms, index, &waiter.receive, log, effects);
+            deliveries = self.pick(now_ms, index, &waiter, log, effects);
         }
-        if !deliveries.is_empty() || waiter.receive.poll_until_ms <= now_ms {
+        let is_over = waiter.receive.poll_until_ms <= now_ms || waiter.reply.is_gone();
+        if !deliveries.is_empty() || is_over {
             return effects.now.push((waiter.reply, Ok(Outcome::Received(deliveries))));
         }
         self.park(index, waiter, effects);
@@ -101,27 +104,28 @@ impl<R: ReplyTo> Engine<R> {
         &mut self,
         now_ms: u64,
         index: usize,
-        receive: &Receive,
+        waiter: &Waiter<R>,
         log: &Log,
         effects: &mut Effects<R>,
     ) -> Vec<Delivery> {
+        let receive = &waiter.receive;
         let Some(progress) = self.state.group_topic_mut(index) else { return Vec::new() };
         let known = progress.attempts.iter().position(|(id, _)| *id == receive.attempt_id);
-        let Some((id, handles)) = known.and_then(|at| progress.attempts.remove(at)) else {
+        let Some((id, mut handles)) = known.and_then(|at| progress.attempts.remove(at)) else {
             return Vec::new();
         };
+        handles.retain(|handle| {
+            let queue = progress.queues.get(handle.queue as usize);
+            let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
+            state == Some(broker_delivery::HandleState::Current)
+        });
+        if !handles.is_empty() && !waiter.reply.claim() {
+            progress.attempts.push_back((id, handles));
+            return Vec::new();
+        }
         let (mut renamed, mut deliveries) = (Vec::new(), Vec::new());
         let deadline_ms = now_ms + receive.invisible_ms;
         for handle in handles {
-            let progress = self.state.group_topic(index);
-            let queue = progress.and_then(|progress| progress.queues.get(handle.queue as usize));
-            let is_held = queue.is_some_and(|queue| {
-                queue.handle_state(handle.offset, handle.nonce)
-                    == broker_delivery::HandleState::Current
-            });
-            if !is_held {
-                continue;
-            }
             let new = self.rename_delivery(&handle, deadline_ms, effects);
             renamed.push(new);
             deliveries.extend(self.delivery(new, deadline_ms, log));
@@ -163,7 +167,7 @@ impl<R: ReplyTo> Engine<R> {
             let deliveries = if waiter.reply.is_gone() {
                 Vec::new()
             } else {
-                self.pick(now_ms, index, &waiter.receive, log, effects)
+                self.pick(now_ms, index, &waiter, log, effects)
             };
             if deliveries.is_empty() && !waiter.reply.is_gone() {
                 if let Some(progress) = self.state.group_topic_mut(index) {
@@ -192,10 +196,11 @@ impl<R: ReplyTo> Engine<R> {
         &mut self,
         now_ms: u64,
         index: usize,
-        receive: &Receive,
+        waiter: &Waiter<R>,
         log: &Log,
         effects: &mut Effects<R>,
     ) -> Vec<Delivery> {
+        let receive = &waiter.receive;
         if !self.has_ready(index) {
             return Vec::new();
         }
@@ -213,6 +218,7 @@ impl<R: ReplyTo> Engine<R> {
             client: self.client_number(&receive.client_id, effects),
             room_messages: receive.messages_max,
             room_bytes: RECEIVE_BATCH_BYTES_MAX,
+            claim: &|| waiter.reply.claim(),
             deliveries: Vec::new(),
         };
         if is_in_order {
@@ -364,7 +370,8 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    /// Applies and logs the lease of a batch, cut to the bytes that have room; false when nothing had.
+    /// Applies and logs the lease of a batch, cut to the bytes that have room; false when nothing had, or when another
+    /// shard answers the poll.
     fn hand_out(
         &mut self,
         index: usize,
@@ -374,6 +381,10 @@ impl<R: ReplyTo> Engine<R> {
         log: &Log,
         effects: &mut Effects<R>,
     ) -> bool {
+        if batch.mask != 0 && pick.deliveries.is_empty() && !(pick.claim)() {
+            pick.room_messages = 0;
+            return false;
+        }
         let Some(progress) = self.state.group_topic(index) else { return false };
         let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
         let first = Place {

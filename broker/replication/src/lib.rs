@@ -13,6 +13,7 @@ mod recovered;
 pub mod replica;
 pub mod sealing;
 pub mod shard;
+pub mod shard_poll;
 pub mod transport;
 mod writer_thread;
 
@@ -23,3 +24,4 @@ pub use shard::{
     DeliveredMessage, PulledMessages, ShardEvent, ShardHandle, ShardOptions, ShardStatus,
     open_shard,
 };
+pub use shard_poll::receive_from_any;

@@ -27,6 +27,7 @@ use crate::append_times::{AppendTimes, AppendTimesSeen};
 use crate::clock::Clock;
 use crate::maintenance::Findings;
 use crate::replica::{self, Replica, StartError};
+use crate::shard_poll::Claim;
 use crate::transport::NoPeers;
 use crate::writer_thread::{Finished, WriterThread};
 use budget::{Budgets, Share};
@@ -94,16 +95,23 @@ pub struct ShardStatus {
 }
 
 /// Where the answer to a command goes; none when nobody asked. Holds the command's share of the memory until then.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Slot {
     sender: Option<oneshot::Sender<Reply>>,
     home: Option<answers::Home>,
+    /// Of a poll that waits on several shards: the claim, and who we are.
+    claim: Option<(Claim, ShardId)>,
     _share: Option<Share>,
 }
 
 impl ReplyTo for Slot {
     fn is_gone(&self) -> bool {
-        self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+        let is_lost = self.claim.as_ref().is_some_and(|(claim, shard)| claim.is_lost_to(*shard));
+        is_lost || self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn claim(&self) -> bool {
+        self.claim.as_ref().is_none_or(|(claim, shard)| claim.take(*shard))
     }
 }
 
@@ -387,11 +395,7 @@ impl ShardTask {
         let undelivered = answers::release(output.replies, &self.shared, &self.own_inputs);
         if !undelivered.is_empty() {
             // The pollers went away after messages were picked for them: others shall have them now.
-            self.replica.submit(
-                now_ms,
-                Command::Release(undelivered),
-                Slot { sender: None, home: None, _share: None },
-            );
+            self.replica.submit(now_ms, Command::Release(undelivered), Slot::default());
         }
         let log = self.replica.log();
         self.shared.log_bytes.store(log.bytes(), Ordering::Relaxed);

@@ -150,7 +150,7 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
         attempt_id: String::new(),
         lite_topics: None,
     };
-    let mut messages = handle.receive(receive).await.unwrap();
+    let mut messages = handle.receive(receive, None).await.unwrap();
     (catalog, messages.remove(0))
 }
 

@@ -1,5 +1,5 @@
-//! ReceiveMessage: hands out messages of a topic, waiting for them if there are none (protocol section 3.6). The queue
-//! and shard that the client names are where the search begins; then all shards here are waited for at once.
+//! ReceiveMessage: hands out messages of a topic, waiting for them if there are none (protocol section 3.6). The shard
+//! that the client names is where the search begins; which of the others are asked and when is decided behind it.
 
 mod deliveries;
 
@@ -10,9 +10,7 @@ use broker_engine::{Acknowledge, Command, Receive, Refusal};
 use broker_model::limits::AUTO_RENEW_SLICE_MS;
 use broker_model::{Filter, GroupName, MessageType, ReceiptHandle, Topic, TopicName};
 use broker_proto::rocketmq::{Code, ReceiveMessageRequest, Resource};
-use broker_replication::{DeliveredMessage, ShardHandle};
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
+use broker_replication::{DeliveredMessage, ShardHandle, receive_from_any};
 use tonic::Request;
 
 pub(crate) use deliveries::Deliveries;
@@ -142,78 +140,37 @@ fn lite_topics(wish: &Wish) -> Arc<BTreeSet<String>> {
     theirs.map(|lite| lite.names).unwrap_or_default()
 }
 
-/// The addressed shard first, without waiting; then all shards of the topic at once. The first one with messages wins;
-/// the other polls are dropped, which the shards take as a cancellation.
+/// Asks the shards of the topic, the addressed one first, until there are messages that pass the filter.
 async fn poll(
     context: &BrokerContext,
     topic: &Topic,
     wish: &Wish,
 ) -> Result<Vec<DeliveredMessage>, Failure> {
     let shards: Vec<&ShardHandle> = context.local_shards(topic).collect();
-    let Some(last) = shards.len().checked_sub(1) else {
+    if shards.is_empty() {
         return Err(Refusal::Unavailable.into());
+    }
+    let addressed = shards.iter().position(|shard| shard.name() == wish.broker_name);
+    let mut first = addressed.unwrap_or_else(|| context.next_turn() % shards.len());
+    let receive = Receive {
+        group: wish.group.clone(),
+        topic: wish.topic.clone(),
+        filter: wish.filter.clone(),
+        messages_max: wish.messages_max,
+        invisible_ms: wish.invisible_ms,
+        poll_until_ms: shards[first].now_ms().saturating_add(wish.polling_ms),
+        client_id: Arc::clone(&wish.session.client_id),
+        attempt_id: wish.attempt_id.clone(),
+        lite_topics: wish.lite_topics.clone(),
     };
-    let addressed = shards.iter().position(|s| s.name() == wish.broker_name);
-    if last == 0 {
-        return Ok(receive(shards[0], wish, wish.polling_ms).await?);
-    }
-    let begun_ms = now_ms();
-    let first = shards[addressed.unwrap_or_else(|| context.next_turn() % shards.len())];
-    match receive(first, wish, 0).await {
-        Ok(messages) if !messages.is_empty() => return Ok(messages),
-        // Another shard may do better; if none does, its refusal is the answer.
-        _ => {}
-    }
-    let left_ms = wish.polling_ms.saturating_sub(now_ms().saturating_sub(begun_ms));
-    wait_for_any(&shards, wish, left_ms).await
-}
-
-async fn wait_for_any(
-    shards: &[&ShardHandle],
-    wish: &Wish,
-    polling_ms: u64,
-) -> Result<Vec<DeliveredMessage>, Failure> {
-    let mut polls: FuturesUnordered<_> =
-        shards.iter().map(|shard| receive(shard, wish, polling_ms)).collect();
-    let mut refusal = None;
-    let mut has_empty = false;
-    while let Some(result) = polls.next().await {
-        match result {
-            Ok(messages) if !messages.is_empty() => return Ok(messages),
-            Ok(_) => has_empty = true,
-            Err(refused) => refusal = Some(refused),
-        }
-    }
-    match refusal {
-        Some(refused) if !has_empty => Err(refused.into()),
-        _ => Ok(Vec::new()),
-    }
-}
-
-async fn receive(
-    shard: &ShardHandle,
-    wish: &Wish,
-    polling_ms: u64,
-) -> Result<Vec<DeliveredMessage>, Refusal> {
-    let poll_until_ms = shard.now_ms().saturating_add(polling_ms);
     loop {
-        let receive = Receive {
-            group: wish.group.clone(),
-            topic: wish.topic.clone(),
-            filter: wish.filter.clone(),
-            messages_max: wish.messages_max,
-            invisible_ms: wish.invisible_ms,
-            poll_until_ms,
-            client_id: Arc::clone(&wish.session.client_id),
-            attempt_id: wish.attempt_id.clone(),
-            lite_topics: wish.lite_topics.clone(),
-        };
-        let messages = shard.receive(receive).await?;
+        let (shard, messages) = receive_from_any(&shards, first, &receive).await?;
         let is_over = messages.is_empty();
-        let passing = keep_passing(shard, wish, messages).await?;
+        let passing = keep_passing(shards[shard], wish, messages).await?;
         if is_over || !passing.is_empty() {
             return Ok(passing);
         }
+        first = shard;
     }
 }
 

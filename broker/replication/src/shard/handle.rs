@@ -16,6 +16,7 @@ use super::{
     DeliveredMessage, Input, PulledMessages, QUEUED_COMMANDS_MAX, ShardHandle, ShardStatus, Slot,
     answers, lock,
 };
+use crate::shard_poll::Claim;
 
 impl ShardHandle {
     /// Which shard.
@@ -42,7 +43,7 @@ impl ShardHandle {
     /// [`Refusal`].
     pub async fn submit(&self, command: Command) -> Reply {
         let (sender, answer) = oneshot::channel();
-        self.hand_over(command, Some(sender)).await?;
+        self.hand_over(command, Some(sender), None).await?;
         // The command was taken in; whether it was carried out is not known any more.
         answer
             .await
@@ -54,7 +55,7 @@ impl ShardHandle {
     /// # Errors
     /// [`Refusal::Unavailable`] when the shard has ended, [`Refusal::TooMany`] when too much waits for it.
     pub async fn tell(&self, command: Command) -> Result<(), Refusal> {
-        self.hand_over(command, None).await
+        self.hand_over(command, None, None).await
     }
 
     /// Puts a command into the queue with its share of the memory. Only what is small waits for a place.
@@ -62,9 +63,10 @@ impl ShardHandle {
         &self,
         command: Command,
         sender: Option<oneshot::Sender<Reply>>,
+        claim: Option<Claim>,
     ) -> Result<(), Refusal> {
         let kind = command.kind();
-        let input = self.input(command, sender)?;
+        let input = self.input(command, sender, claim)?;
         if kind == CommandKind::Small {
             return self.inputs.send(input).await.map_err(|_| Refusal::Unavailable);
         }
@@ -84,30 +86,37 @@ impl ShardHandle {
         &self,
         command: Command,
         sender: Option<oneshot::Sender<Reply>>,
+        claim: Option<Claim>,
     ) -> Result<Input, Refusal> {
         let share = self.shared.budgets.take(&command)?;
         let home = sender.as_ref().and_then(|_| answers::home());
-        Ok(Input::Command(command, Slot { sender, home, _share: Some(share) }))
+        let claim = claim.map(|claim| (claim, self.id()));
+        Ok(Input::Command(command, Slot { sender, home, claim, _share: Some(share) }))
     }
 
     /// Makes deliveries visible again that reached nobody. Those that are settled are left alone.
     pub fn give_back(&self, handles: Vec<ReceiptHandle>) {
         if !handles.is_empty() {
             // When the queue is full they become visible at the end of their invisible duration.
-            if let Ok(input) = self.input(Command::Release(handles), None) {
+            if let Ok(input) = self.input(Command::Release(handles), None, None) {
                 let _full = self.inputs.try_send(input);
             }
         }
     }
 
     /// Receives messages, waiting for them until the polling time ends. Dropping the future ends the wait; messages that
-    /// were picked for it meanwhile become visible again at once.
+    /// were picked for it meanwhile become visible again at once. A poll that waits on several shards comes with the claim
+    /// that it shares among them; the answer is empty when another shard takes it.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn receive(&self, receive: Receive) -> Result<Vec<DeliveredMessage>, Refusal> {
+    pub async fn receive(
+        &self,
+        receive: Receive,
+        claim: Option<Claim>,
+    ) -> Result<Vec<DeliveredMessage>, Refusal> {
         let (sender, answer) = oneshot::channel();
-        self.hand_over(Command::Receive(receive), Some(sender)).await?;
+        self.hand_over(Command::Receive(receive), Some(sender), claim).await?;
         let mut poll = WaitingPoll { shard: self, answer, taken: Vec::new() };
         let reply = (&mut poll.answer).await.map_err(|_| Refusal::Unavailable)?;
         let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };

@@ -108,7 +108,7 @@ impl ShardHandle {
     /// As [`ShardHandle::submit`], for a thread that may block.
     fn ask(&self, command: Command) -> Reply {
         let (sender, answer) = oneshot::channel();
-        let input = self.input(command, Some(sender))?;
+        let input = self.input(command, Some(sender), None)?;
         self.inputs.blocking_send(input).map_err(|_| Refusal::Unavailable)?;
         answer.blocking_recv().map_err(|_| Refusal::Unavailable)?
     }

@@ -43,7 +43,7 @@ fn open() -> OpenShard {
 /// Somebody who waits here.
 fn waiter() -> (Slot, oneshot::Receiver<Reply>) {
     let (sender, answer) = oneshot::channel();
-    (Slot { sender: Some(sender), home: home(), _share: None }, answer)
+    (Slot { sender: Some(sender), home: home(), ..Slot::default() }, answer)
 }
 
 fn received(offset: u64) -> Reply {

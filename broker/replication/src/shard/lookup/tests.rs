@@ -109,17 +109,20 @@ impl Bench {
         client: &str,
         filter: Filter,
     ) -> Vec<ReceiptHandle> {
-        let received = self.shard.receive(Receive {
-            group: GroupName::parse(group).unwrap(),
-            topic,
-            filter,
-            messages_max: 32,
-            invisible_ms: 10_000,
-            poll_until_ms: 0,
-            client_id: client.into(),
-            attempt_id: String::new(),
-            lite_topics: None,
-        });
+        let received = self.shard.receive(
+            Receive {
+                group: GroupName::parse(group).unwrap(),
+                topic,
+                filter,
+                messages_max: 32,
+                invisible_ms: 10_000,
+                poll_until_ms: 0,
+                client_id: client.into(),
+                attempt_id: String::new(),
+                lite_topics: None,
+            },
+            None,
+        );
         received.await.unwrap().into_iter().map(|message| message.handle).collect()
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace};
+use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace, RenewalTiming};
 use broker_model::{ShardId, shard_name};
 use broker_replication::shard::OpenShard;
 use broker_replication::{Catalog, ShardEvent, ShardHandle, ShardOptions, open_shard};
@@ -21,6 +21,9 @@ use crate::serve::{logging, whole_file};
 
 /// The cluster map as the operator sent it last.
 const MAP_FILE: &str = "cluster-map";
+/// How long a delivery of a push consumer is invisible at first, in milliseconds.
+#[cfg(debug_assertions)]
+const SLICE_VARIABLE: &str = "PINNACE_TEST_SLICE_MS";
 
 /// Which shards this process holds.
 ///
@@ -147,7 +150,18 @@ pub(crate) fn broker_context(
         keep_map: Box::new(move |bytes| whole_file::replace(&data, MAP_FILE, bytes)),
         set_log_level: Box::new(logging::set_level),
         kept_map,
+        timing: renewal_timing(),
     }))
+}
+
+/// When deliveries of push consumers are prolonged, and when silent connections are closed. Tests of a debug build may have it
+/// happen faster.
+pub(crate) fn renewal_timing() -> RenewalTiming {
+    #[cfg(debug_assertions)]
+    if let Some(slice_ms) = std::env::var(SLICE_VARIABLE).ok().and_then(|ms| ms.parse().ok()) {
+        return RenewalTiming::of_slice(slice_ms);
+    }
+    RenewalTiming::default()
 }
 
 /// Zeros when the system does not tell.

@@ -59,9 +59,10 @@ pub enum HandleState {
 /// A message that waits for its next delivery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Waiting {
-    /// So far.
+    /// That count.
     deliveries: u32,
-    /// Names the last one: its handle counts until the message is delivered again, and no older one does.
+    /// Names the last one, counted or not, 0 when there was none: its handle counts until the message is delivered again,
+    /// and no older one does.
     nonce: u32,
 }
 
@@ -222,7 +223,7 @@ impl GroupQueue {
                 || self
                     .again
                     .get(&offset)
-                    .is_some_and(|waiting| waiting.deliveries < batch.attempt)
+                    .is_some_and(|w| w.deliveries < batch.attempt && w.nonce != nonce)
                 || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt);
             if is_free {
                 self.again.remove(&offset);
@@ -235,10 +236,10 @@ impl GroupQueue {
         let passed_over = (batch.first..end.min(self.next))
             .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
         for offset in passed_over {
-            // What was put back meanwhile is due.
+            // What was put back or given back meanwhile is due.
             let is_put_back = self.revived.contains(&offset);
             let waiting = self.again.get(&offset).filter(|_| !is_put_back);
-            if waiting.is_some_and(|waiting| waiting.deliveries == 0) {
+            if waiting == Some(&Waiting::default()) {
                 self.again.remove(&offset);
                 self.in_order(|groups| groups.finish(offset));
                 self.done_insert(offset);
@@ -277,7 +278,7 @@ impl GroupQueue {
 
     fn was_last(&self, offset: u64, nonce: u32) -> bool {
         let waiting = self.again.get(&offset);
-        waiting.is_some_and(|waiting| waiting.deliveries > 0 && waiting.nonce == nonce)
+        waiting.is_some_and(|waiting| waiting.nonce != 0 && waiting.nonce == nonce)
     }
 
     /// The end of a message that somebody has, or had last, is decided: until it is committed its deadline means nothing
@@ -316,39 +317,6 @@ impl GroupQueue {
             HandleState::Current => self.leases.find(offset).map(|(_, lease)| lease.attempt),
             HandleState::Expired => self.again.get(&offset).map(|waiting| waiting.deliveries),
             _ => None,
-        }
-    }
-
-    /// Gives one delivery a new name and deadline. It counts as `attempt` from now on, and never as more than it was. Returns
-    /// the batch it left when that is empty now; none when the delivery is over. A message that nobody has is taken back in
-    /// flight under the new name.
-    pub fn change_invisible(
-        &mut self,
-        offset: u64,
-        nonce: u32,
-        attempt: u32,
-        new_nonce: u32,
-        deadline_ms: u64,
-    ) -> Option<Option<(u64, LeaseBatch)>> {
-        // Earlier versions wrote down what clients said.
-        let attempt = attempt.min(self.attempt_of(offset, nonce)?);
-        let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
-        match self.handle_state(offset, nonce) {
-            HandleState::Current => {
-                let (first, batch, is_empty) = self.leases.remove(offset)?;
-                self.leases.insert(offset, lease);
-                Some(is_empty.then_some((first, batch)))
-            }
-            HandleState::Expired => {
-                self.again.remove(&offset);
-                self.leases.insert(offset, lease);
-                self.in_order(|groups| groups.take(offset));
-                Some(None)
-            }
-            HandleState::Done
-            | HandleState::Stale
-            | HandleState::Leaving
-            | HandleState::Exhausted => None,
         }
     }
 
@@ -504,6 +472,7 @@ impl GroupQueue {
     }
 }
 
+mod in_flight;
 mod stored;
 
 #[cfg(test)]

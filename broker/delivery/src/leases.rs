@@ -61,6 +61,11 @@ impl Leases {
         Some((first, batch, mask == 0))
     }
 
+    /// The batch of this first offset and nonce, to be changed in what does not name it.
+    pub fn batch_mut(&mut self, first: u64, nonce: u32) -> Option<&mut LeaseBatch> {
+        self.batches.get_mut(&(first, nonce))
+    }
+
     /// Takes a whole batch out.
     pub fn remove_batch(&mut self, first: u64, nonce: u32) -> Option<LeaseBatch> {
         let batch = self.batches.remove(&(first, nonce))?;

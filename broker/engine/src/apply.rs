@@ -65,6 +65,12 @@ impl<R: ReplyTo> Engine<R> {
                 let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
                 self.apply_change(place, nonce, lease);
             }
+            Record::Release { place, nonce } => {
+                self.apply_release(place, nonce);
+            }
+            Record::Prolong { first, nonce, deadline_ms } => {
+                self.apply_prolong(first, nonce, deadline_ms);
+            }
             Record::DeadLetter { place, stands } => {
                 self.apply_dead_letter(place, stands, at.time_ms);
             }

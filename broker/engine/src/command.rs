@@ -24,9 +24,12 @@ pub enum Command {
     Acknowledge(Acknowledge),
     /// Move the end of an invisible duration; answered with [`Outcome::InvisibleChanged`] once durable.
     ChangeInvisible(ChangeInvisible),
+    /// Keep deliveries in flight for longer, under the handles that they have; answered with [`Outcome::Done`] once durable,
+    /// or [`Refusal::InvalidHandle`] when all of them are over.
+    Prolong(Prolong),
     /// Put a delivered message into the group's dead-letter topic; answered with [`Outcome::Done`] once durable.
     ForwardToDeadLetter(ForwardToDeadLetter),
-    /// Give deliveries back whose answer reached nobody; answered with [`Outcome::Done`] at once.
+    /// Give deliveries back whose answer reached nobody: they do not count. Answered with [`Outcome::Done`] at once.
     Release(Vec<ReceiptHandle>),
     /// Take back a timed message; answered with [`Outcome::Done`] once durable.
     Recall(Recall),
@@ -286,6 +289,19 @@ pub struct ChangeInvisible {
     /// The delivery.
     pub handle: ReceiptHandle,
     /// Visible again after this time from now; 0 = at once.
+    pub invisible_ms: u64,
+}
+
+/// Deliveries whose consumer is at work.
+#[derive(Debug, Clone)]
+pub struct Prolong {
+    /// The group.
+    pub group: GroupName,
+    /// The topic.
+    pub topic: TopicName,
+    /// The deliveries: handed out together, of which some may be over.
+    pub handles: Vec<ReceiptHandle>,
+    /// Visible again after this time from now; an earlier time than before changes nothing.
     pub invisible_ms: u64,
 }
 

@@ -47,6 +47,7 @@ impl Command {
                 Self::Receive(receive) => receive_bytes(receive),
                 Self::Pull(pull) => filter_bytes(&pull.filter),
                 Self::Acknowledge(acknowledge) => acknowledge.handles.len() * HANDLE_BYTES,
+                Self::Prolong(prolong) => prolong.handles.len() * HANDLE_BYTES,
                 Self::Release(handles) => handles.len() * HANDLE_BYTES,
                 Self::ResetOffsets(reset) => reset.id.len() + reset.topics.len() * NAME_BYTES * 4,
                 Self::Join(join) => join.topics.len() * NAME_BYTES * 4,

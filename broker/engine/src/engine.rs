@@ -87,7 +87,8 @@ impl<R: ReplyTo> Engine<R> {
             Command::ForwardToDeadLetter(request) => {
                 self.forward_to_dead_letter(&request, reply, effects)
             }
-            Command::Release(handles) => self.release(now_ms, &handles, reply, effects),
+            Command::Prolong(request) => self.prolong(now_ms, &request, reply, effects),
+            Command::Release(handles) => self.release(&handles, reply, effects),
             Command::Recall(recall) => self.recall(&recall, reply, effects),
             Command::EndTransaction(request) => self.end_transaction(&request, reply, effects),
             Command::NoteTransactionCheck(id) => self.note_transaction_check(id, reply, effects),

@@ -1,6 +1,6 @@
 //! One command in, records and replies out. The engine decides and keeps the state of one shard; it reads no clock, opens
 //! no file and starts nothing. State changes only by applying records, so that recovery and followers run the same code;
-//! the one exception, handing out messages, is applied when decided and again, without effect, when committed.
+//! the one exception, handing out messages and keeping them handed out, is applied when decided and again, without effect, when committed.
 
 mod apply;
 mod clients;
@@ -20,12 +20,14 @@ mod lookup;
 mod member;
 mod offsets;
 mod progress;
+mod prolong;
 mod pull;
 mod put_group;
 mod put_topic;
 mod receive;
 mod redrive;
 mod refusal;
+mod release;
 mod retention;
 mod send;
 mod settle;

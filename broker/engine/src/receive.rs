@@ -3,12 +3,13 @@
 //! Order of search: messages due again first, up to half of the answer; then new ones, beginning at another queue each
 //! time; then the rest of those due again.
 
+mod attempts;
+
 use broker_delivery::Batch;
 use broker_delivery::leases::offsets;
 use broker_model::limits::{
-    ATTEMPT_IDS_MAX, INFLIGHT_PER_GROUP_QUEUE_MAX, LOOK_AHEAD_MESSAGES_MAX,
-    RECEIVE_BATCH_BYTES_MAX, RECEIVE_BATCH_MESSAGES_MAX, WAITERS_PER_GROUP_TOPIC_MAX,
-    WAITERS_PER_SHARD_MAX,
+    INFLIGHT_PER_GROUP_QUEUE_MAX, LOOK_AHEAD_MESSAGES_MAX, RECEIVE_BATCH_BYTES_MAX,
+    RECEIVE_BATCH_MESSAGES_MAX, WAITERS_PER_GROUP_TOPIC_MAX, WAITERS_PER_SHARD_MAX,
 };
 use broker_model::{Filter, MessageType, ReceiptHandle};
 use broker_store::record::Place;
@@ -97,43 +98,6 @@ impl<R: ReplyTo> Engine<R> {
         if let Some(progress) = self.state.group_topic_mut(index) {
             progress.waiters.push_back(waiter);
         }
-    }
-
-    /// A group in order gives a named receive that comes again what it gave before: the answer did not arrive.
-    fn repeat_attempt(
-        &mut self,
-        now_ms: u64,
-        index: usize,
-        waiter: &Waiter<R>,
-        log: &Log,
-        effects: &mut Effects<R>,
-    ) -> Vec<Delivery> {
-        let receive = &waiter.receive;
-        let Some(progress) = self.state.group_topic_mut(index) else { return Vec::new() };
-        let known = progress.attempts.iter().position(|(id, _)| *id == receive.attempt_id);
-        let Some((id, mut handles)) = known.and_then(|at| progress.attempts.remove(at)) else {
-            return Vec::new();
-        };
-        handles.retain(|handle| {
-            let queue = progress.queues.get(handle.queue as usize);
-            let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
-            state == Some(broker_delivery::HandleState::Current)
-        });
-        if !handles.is_empty() && !waiter.reply.claim() {
-            progress.attempts.push_back((id, handles));
-            return Vec::new();
-        }
-        let (mut renamed, mut deliveries) = (Vec::new(), Vec::new());
-        let deadline_ms = now_ms + receive.invisible_ms;
-        for handle in handles {
-            let new = self.rename_delivery(&handle, deadline_ms, effects);
-            renamed.push(new);
-            deliveries.extend(self.delivery(new, deadline_ms, log));
-        }
-        if let Some(progress) = self.state.group_topic_mut(index) {
-            progress.attempts.push_back((id, renamed));
-        }
-        deliveries
     }
 
     /// Gives waiting polls what has become ready since the last call.
@@ -265,18 +229,6 @@ impl<R: ReplyTo> Engine<R> {
             return (0..count).rev().collect();
         }
         (0..count).map(|n| (start + n) % count).collect()
-    }
-
-    fn remember_attempt(&mut self, index: usize, receive: &Receive, deliveries: &[Delivery]) {
-        if receive.attempt_id.is_empty() || deliveries.is_empty() {
-            return;
-        }
-        let Some(progress) = self.state.group_topic_mut(index) else { return };
-        if progress.attempts.len() >= ATTEMPT_IDS_MAX {
-            progress.attempts.pop_front();
-        }
-        let handles = deliveries.iter().map(|delivery| delivery.handle).collect();
-        progress.attempts.push_back((receive.attempt_id.clone(), handles));
     }
 
     fn pick_in_order(

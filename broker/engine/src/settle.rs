@@ -93,23 +93,6 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    pub(crate) fn release(
-        &mut self,
-        now_ms: u64,
-        handles: &[ReceiptHandle],
-        reply: R,
-        effects: &mut Effects<R>,
-    ) {
-        for handle in handles {
-            let queue = self.group_queue(place_of(handle));
-            let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
-            if state == Some(HandleState::Current) {
-                self.rename_delivery(handle, now_ms, effects);
-            }
-        }
-        effects.now.push((reply, Ok(Outcome::Done)));
-    }
-
     /// Between the decision and its commit the message is nobody's.
     fn begin_leaving(&mut self, place: Place) {
         let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
@@ -155,12 +138,12 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// The progress that a place is part of.
-    fn group_queue(&self, place: Place) -> Option<&GroupQueue> {
+    pub(crate) fn group_queue(&self, place: Place) -> Option<&GroupQueue> {
         let index = self.state.group_topic_indexes.get(&(place.group, place.topic))?;
         self.state.group_topic(*index)?.queues.get(place.queue as usize)
     }
 
-    fn handle_state(
+    pub(crate) fn handle_state(
         &self,
         group: &GroupName,
         topic: &TopicName,

@@ -17,7 +17,7 @@ use crate::clock::now_ms;
 use crate::endpoints::{Advertised, EndpointPlan};
 use crate::limits::WATCHERS_MAX;
 use crate::peers::Peers;
-use crate::renewal::Renewals;
+use crate::renewal::{RenewalTiming, Renewals};
 use crate::session::Sessions;
 use crate::session::questions::Questions;
 use crate::status::Failure;
@@ -59,6 +59,8 @@ pub struct BrokerOptions {
     pub set_log_level: LevelSetter,
     /// What [`MapKeeper`] kept last, if anything.
     pub kept_map: Option<Vec<u8>>,
+    /// When deliveries of push consumers are prolonged.
+    pub timing: RenewalTiming,
 }
 
 impl fmt::Debug for BrokerOptions {
@@ -123,7 +125,7 @@ impl BrokerContext {
             catalog: options.catalog,
             sessions: Sessions::default(),
             questions: Questions::default(),
-            renewals: Renewals::new(),
+            renewals: Renewals::new(options.timing),
             endpoints,
             peers: Peers::default(),
             broker_id: options.broker_id,

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::broadcasting;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
-use crate::limits::{EXPIRY_ROUND_MS, RENEWAL_ROUND_MS};
+use crate::limits::EXPIRY_ROUND_MS;
 use crate::rpc::telemetry::settings_command;
 use crate::session::settings;
 use crate::transaction_checks::ask_producer;
@@ -44,7 +44,7 @@ async fn pass_on_events(context: &BrokerContext, mut events: mpsc::UnboundedRece
 }
 
 async fn prolong_deliveries(context: &BrokerContext) {
-    let mut rounds = every(RENEWAL_ROUND_MS);
+    let mut rounds = every(context.renewals.timing.round_ms());
     loop {
         rounds.tick().await;
         context.renewals.round(&context.catalog, &context.sessions, now_ms()).await;

@@ -23,18 +23,10 @@ pub const QUESTION_MS_MAX: u64 = 5_000;
 pub const ACK_ENTRIES_MAX: usize = 1024;
 /// Deliveries that this broker prolongs for push consumers at one time; further ones get a single slice.
 pub const RENEWALS_MAX: usize = 200_000;
-/// How often deliveries are looked at for prolonging.
-pub const RENEWAL_ROUND_MS: u64 = 5_000;
-/// A delivery is prolonged when less than this is left of its invisible duration.
-pub const RENEWAL_AHEAD_MS: u64 = 10_000;
 /// A delivery whose prolonging failed so often is let go.
 pub const RENEWAL_FAILURES_MAX: u32 = 3;
-/// Invisible durations of the first, second, ... prolonging; the last one repeats (protocol section 3.6).
-pub const RENEWAL_STEPS_MS: [u64; 6] = [60_000, 180_000, 300_000, 600_000, 1_800_000, 3_600_000];
 /// Deliveries of a client that is gone come back after this time.
 pub const RELEASE_INVISIBLE_MS: u64 = 1_000;
-/// An acknowledgement waits this long at most for a prolonging of the same delivery to end.
-pub const RENEWAL_SETTLE_MS_MAX: u64 = 2_000;
 /// How often silent clients are looked for.
 pub const EXPIRY_ROUND_MS: u64 = 10_000;
 /// Longest delay of a delayed message.

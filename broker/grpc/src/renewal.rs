@@ -1,36 +1,37 @@
-//! Prolongs deliveries of push consumers while the client lives and has not answered (protocol section 3.6).
-//! The client keeps the handle it was given; whoever settles a delivery asks here for the handle that is valid now.
-//! What is held here is lost with the process: a delivery then ends with its slice and comes again.
+//! Prolongs deliveries of push consumers while the client lives, has them, and has not answered (protocol section 3.6). They
+//! keep their handles. That a client lives is no proof that it got an answer: that is known of an answer whose connection
+//! outlived it for a while, or of which something was settled. What is held here is lost with the process: a delivery
+//! then ends at the time that it has.
+
+mod timing;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use broker_engine::{ChangeInvisible, Command, Outcome, Refusal};
-use broker_model::limits::AUTO_RENEW_TOTAL_MS;
+use broker_engine::{ChangeInvisible, Command, Prolong, Refusal};
 use broker_model::{GroupName, ReceiptHandle, TopicName};
 use broker_replication::Catalog;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::watch;
-use tokio::time::timeout;
 
-use crate::limits::{
-    RELEASE_INVISIBLE_MS, RENEWAL_AHEAD_MS, RENEWAL_FAILURES_MAX, RENEWAL_SETTLE_MS_MAX,
-    RENEWAL_STEPS_MS, RENEWALS_MAX,
-};
+pub use timing::RenewalTiming;
+
+use crate::connection::Connection;
+use crate::limits::{RELEASE_INVISIBLE_MS, RENEWAL_FAILURES_MAX, RENEWALS_MAX};
 use crate::session::Sessions;
 
 const LOCK: &str = "nothing panics while it holds the renewals";
+/// Messages of one queue that are handed out together stand so close to each other.
+const BATCH_SPAN: u64 = 64;
 
-/// The handle as the client knows it.
+/// Messages of one queue that were handed out together, which share a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     shard: u32,
     topic: u32,
     group: u32,
     queue: u32,
-    offset: u64,
     nonce: u32,
 }
 
@@ -41,31 +42,66 @@ impl Key {
             topic: handle.topic,
             group: handle.group,
             queue: handle.queue,
-            offset: handle.offset,
             nonce: handle.nonce,
         }
     }
 }
 
-/// What is happening to a delivery. Prolonging and settling exclude each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Idle,
-    Renewing,
-    Settling,
+/// One answer to a client.
+#[derive(Debug)]
+struct Answer {
+    client_id: Arc<str>,
+    /// None when whoever owns the socket does not tell: then the client's word is all there is.
+    connection: Option<Connection>,
+    written_ms: u64,
+    /// The client settled something of it.
+    is_seen: AtomicBool,
 }
 
+impl Answer {
+    /// Whether the connection broke so early that nobody knows whether it carried the answer.
+    fn may_be_lost(&self, timing: RenewalTiming) -> bool {
+        let proven_ms = self.written_ms.saturating_add(timing.receipt_ms());
+        let closed_ms = self.connection.as_ref().and_then(Connection::closed_ms);
+        !self.is_seen.load(Ordering::Relaxed) && closed_ms.is_some_and(|ms| ms < proven_ms)
+    }
+}
+
+/// What of a batch is not settled.
 #[derive(Debug, Clone)]
 struct Held {
-    current: ReceiptHandle,
+    /// The first delivery; the others differ in their offsets.
+    first: ReceiptHandle,
+    /// Bit n: the delivery at the offset of the first one and n.
+    mask: u64,
     group: GroupName,
     topic: TopicName,
-    client_id: Arc<str>,
-    received_ms: u64,
+    answer: Arc<Answer>,
     expires_ms: u64,
     renewals: usize,
     failures: u32,
-    phase: Phase,
+    is_prolonging: bool,
+}
+
+impl Held {
+    fn handles(&self) -> Vec<ReceiptHandle> {
+        let offsets = (0..BATCH_SPAN).filter(|n| self.mask >> n & 1 == 1);
+        offsets.map(|n| ReceiptHandle { offset: self.first.offset + n, ..self.first }).collect()
+    }
+
+    fn bit(&self, offset: u64) -> u64 {
+        let distance = offset.checked_sub(self.first.offset).filter(|n| *n < BATCH_SPAN);
+        distance.map_or(0, |n| 1 << n)
+    }
+}
+
+/// To whom deliveries went.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) group: GroupName,
+    pub(crate) topic: TopicName,
+    pub(crate) connection: Option<Connection>,
 }
 
 /// One delivery to watch over.
@@ -75,56 +111,32 @@ pub(crate) struct Tracked {
     pub(crate) expires_ms: u64,
 }
 
+/// What a look at all deliveries found.
+#[derive(Debug, Default)]
+struct Due {
+    to_prolong: Vec<(Key, Held)>,
+    to_release: Vec<Held>,
+}
+
 /// All deliveries that are prolonged by this broker.
 #[derive(Debug)]
 pub(crate) struct Renewals {
+    pub(crate) timing: RenewalTiming,
     held: Mutex<HashMap<Key, Held>>,
-    rounds: watch::Sender<()>,
-}
-
-/// A delivery being settled. Dropping it without [`Settlement::done`] leaves the delivery as it was.
-#[derive(Debug)]
-pub(crate) struct Settlement<'a> {
-    renewals: &'a Renewals,
-    key: Option<Key>,
-    /// The handle to use now.
-    pub(crate) handle: ReceiptHandle,
-}
-
-impl Settlement<'_> {
-    /// The delivery is over, or in the client's own hands: it is prolonged no more.
-    pub(crate) fn done(mut self) {
-        if let Some(key) = self.key.take() {
-            self.renewals.held.lock().expect(LOCK).remove(&key);
-        }
-    }
-}
-
-impl Drop for Settlement<'_> {
-    fn drop(&mut self) {
-        if let Some(key) = self.key.take()
-            && let Some(held) = self.renewals.held.lock().expect(LOCK).get_mut(&key)
-        {
-            held.phase = Phase::Idle;
-        }
-    }
 }
 
 impl Renewals {
-    pub(crate) fn new() -> Self {
-        Self { held: Mutex::default(), rounds: watch::Sender::new(()) }
+    pub(crate) fn new(timing: RenewalTiming) -> Self {
+        Self { timing, held: Mutex::default() }
     }
 
-    /// Watches over deliveries that were just handed to a client, as far as there is room.
-    pub(crate) fn track(
-        &self,
-        client_id: &Arc<str>,
-        (group, topic): (&GroupName, &TopicName),
-        deliveries: impl Iterator<Item = Tracked>,
-        now_ms: u64,
-    ) {
+    /// Watches over the deliveries of an answer that was just written to a client, as far as there is room.
+    pub(crate) fn track(&self, to: Receiver, deliveries: &[Tracked], now_ms: u64) {
+        let Receiver { client_id, group, topic, connection } = to;
+        let is_seen = AtomicBool::new(false);
+        let answer = Arc::new(Answer { client_id, connection, written_ms: now_ms, is_seen });
         let mut held = self.held.lock().expect(LOCK);
-        for delivery in deliveries {
+        for Tracked { handle, expires_ms } in deliveries {
             if held.len() >= RENEWALS_MAX {
                 tracing::warn!(
                     limit = RENEWALS_MAX,
@@ -132,105 +144,103 @@ impl Renewals {
                 );
                 return;
             }
-            let entry = Held {
-                current: delivery.handle,
+            let entry = held.entry(Key::of(handle)).or_insert_with(|| Held {
+                first: *handle,
+                mask: 0,
                 group: group.clone(),
                 topic: topic.clone(),
-                client_id: Arc::clone(client_id),
-                received_ms: now_ms,
-                expires_ms: delivery.expires_ms,
+                answer: Arc::clone(&answer),
+                expires_ms: *expires_ms,
                 renewals: 0,
                 failures: 0,
-                phase: Phase::Idle,
-            };
-            held.insert(Key::of(&delivery.handle), entry);
+                is_prolonging: false,
+            });
+            entry.mask |= entry.bit(handle.offset);
         }
     }
 
-    /// Forgets deliveries that reached nobody.
-    pub(crate) fn forget(&self, handles: &[ReceiptHandle]) {
+    /// The delivery is over, or in the client's own hands: it is prolonged no more. Whoever settled it got the answer.
+    pub(crate) fn settled(&self, handle: &ReceiptHandle) {
+        let key = Key::of(handle);
         let mut held = self.held.lock().expect(LOCK);
-        for handle in handles {
-            held.remove(&Key::of(handle));
+        let Some(entry) = held.get_mut(&key) else { return };
+        entry.answer.is_seen.store(true, Ordering::Relaxed);
+        entry.mask &= !entry.bit(handle.offset);
+        if entry.mask == 0 {
+            held.remove(&key);
         }
     }
 
-    /// Begins to settle the delivery that the client knows by this handle. Waits for a prolonging on its way, because
-    /// the handle that it replaces is void.
-    pub(crate) async fn settle(&self, original: ReceiptHandle) -> Settlement<'_> {
-        let mut rounds = self.rounds.subscribe();
-        loop {
-            if let Some(settlement) = self.try_settle(original) {
-                return settlement;
-            }
-            let limit = Duration::from_millis(RENEWAL_SETTLE_MS_MAX);
-            if timeout(limit, rounds.changed()).await.is_err() {
-                return Settlement { renewals: self, key: None, handle: original };
-            }
-        }
-    }
-
-    fn try_settle(&self, original: ReceiptHandle) -> Option<Settlement<'_>> {
-        let key = Key::of(&original);
-        let mut held = self.held.lock().expect(LOCK);
-        let Some(entry) = held.get_mut(&key) else {
-            return Some(Settlement { renewals: self, key: None, handle: original });
-        };
-        match entry.phase {
-            Phase::Renewing => None,
-            // Two answers to one delivery at a time: the first one decides about the entry.
-            Phase::Settling => {
-                Some(Settlement { renewals: self, key: None, handle: entry.current })
-            }
-            Phase::Idle => {
-                entry.phase = Phase::Settling;
-                Some(Settlement { renewals: self, key: Some(key), handle: entry.current })
-            }
-        }
-    }
-
-    /// Prolongs what is about to end and drops what is over. Called every few seconds.
+    /// Prolongs what is about to end, drops what is over, and gives back what silent clients have. Called every few seconds.
     pub(crate) async fn round(&self, catalog: &Catalog, sessions: &Sessions, now_ms: u64) {
-        let due = self.take_due(sessions, now_ms);
-        let mut renewing: FuturesUnordered<_> =
-            due.into_iter().map(|(key, held)| renew(catalog, key, held, now_ms)).collect();
-        while let Some((key, result)) = renewing.next().await {
-            self.renewed(key, result, now_ms);
-            self.rounds.send_replace(());
+        let Due { to_prolong, to_release } = self.take_due(sessions, now_ms);
+        let prolonging =
+            to_prolong.into_iter().map(|(key, held)| self.prolong(catalog, key, held, now_ms));
+        let mut prolonging: FuturesUnordered<_> = prolonging.collect();
+        while let Some((key, result)) = prolonging.next().await {
+            self.prolonged(key, result, now_ms);
         }
+        release(catalog, to_release).await;
     }
 
-    /// Marks the deliveries to prolong now.
-    fn take_due(&self, sessions: &Sessions, now_ms: u64) -> Vec<(Key, Held)> {
-        let mut due = Vec::new();
+    fn take_due(&self, sessions: &Sessions, now_ms: u64) -> Due {
+        let mut due = Due::default();
+        let seen_since_ms = now_ms.saturating_sub(self.timing.silence_ms_max());
+        let mut living: HashMap<Arc<str>, bool> = HashMap::new();
         let mut held = self.held.lock().expect(LOCK);
         held.retain(|key, entry| {
-            let is_ending = entry.expires_ms < now_ms + RENEWAL_AHEAD_MS;
-            if entry.phase != Phase::Idle || !is_ending {
+            if entry.is_prolonging {
                 return true;
             }
-            let may_stay = now_ms.saturating_sub(entry.received_ms) < AUTO_RENEW_TOTAL_MS
+            let client_id = &entry.answer.client_id;
+            let was_seen = || sessions.was_seen_since(client_id, seen_since_ms);
+            let is_living = *living.entry(Arc::clone(client_id)).or_insert_with(was_seen);
+            if entry.expires_ms <= now_ms {
+                return false;
+            }
+            if !is_living {
+                due.to_release.push(entry.clone());
+                return false;
+            }
+            let held_ms = now_ms.saturating_sub(entry.answer.written_ms);
+            let may_stay = held_ms < self.timing.total_ms()
                 && entry.failures < RENEWAL_FAILURES_MAX
-                && sessions.is_alive(&entry.client_id, now_ms);
-            if may_stay && entry.expires_ms > now_ms {
-                entry.phase = Phase::Renewing;
-                due.push((*key, entry.clone()));
-                return true;
+                && !entry.answer.may_be_lost(self.timing);
+            if may_stay && entry.expires_ms < now_ms.saturating_add(self.timing.ahead_ms()) {
+                entry.is_prolonging = true;
+                due.to_prolong.push((*key, entry.clone()));
             }
-            // Until the end of its slice the client may still settle it.
-            entry.expires_ms > now_ms
+            true
         });
         due
     }
 
-    fn renewed(&self, key: Key, result: Result<(ReceiptHandle, u64), Refusal>, now_ms: u64) {
+    async fn prolong(
+        &self,
+        catalog: &Catalog,
+        key: Key,
+        held: Held,
+        now_ms: u64,
+    ) -> (Key, Result<u64, Refusal>) {
+        let end_ms = held.answer.written_ms.saturating_add(self.timing.total_ms());
+        let left_ms = end_ms.saturating_sub(now_ms).max(self.timing.ahead_ms());
+        let invisible_ms = self.timing.step_ms(held.renewals).min(left_ms);
+        let handles = held.handles();
+        let command = Prolong { group: held.group, topic: held.topic, handles, invisible_ms };
+        let result = match catalog.shard(held.first.shard) {
+            Some(shard) => shard.submit(Command::Prolong(command)).await,
+            None => Err(Refusal::InvalidHandle),
+        };
+        (key, result.map(|_| invisible_ms))
+    }
+
+    fn prolonged(&self, key: Key, result: Result<u64, Refusal>, now_ms: u64) {
         let mut held = self.held.lock().expect(LOCK);
         let Some(entry) = held.get_mut(&key) else { return };
-        entry.phase = Phase::Idle;
+        entry.is_prolonging = false;
         match result {
-            Ok((current, invisible_ms)) => {
-                entry.current = current;
-                entry.expires_ms = now_ms + invisible_ms;
+            Ok(invisible_ms) => {
+                entry.expires_ms = now_ms.saturating_add(invisible_ms);
                 entry.renewals += 1;
                 entry.failures = 0;
             }
@@ -244,56 +254,37 @@ impl Renewals {
     /// Gives back what a client holds that is gone: others get it after a moment.
     pub(crate) async fn release_client(&self, catalog: &Catalog, client_id: &str) {
         let mut released = Vec::new();
-        self.held.lock().expect(LOCK).retain(|key, entry| {
-            let is_theirs = &*entry.client_id == client_id;
+        self.held.lock().expect(LOCK).retain(|_, entry| {
+            let is_theirs = &*entry.answer.client_id == client_id;
             if is_theirs {
-                released.push((*key, entry.clone()));
+                released.push(entry.clone());
             }
             !is_theirs
         });
-        let mut releasing: FuturesUnordered<_> = released
-            .into_iter()
-            .map(|(_, held)| change(catalog, held, RELEASE_INVISIBLE_MS))
-            .collect();
-        // A delivery that was settled in the meantime refuses, which is as good.
-        while releasing.next().await.is_some() {}
+        release(catalog, released).await;
     }
 
     #[cfg(test)]
     fn count(&self) -> usize {
-        self.held.lock().expect(LOCK).len()
+        let held = self.held.lock().expect(LOCK);
+        held.values().map(|entry| entry.handles().len()).sum()
     }
 }
 
-async fn renew(
-    catalog: &Catalog,
-    key: Key,
-    held: Held,
-    now_ms: u64,
-) -> (Key, Result<(ReceiptHandle, u64), Refusal>) {
-    let step = RENEWAL_STEPS_MS[held.renewals.min(RENEWAL_STEPS_MS.len() - 1)];
-    let left = (held.received_ms + AUTO_RENEW_TOTAL_MS).saturating_sub(now_ms);
-    let invisible_ms = step.min(left.max(RENEWAL_AHEAD_MS));
-    let result = change(catalog, held, invisible_ms).await;
-    (key, result.map(|handle| (handle, invisible_ms)))
-}
-
-async fn change(
-    catalog: &Catalog,
-    held: Held,
-    invisible_ms: u64,
-) -> Result<ReceiptHandle, Refusal> {
-    let shard = catalog.shard(held.current.shard).ok_or(Refusal::InvalidHandle)?;
-    let command = ChangeInvisible {
-        group: held.group,
-        topic: held.topic,
-        handle: held.current,
-        invisible_ms,
-    };
-    match shard.submit(Command::ChangeInvisible(command)).await? {
-        Outcome::InvisibleChanged(handle) => Ok(handle),
-        _ => Ok(held.current),
+/// Whoever had these may have begun with them, so that they count.
+async fn release(catalog: &Catalog, released: Vec<Held>) {
+    let mut releasing = FuturesUnordered::new();
+    for held in &released {
+        let Some(shard) = catalog.shard(held.first.shard) else { continue };
+        for handle in held.handles() {
+            let (group, topic) = (held.group.clone(), held.topic.clone());
+            let invisible_ms = RELEASE_INVISIBLE_MS;
+            let change = ChangeInvisible { group, topic, handle, invisible_ms };
+            releasing.push(shard.submit(Command::ChangeInvisible(change)));
+        }
     }
+    // A delivery that was settled in the meantime refuses, which is as good.
+    while releasing.next().await.is_some() {}
 }
 
 #[cfg(test)]

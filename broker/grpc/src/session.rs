@@ -179,8 +179,9 @@ impl Sessions {
         self.clients.write().expect(LOCK).remove(client_id).is_some()
     }
 
-    pub(crate) fn is_alive(&self, client_id: &str, now_ms: u64) -> bool {
-        self.get(client_id).is_some_and(|session| session.is_alive(now_ms))
+    /// Whether the client gave a sign of life at this time or later.
+    pub(crate) fn was_seen_since(&self, client_id: &str, since_ms: u64) -> bool {
+        self.get(client_id).is_some_and(|session| session.last_seen_ms() >= since_ms)
     }
 
     /// Forgets the clients that were silent for too long and names them.
@@ -217,7 +218,7 @@ mod tests {
         sessions.touch("b", None, 50_000).unwrap();
         assert!(sessions.expire(120_999).is_empty());
         assert_eq!(sessions.expire(121_000), ["a".into()]);
-        assert!(!sessions.is_alive("a", 121_000) && sessions.is_alive("b", 121_000));
+        assert!(sessions.get("a").is_none() && sessions.was_seen_since("b", 50_000));
         sessions.touch("b", None, 160_000).unwrap();
         assert!(sessions.expire(200_000).is_empty(), "a sign of life counts from then on");
         assert!(sessions.remove("b") && !sessions.remove("b"));

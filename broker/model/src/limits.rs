@@ -27,8 +27,8 @@ pub const INVISIBLE_DURATION_MS_MIN: u64 = 10_000;
 pub const INVISIBLE_DURATION_MS_MAX: u64 = 12 * 3_600_000;
 /// The slice used when the server renews by itself.
 pub const AUTO_RENEW_SLICE_MS: u64 = 60_000;
-/// How long an automatically renewed message may stay with one consumer.
-pub const AUTO_RENEW_TOTAL_MS: u64 = 3 * 3_600_000;
+/// How long an automatically renewed message may stay with one consumer, in slices: 3 hours.
+pub const AUTO_RENEW_SLICES_MAX: u64 = 180;
 /// Shortest long poll; a shorter wish is raised to it.
 pub const POLLING_MS_MIN: u64 = 5_000;
 /// Longest long poll; a longer wish is cut to it.

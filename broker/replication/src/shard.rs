@@ -118,6 +118,8 @@ impl ReplyTo for Slot {
 enum Input {
     Command(Command, Slot),
     Maintained(Result<Findings, DiskError>),
+    /// There is something in [`Shared::given_back`].
+    GivenBack,
     Stop(oneshot::Sender<()>),
 }
 
@@ -141,6 +143,9 @@ struct Shared {
     disk: Arc<dyn Disk>,
     log_directory: PathBuf,
     budgets: Budgets,
+    /// Deliveries that reached nobody. Beside the queue of commands, which may be full: a delivery that is not given back
+    /// counts. There are no more of them than messages in flight.
+    given_back: Mutex<Vec<ReceiptHandle>>,
     /// Searches of the log that may begin.
     searches: Arc<Semaphore>,
 }
@@ -196,6 +201,7 @@ impl std::fmt::Debug for Input {
         f.write_str(match self {
             Self::Command(..) => "Command",
             Self::Maintained(..) => "Maintained",
+            Self::GivenBack => "GivenBack",
             Self::Stop(..) => "Stop",
         })
     }
@@ -249,6 +255,7 @@ pub fn open_shard(
         disk: disk.clone(),
         log_directory: log_options.directory.clone(),
         budgets: Budgets::default(),
+        given_back: Mutex::default(),
         searches: Arc::new(Semaphore::new(lookup::SEARCHES_PER_SHARD_MAX)),
     });
     let (inputs, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
@@ -349,6 +356,8 @@ impl ShardTask {
                 match input {
                     Input::Command(command, slot) => self.replica.submit(now_ms, command, slot),
                     Input::Maintained(findings) => self.on_maintained(now_ms, findings),
+                    // They are taken back before each step.
+                    Input::GivenBack => {}
                     Input::Stop(done) => {
                         self.replica.stop(now_ms);
                         stopping = Some(done);
@@ -380,6 +389,8 @@ impl ShardTask {
 
     fn step(&mut self, events: &mpsc::UnboundedSender<ShardEvent>) {
         let now_ms = self.shared.clock.now_ms();
+        let given_back = std::mem::take(&mut *lock(&self.shared.given_back));
+        self.take_back(now_ms, given_back);
         let output = self.replica.step(now_ms);
         self.note_failure();
         if let Some(write) = output.write {
@@ -393,14 +404,18 @@ impl ShardTask {
             let _listener_gone = events.send(event);
         }
         let undelivered = answers::release(output.replies, &self.shared, &self.own_inputs);
-        if !undelivered.is_empty() {
-            // The pollers went away after messages were picked for them: others shall have them now.
-            self.replica.submit(now_ms, Command::Release(undelivered), Slot::default());
-        }
+        // The pollers went away after messages were picked for them: others shall have them now.
+        self.take_back(now_ms, undelivered);
         let log = self.replica.log();
         self.shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
         self.shared.durable_index.store(log.durable_index(), Ordering::Relaxed);
         self.keep_up(now_ms);
+    }
+
+    fn take_back(&mut self, now_ms: u64, undelivered: Vec<ReceiptHandle>) {
+        if !undelivered.is_empty() {
+            self.replica.submit(now_ms, Command::Release(undelivered), Slot::default());
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {

@@ -336,6 +336,7 @@ fn event_name(kind: Kind) -> &'static str {
         Kind::Redriven => "redriven",
         Kind::PassedOver => "passed over",
         Kind::Rewound => "rewound",
+        Kind::Released => "released",
     }
 }
 

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_grpc::OpenConnection;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -29,6 +30,7 @@ use super::opening::{Speech, listen};
 use super::rewound::Rewound;
 use super::tls::Tls;
 use super::{Accepted, OPENING_TIMEOUT, Port};
+use crate::wiring::renewal_timing;
 
 /// What one stream may have on its way to us without being read.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -43,10 +45,6 @@ const HEADERS_BYTES_MAX: u32 = 32 * 1024;
 /// Calls given up by the client that are still to be cleaned up. A client whose calls all reach their deadline at
 /// once is no attacker, so this is as many as it may have open.
 const RESET_STREAMS_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
-/// A connection on which nothing came for so long is asked for a sign of life ...
-const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// ... and closed when none comes in this time. Clients send heartbeats every 10 s, so that only dead ones are asked.
-const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Answer bytes that wait in memory per call for a slow reader.
 const SEND_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// When the port stops, a client without an open call has this long to take leave, that is, to answer a ping.
@@ -181,10 +179,13 @@ where
     S: GrpcService,
 {
     let info = TcpConnectInfo { local_addr: None, remote_addr: Some(peer) };
+    let open = OpenConnection::default();
+    let connection = open.connection();
     let calls = TaskTracker::new();
     let open_calls = calls.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
+        request.extensions_mut().insert(connection.clone());
         let (call, answer) = (open_calls.token(), service.clone().call(request));
         async move { answer.await.map(|answer| answer.map(|body| Counted { body, _call: call })) }
     });
@@ -232,6 +233,7 @@ async fn forsaken(calls: &TaskTracker) {
 }
 
 fn http2_settings() -> http2::Builder<TokioExecutor> {
+    let timing = renewal_timing();
     let mut settings = http2::Builder::new(TokioExecutor::new());
     settings
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -243,8 +245,9 @@ fn http2_settings() -> http2::Builder<TokioExecutor> {
         .max_local_error_reset_streams(RESET_STREAMS_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .timer(TokioTimer::new())
-        .keep_alive_interval(SILENCE_MAX)
-        .keep_alive_timeout(SIGN_OF_LIFE_TIMEOUT)
+        // Clients send heartbeats every 10 s, so that only dead ones are asked.
+        .keep_alive_interval(timing.ping_after())
+        .keep_alive_timeout(timing.ping_timeout())
         .auto_date_header(false);
     settings
 }

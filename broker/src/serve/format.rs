@@ -86,11 +86,12 @@ mod tests {
         std::fs::write(&path, format!("{PREFIX}{}\n", u32::from(FORMAT_VERSION) + 1)).unwrap();
         for refused in [check(folder.path()), check_and_note(folder.path())] {
             let text = refused.unwrap_err().to_string();
-            for part in ["holds storage format 3", "reads up to 2"] {
-                assert!(text.contains(part), "{text}");
+            let (later, ours) = (u32::from(FORMAT_VERSION) + 1, FORMAT_VERSION);
+            for part in [format!("holds storage format {later}"), format!("reads up to {ours}")] {
+                assert!(text.contains(&part), "{text}");
             }
         }
-        assert!(std::fs::read_to_string(&path).unwrap().ends_with("3\n"));
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("4\n"));
         std::fs::write(&path, "").unwrap();
         assert!(check(folder.path()).unwrap_err().to_string().contains("restore it"));
     }

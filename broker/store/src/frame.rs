@@ -8,7 +8,7 @@ use crate::limits::{FRAME_ALIGNMENT_BYTES, FRAME_PAYLOAD_BYTES_MAX};
 /// Bytes of the header.
 pub const FRAME_HEADER_BYTES: usize = 80;
 /// Version of the layout of frames and records.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 3;
 /// The first version, which is still read.
 pub const FIRST_FORMAT_VERSION: u8 = 1;
 const MAGIC: u32 = u32::from_le_bytes(*b"PNF1");

@@ -2,6 +2,7 @@
 //! frame's payload as: length u32, CRC32C u32 (both of what follows), kind u8, fields. Integers are little-endian.
 
 mod catalog;
+mod decode;
 mod fields;
 mod heads;
 mod message;
@@ -49,6 +50,8 @@ const KIND_COMMIT_TO: u8 = 25;
 const KIND_DEAD_LETTER_TO: u8 = 26;
 const KIND_REDRIVE_TO: u8 = 27;
 const KIND_TRIM: u8 = 28;
+const KIND_RELEASE: u8 = 29;
+const KIND_PROLONG: u8 = 30;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +73,22 @@ pub enum Record {
         /// Which delivery it is, from 1.
         attempt: u32,
         /// Visible again then, Unix time.
+        deadline_ms: u64,
+    },
+    /// A delivery reached nobody: it does not count, and the message is due at once.
+    Release {
+        /// The message, for a group.
+        place: Place,
+        /// The delivery.
+        nonce: u32,
+    },
+    /// What is still in flight of messages handed out together stays so for longer, under the same name.
+    Prolong {
+        /// As in [`Lease`].
+        first: Place,
+        /// As in [`Lease`].
+        nonce: u32,
+        /// Visible again then, Unix time; an earlier time than before changes nothing.
         deadline_ms: u64,
     },
     /// A message is done for a group and stands, by reference, in queue 0 of the group's dead-letter topic, which was
@@ -246,17 +265,13 @@ impl Record {
         payload.extend_from_slice(&[self.kind()]);
         match self {
             Self::Message(message) => message.encode_fields(payload),
-            Self::Lease(lease) => lease.encode_fields(payload),
-            Self::Acknowledge(place) | Self::Cursor(place) => place.encode_fields(payload),
-            Self::DeadLetter { place, stands } => {
-                place.encode_fields(payload);
-                stands.iter().for_each(|stands| stands.encode_fields(payload));
-            }
-            Self::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
-                place.encode_fields(payload);
-                put_u32s(payload, &[*nonce, *new_nonce, *attempt]);
-                put_u64(payload, *deadline_ms);
-            }
+            Self::Lease(_)
+            | Self::Acknowledge(_)
+            | Self::Cursor(_)
+            | Self::ChangeInvisible { .. }
+            | Self::Release { .. }
+            | Self::Prolong { .. }
+            | Self::DeadLetter { .. } => self.encode_delivery_fields(payload),
             Self::PutTopic { number, topic } => {
                 put_u32(payload, *number);
                 catalog::encode_topic(topic, payload);
@@ -335,6 +350,8 @@ impl Record {
             Self::Redrive { back_to: None, .. } => KIND_REDRIVE,
             Self::Redrive { .. } => KIND_REDRIVE_TO,
             Self::Trim { .. } => KIND_TRIM,
+            Self::Release { .. } => KIND_RELEASE,
+            Self::Prolong { .. } => KIND_PROLONG,
             Self::PutMember { .. } => KIND_PUT_MEMBER,
             Self::DeleteMember { .. } => KIND_DELETE_MEMBER,
             Self::PutLiteTopic { .. } => KIND_PUT_LITE_TOPIC,
@@ -387,83 +404,6 @@ impl Record {
             return Err(RecordError::Short);
         }
         Ok((payload.split_to(length), checksum))
-    }
-
-    fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
-        let record = match reader.u8()? {
-            KIND_MESSAGE => Self::Message(MessageRecord::decode_fields(reader)?),
-            KIND_LEASE => Self::Lease(Lease::decode_fields(reader)?),
-            KIND_ACKNOWLEDGE => Self::Acknowledge(Place::decode_fields(reader)?),
-            KIND_CHANGE_INVISIBLE => Self::ChangeInvisible {
-                place: Place::decode_fields(reader)?,
-                nonce: reader.u32()?,
-                new_nonce: reader.u32()?,
-                attempt: reader.u32()?,
-                deadline_ms: reader.u64()?,
-            },
-            KIND_DEAD_LETTER => {
-                Self::DeadLetter { place: Place::decode_fields(reader)?, stands: None }
-            }
-            KIND_PUT_TOPIC => Self::PutTopic {
-                number: reader.u32()?,
-                topic: Box::new(catalog::decode_topic(reader)?),
-            },
-            KIND_DELETE_TOPIC => Self::DeleteTopic { number: reader.u32()? },
-            KIND_PUT_GROUP => Self::PutGroup {
-                number: reader.u32()?,
-                group: Box::new(catalog::decode_group(reader)?),
-            },
-            KIND_DELETE_GROUP => Self::DeleteGroup { number: reader.u32()? },
-            KIND_TIMED => Self::Timed {
-                number: reader.u64()?,
-                due_ms: reader.u64()?,
-                message: MessageRecord::decode_fields(reader)?,
-            },
-            KIND_DUE => Self::Due { number: reader.u64()?, due_ms: reader.u64()?, stands: None },
-            KIND_RECALL => Self::Recall { number: reader.u64()?, due_ms: reader.u64()? },
-            KIND_HALF => Self::Half {
-                number: reader.u64()?,
-                check_after_ms: reader.u64()?,
-                message: MessageRecord::decode_fields(reader)?,
-            },
-            KIND_END_TRANSACTION => Self::EndTransaction {
-                number: reader.u64()?,
-                is_commit: reader.u8()? != 0,
-                stands: None,
-            },
-            KIND_TRANSACTION_CHECK => Self::TransactionCheck { number: reader.u64()? },
-            KIND_CURSOR => Self::Cursor(Place::decode_fields(reader)?),
-            KIND_RESET => Self::Reset { group: reader.u32()?, id: reader.text()? },
-            KIND_REDRIVE => {
-                Self::Redrive { topic: reader.u32()?, offset: reader.u64()?, back_to: None }
-            }
-            kind @ KIND_DUE_TO..=KIND_TRIM => Self::decode_reference_fields(kind, reader)?,
-            kind => return Self::decode_member_fields(kind, reader),
-        };
-        Ok(record)
-    }
-
-    /// The kinds about members and lite topics.
-    fn decode_member_fields(kind: u8, reader: &mut Reader) -> Result<Self, RecordError> {
-        let record = match kind {
-            KIND_PUT_MEMBER => Self::PutMember {
-                number: reader.u32()?,
-                group: reader.u32()?,
-                client_id: reader.text()?,
-            },
-            KIND_DELETE_MEMBER => Self::DeleteMember { number: reader.u32()? },
-            KIND_PUT_LITE_TOPIC => Self::PutLiteTopic {
-                topic: reader.u32()?,
-                queue: reader.u32()?,
-                name: reader.text()?,
-            },
-            KIND_DELETE_LITE_TOPIC => {
-                Self::DeleteLiteTopic { topic: reader.u32()?, queue: reader.u32()? }
-            }
-            KIND_CLIENT => Self::Client { number: reader.u32()?, id: reader.text()? },
-            kind => return Err(RecordError::UnknownKind(kind)),
-        };
-        Ok(record)
     }
 }
 

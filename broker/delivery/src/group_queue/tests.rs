@@ -16,6 +16,8 @@ enum Step {
     Acknowledge(prop::sample::Index),
     AcknowledgeOld(prop::sample::Index),
     Change { which: prop::sample::Index, by_ms: u64 },
+    Release(prop::sample::Index),
+    Prolong { which: prop::sample::Index, by_ms: u64 },
     Wait(u64),
     Revive(prop::sample::Index),
     SwitchOrder,
@@ -29,6 +31,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         any::<prop::sample::Index>().prop_map(Step::AcknowledgeOld),
         (any::<prop::sample::Index>(), 0u64..50)
             .prop_map(|(which, by_ms)| Step::Change { which, by_ms }),
+        any::<prop::sample::Index>().prop_map(Step::Release),
+        (any::<prop::sample::Index>(), 0u64..90)
+            .prop_map(|(which, by_ms)| Step::Prolong { which, by_ms }),
         (1u64..60).prop_map(Step::Wait),
         any::<prop::sample::Index>().prop_map(Step::Revive),
         Just(Step::SwitchOrder),
@@ -42,6 +47,8 @@ enum Logged {
     Lease(Batch, u32, u64),
     Acknowledge(u64),
     Change { offset: u64, nonce: u32, attempt: u32, new_nonce: u32, deadline_ms: u64 },
+    Release { offset: u64, nonce: u32 },
+    Prolong { first: u64, nonce: u32, deadline_ms: u64 },
     Revive(u64),
 }
 
@@ -54,6 +61,8 @@ struct Model {
     /// Current holder: offset to (nonce, attempt).
     held: BTreeMap<u64, (u32, u32)>,
     old: Vec<(u64, u32)>,
+    /// Deliveries that count.
+    counted: BTreeMap<u64, u32>,
     done: BTreeSet<u64>,
     dead: BTreeSet<u64>,
     log: Vec<Logged>,
@@ -92,6 +101,9 @@ impl Model {
             if self.is_ordered {
                 self.assert_turn_of(offset);
             }
+            let counted = self.counted.entry(offset).or_default();
+            assert_eq!(batch.attempt, *counted + 1, "what reached nobody counts");
+            *counted += 1;
             let before = self.held.insert(offset, (nonce, batch.attempt));
             assert!(before.is_none(), "two holders");
         }
@@ -150,6 +162,28 @@ impl Model {
         self.held.insert(offset, (new_nonce, attempt));
     }
 
+    fn release(&mut self, offset: u64, nonce: u32) {
+        assert!(self.state.release(offset, nonce).is_some());
+        assert!(self.state.release(offset, nonce).is_none(), "given back twice");
+        self.log.push(Logged::Release { offset, nonce });
+        self.old.push((offset, nonce));
+        self.held.remove(&offset);
+        *self.counted.entry(offset).or_default() -= 1;
+    }
+
+    /// All that is in flight of the batch stays as it is called.
+    fn prolong(&mut self, offset: u64, nonce: u32, by_ms: u64) {
+        let (first, before) = self.state.lease_of(offset).unwrap();
+        let deadline_ms = self.now_ms + by_ms;
+        let moved = self.state.prolong(first, nonce, deadline_ms);
+        let is_later = deadline_ms > before.deadline_ms;
+        assert_eq!(moved, is_later.then_some(before.deadline_ms));
+        self.log.push(Logged::Prolong { first, nonce, deadline_ms });
+        let after = self.state.lease_of(offset).unwrap().1;
+        let deadline_ms = deadline_ms.max(before.deadline_ms);
+        assert_eq!(after, LeaseBatch { deadline_ms, ..before });
+    }
+
     fn wait(&mut self, by_ms: u64) {
         self.now_ms += by_ms;
         let due: Vec<_> = self
@@ -198,6 +232,16 @@ impl Model {
                     self.change(offset, nonce, attempt, *by_ms);
                 }
             }
+            Step::Release(index) => {
+                if let Some((offset, (nonce, _))) = pick(index, &self.held) {
+                    self.release(offset, nonce);
+                }
+            }
+            Step::Prolong { which, by_ms } => {
+                if let Some((offset, (nonce, _))) = pick(which, &self.held) {
+                    self.prolong(offset, nonce, *by_ms);
+                }
+            }
             Step::Wait(by_ms) => self.wait(*by_ms),
             Step::Revive(index) => {
                 if !self.done.is_empty() {
@@ -205,6 +249,7 @@ impl Model {
                     self.state.revive(offset, message_group(offset));
                     self.log.push(Logged::Revive(offset));
                     self.done.remove(&offset);
+                    self.counted.remove(&offset);
                     // What was behind it may be in flight already.
                     self.before_order.insert(offset);
                 }
@@ -257,6 +302,12 @@ proptest! {
                 }
                 Logged::Change { offset, nonce, attempt, new_nonce, deadline_ms } => {
                     replayed.change_invisible(*offset, *nonce, *attempt, *new_nonce, *deadline_ms);
+                }
+                Logged::Release { offset, nonce } => {
+                    replayed.release(*offset, *nonce);
+                }
+                Logged::Prolong { first, nonce, deadline_ms } => {
+                    replayed.prolong(*first, *nonce, *deadline_ms);
                 }
                 Logged::Revive(offset) => replayed.revive(*offset, message_group(*offset)),
             }
@@ -346,4 +397,27 @@ fn a_batch_of_new_messages_counts_although_an_acknowledgement_from_before_a_rese
     queue.expire(0, 7, 5);
     assert_eq!(queue.select_again(10, |_| true).map(|again| again.attempt), Some(2));
     assert_eq!(queue.select_again(10, |offset| offset > 3).unwrap().first, 4, "looked at only");
+}
+
+#[test]
+fn a_delivery_that_reached_nobody_does_not_count_and_its_message_stays_the_first_of_its_group() {
+    let mut queue = GroupQueue::default();
+    for nonce in 1..5 {
+        let turn = queue.select_in_order(3, 32, 100, |_| 7, |_| true);
+        assert_eq!(
+            turn.batch.map(|batch| (batch.first, batch.mask, batch.attempt)),
+            Some((0, 1, 1))
+        );
+        assert!(queue.lease(turn.batch.unwrap(), nonce, 100));
+        assert!(queue.release(0, nonce).is_some());
+        assert!(!queue.lease(turn.batch.unwrap(), nonce, 100), "committed after it was given back");
+    }
+    assert!(queue.expire(0, 4, 1).is_empty(), "it is nobody's and does not expire");
+    let concurrent = GroupQueue::default().select_new(3, 2, |_| true).unwrap();
+    let mut queue = GroupQueue::default();
+    queue.lease(concurrent, 9, 100);
+    queue.release(1, 9);
+    assert_eq!(queue.handle_state(0, 9), HandleState::Current, "the other one of its batch stays");
+    let again = queue.select_again(32, |_| true).unwrap();
+    assert_eq!((again.first, again.mask, again.attempt), (1, 1, 1));
 }

@@ -68,6 +68,7 @@ fn trace_event(event: TraceEvent) -> admin::TraceEvent {
         TraceStep::InvisibleChanged { attempt, invisible_until_ms } => {
             (Kind::InvisibleChanged, attempt, invisible_until_ms)
         }
+        TraceStep::Released => (Kind::Released, 0, 0),
         TraceStep::Acknowledged => (Kind::Acknowledged, 0, 0),
         TraceStep::DeadLettered => (Kind::DeadLettered, 0, 0),
         TraceStep::Redriven => (Kind::Redriven, 0, 0),

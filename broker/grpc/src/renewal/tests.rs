@@ -8,10 +8,36 @@ fn handle(offset: u64, nonce: u32) -> ReceiptHandle {
     ReceiptHandle { shard: ShardId(0), topic: 1, group: 2, queue: 3, offset, nonce, attempt: 1 }
 }
 
-fn tracked(renewals: &Renewals, client_id: &str, handle: ReceiptHandle, now_ms: u64) {
-    let names = (GroupName::parse("billing").unwrap(), TopicName::parse("orders").unwrap());
-    let delivery = Tracked { handle, expires_ms: now_ms + 60_000 };
-    renewals.track(&client_id.into(), (&names.0, &names.1), [delivery].into_iter(), now_ms);
+const SLICE_MS: u64 = 60_000;
+
+fn renewals() -> Renewals {
+    Renewals::new(RenewalTiming::default())
+}
+
+fn receiver(client_id: &str, connection: Option<Connection>) -> Receiver {
+    Receiver {
+        client_id: client_id.into(),
+        group: GroupName::parse("billing").unwrap(),
+        topic: TopicName::parse("orders").unwrap(),
+        connection,
+    }
+}
+
+fn tracked(renewals: &Renewals, client_id: &str, handles: &[ReceiptHandle], now_ms: u64) {
+    tracked_over(None, renewals, client_id, handles, now_ms);
+}
+
+fn tracked_over(
+    connection: Option<&Connection>,
+    renewals: &Renewals,
+    client_id: &str,
+    handles: &[ReceiptHandle],
+    now_ms: u64,
+) {
+    let expires_ms = now_ms + SLICE_MS;
+    let deliveries: Vec<_> =
+        handles.iter().map(|handle| Tracked { handle: *handle, expires_ms }).collect();
+    renewals.track(receiver(client_id, connection.cloned()), &deliveries, now_ms);
 }
 
 fn alive(client_id: &str, now_ms: u64) -> Sessions {
@@ -20,73 +46,99 @@ fn alive(client_id: &str, now_ms: u64) -> Sessions {
     sessions
 }
 
-#[tokio::test]
-async fn the_clients_handle_stands_for_the_renewed_one() {
-    let renewals = Renewals::new();
-    tracked(&renewals, "a", handle(7, 1), 0);
-    let due = renewals.take_due(&alive("a", 0), 51_000);
-    assert_eq!(due.len(), 1);
-    renewals.renewed(due[0].0, Ok((handle(7, 2), 60_000)), 51_000);
-    let settlement = renewals.settle(handle(7, 1)).await;
-    assert_eq!(settlement.handle, handle(7, 2));
-    settlement.done();
-    assert_eq!(renewals.count(), 0);
-    assert_eq!(renewals.settle(handle(7, 1)).await.handle, handle(7, 1), "unknown: as given");
-}
-
-#[tokio::test]
-async fn settling_waits_for_a_prolonging_on_its_way() {
-    let renewals = Arc::new(Renewals::new());
-    tracked(&renewals, "a", handle(7, 1), 0);
-    let due = renewals.take_due(&alive("a", 0), 55_000);
-    let other = Arc::clone(&renewals);
-    let settling = tokio::spawn(async move { other.settle(handle(7, 1)).await.handle });
-    while renewals.rounds.receiver_count() == 0 {
-        tokio::task::yield_now().await;
-    }
-    renewals.renewed(due[0].0, Ok((handle(7, 9), 60_000)), 55_000);
-    renewals.rounds.send_replace(());
-    assert_eq!(settling.await.unwrap(), handle(7, 9));
-}
-
-#[tokio::test]
-async fn a_settlement_that_was_given_up_leaves_the_delivery_prolonged() {
-    let renewals = Renewals::new();
-    tracked(&renewals, "a", handle(7, 1), 0);
-    let settlement = renewals.settle(handle(7, 1)).await;
-    assert!(renewals.take_due(&alive("a", 0), 55_000).is_empty(), "not while it is settled");
-    drop(settlement);
-    assert_eq!(renewals.take_due(&alive("a", 0), 55_000).len(), 1);
+/// What a look finds to prolong, by offset, for a client that was seen just then.
+fn to_prolong(renewals: &Renewals, now_ms: u64) -> Vec<u64> {
+    let due = renewals.take_due(&alive("a", now_ms), now_ms);
+    assert!(due.to_release.is_empty());
+    let handles = due.to_prolong.iter().flat_map(|(_, held)| held.handles());
+    handles.map(|handle| handle.offset).collect()
 }
 
 #[test]
-fn a_delivery_is_let_go_when_the_client_is_silent_or_time_is_up() {
-    let renewals = Renewals::new();
-    tracked(&renewals, "silent", handle(1, 1), 0);
-    assert!(renewals.take_due(&Sessions::default(), 55_000).is_empty());
-    assert_eq!(renewals.count(), 1, "it may still be settled until its slice ends");
-    assert!(renewals.take_due(&Sessions::default(), 60_000).is_empty());
+fn what_was_handed_out_together_is_prolonged_together_without_what_was_settled() {
+    let renewals = renewals();
+    tracked(&renewals, "a", &[7, 9, 12].map(|offset| handle(offset, 1)), 0);
+    renewals.settled(&handle(9, 1));
+    renewals.settled(&handle(9, 1));
+    renewals.settled(&handle(8, 1));
+    renewals.settled(&handle(7, 2));
+    assert!(to_prolong(&renewals, 40_000).is_empty(), "there is time");
+    assert_eq!(to_prolong(&renewals, 51_000), [7, 12]);
+    assert!(to_prolong(&renewals, 51_000).is_empty(), "it is on its way");
+    renewals.prolonged(Key::of(&handle(7, 1)), Ok(60_000), 51_000);
+    assert!(to_prolong(&renewals, 100_000).is_empty());
+    renewals.settled(&handle(12, 1));
+    assert_eq!(to_prolong(&renewals, 105_000), [7]);
+    renewals.settled(&handle(7, 1));
     assert_eq!(renewals.count(), 0);
+}
 
-    tracked(&renewals, "slow", handle(2, 1), 0);
-    let key = Key::of(&handle(2, 1));
-    renewals.renewed(key, Ok((handle(2, 2), 60_000)), AUTO_RENEW_TOTAL_MS);
-    let now_ms = AUTO_RENEW_TOTAL_MS + 55_000;
-    assert!(renewals.take_due(&alive("slow", now_ms), now_ms).is_empty());
+#[test]
+fn an_answer_whose_connection_broke_early_ends_with_its_slice_and_one_that_outlived_it_does_not() {
+    // When the connection broke, whether something of the answer was settled, and whether the rest is prolonged.
+    let rows = [
+        (None, false, true),
+        (Some(1_500), false, false),
+        (Some(39_000), false, false),
+        (Some(41_000), false, true),
+        (Some(1_500), true, true),
+    ];
+    for (closed_ms, is_seen, is_prolonged) in rows {
+        let (renewals, connection) = (renewals(), Connection::default());
+        tracked_over(Some(&connection), &renewals, "a", &[handle(1, 1), handle(2, 1)], 0);
+        if let Some(closed_ms) = closed_ms {
+            connection.close(closed_ms);
+        }
+        if is_seen {
+            renewals.settled(&handle(1, 1));
+        }
+        assert_eq!(!to_prolong(&renewals, 55_000).is_empty(), is_prolonged, "{closed_ms:?}");
+        if !is_prolonged {
+            assert!(to_prolong(&renewals, SLICE_MS).is_empty());
+            assert_eq!(renewals.count(), 0, "others have it now");
+        }
+    }
+}
+
+#[test]
+fn what_a_silent_client_has_goes_to_others_after_a_slice_however_long_it_was_prolonged() {
+    let renewals = renewals();
+    tracked(&renewals, "silent", &[handle(1, 1)], 0);
+    tracked(&renewals, "a", &[handle(2, 2)], 0);
+    let hour_ms = 3_600_000;
+    for offset in [1, 2] {
+        let key = Key::of(&handle(offset, u32::try_from(offset).unwrap()));
+        renewals.prolonged(key, Ok(hour_ms), 0);
+    }
+    let sessions = alive("silent", 0);
+    sessions.touch("a", None, SLICE_MS).unwrap();
+    assert!(renewals.take_due(&sessions, SLICE_MS).to_release.is_empty());
+    let due = renewals.take_due(&sessions, SLICE_MS + 1);
+    let released: Vec<_> = due.to_release.iter().map(|held| held.first.offset).collect();
+    assert_eq!((released, renewals.count()), (vec![1], 1));
+}
+
+#[test]
+fn a_delivery_is_let_go_when_its_time_is_up() {
+    let renewals = renewals();
+    tracked(&renewals, "a", &[handle(2, 1)], 0);
+    let total_ms = renewals.timing.total_ms();
+    renewals.prolonged(Key::of(&handle(2, 1)), Ok(SLICE_MS), total_ms);
+    assert!(to_prolong(&renewals, total_ms + 55_000).is_empty());
 }
 
 #[test]
 fn a_prolonging_that_fails_is_tried_again_a_few_times() {
-    let renewals = Renewals::new();
-    tracked(&renewals, "a", handle(1, 1), 0);
+    let renewals = renewals();
+    tracked(&renewals, "a", &[handle(1, 1)], 0);
     for _ in 0..RENEWAL_FAILURES_MAX {
-        let due = renewals.take_due(&alive("a", 0), 55_000);
-        renewals.renewed(due[0].0, Err(Refusal::Unavailable), 55_000);
+        assert_eq!(to_prolong(&renewals, 55_000), [1]);
+        renewals.prolonged(Key::of(&handle(1, 1)), Err(Refusal::Unavailable), 55_000);
     }
-    assert!(renewals.take_due(&alive("a", 0), 55_000).is_empty());
-    tracked(&renewals, "a", handle(2, 1), 0);
-    let due = renewals.take_due(&alive("a", 0), 55_000);
-    renewals.renewed(due[0].0, Err(Refusal::InvalidHandle), 55_000);
+    assert!(to_prolong(&renewals, 55_000).is_empty());
+    tracked(&renewals, "a", &[handle(2, 2)], 0);
+    assert_eq!(to_prolong(&renewals, 55_000), [2]);
+    renewals.prolonged(Key::of(&handle(2, 2)), Err(Refusal::InvalidHandle), 55_000);
     assert_eq!(renewals.count(), 1, "a delivery that is over is dropped at once");
 }
 
@@ -155,23 +207,21 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
 }
 
 #[tokio::test]
-async fn a_round_prolongs_on_the_shard_and_the_old_handle_still_settles() {
-    use broker_engine::Acknowledge;
+async fn a_round_prolongs_on_the_shard_and_the_handle_of_the_client_stays_valid() {
+    use broker_engine::{Acknowledge, Outcome};
     let (catalog, message) = delivered().await;
-    let renewals = Renewals::new();
-    tracked(&renewals, "a", message.handle, NOW_MS);
+    let renewals = renewals();
+    tracked(&renewals, "a", &[message.handle], NOW_MS);
     let later_ms = NOW_MS + 55_000;
     renewals.round(&catalog, &alive("a", later_ms), later_ms).await;
-    let settlement = renewals.settle(message.handle).await;
-    assert_ne!(settlement.handle, message.handle, "the shard made a new handle");
+    assert!(to_prolong(&renewals, later_ms).is_empty(), "it was prolonged");
     let command = Acknowledge {
         group: GroupName::parse("billing").unwrap(),
         topic: TopicName::parse("orders").unwrap(),
-        handles: vec![settlement.handle],
+        handles: vec![message.handle],
     };
     let outcome = catalog.shards()[0].submit(Command::Acknowledge(command)).await.unwrap();
     assert!(matches!(outcome, Outcome::Acknowledged(results) if results == [Ok(())]));
-    settlement.done();
     let progress = catalog.progress(None).await.unwrap();
     assert_eq!(progress[0].lag_messages, 0);
 }
@@ -179,17 +229,16 @@ async fn a_round_prolongs_on_the_shard_and_the_old_handle_still_settles() {
 #[tokio::test]
 async fn a_client_that_is_gone_gives_back_what_it_holds() {
     let (catalog, message) = delivered().await;
-    let renewals = Renewals::new();
-    tracked(&renewals, "a", message.handle, NOW_MS);
+    let renewals = renewals();
+    tracked(&renewals, "a", &[message.handle], NOW_MS);
     renewals.release_client(&catalog, "b").await;
     assert_eq!(renewals.count(), 1, "others keep theirs");
     renewals.release_client(&catalog, "a").await;
     assert_eq!(renewals.count(), 0);
-    let old = renewals.settle(message.handle).await.handle;
     let command = ChangeInvisible {
         group: GroupName::parse("billing").unwrap(),
         topic: TopicName::parse("orders").unwrap(),
-        handle: old,
+        handle: message.handle,
         invisible_ms: 0,
     };
     let refused = catalog.shards()[0].submit(Command::ChangeInvisible(command)).await;

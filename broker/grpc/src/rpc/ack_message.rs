@@ -16,7 +16,6 @@ use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::limits::ACK_ENTRIES_MAX;
 use crate::peers;
-use crate::renewal::Settlement;
 use crate::status::{self, Failure};
 
 pub(crate) async fn ack_message(
@@ -54,11 +53,11 @@ async fn acknowledge(
     entries: &[AckMessageEntry],
 ) -> Vec<Result<(), Failure>> {
     let mut results: Vec<Result<(), Failure>> = Vec::with_capacity(entries.len());
-    let mut settling: Vec<(usize, Settlement<'_>)> = Vec::with_capacity(entries.len());
+    let mut settling: Vec<(usize, ReceiptHandle)> = Vec::with_capacity(entries.len());
     for (at, entry) in entries.iter().enumerate() {
         match ReceiptHandle::decode(&entry.receipt_handle) {
             Ok(handle) => {
-                settling.push((at, context.renewals.settle(handle).await));
+                settling.push((at, handle));
                 results.push(Ok(()));
             }
             Err(error) => {
@@ -67,10 +66,10 @@ async fn acknowledge(
         }
     }
     // Stable, so that entries of one shard stay in their order.
-    settling.sort_by_key(|(_, settlement)| settlement.handle.shard);
+    settling.sort_by_key(|(_, handle)| handle.shard);
     let mut by_shard = Vec::new();
-    while let Some(shard) = settling.first().map(|(_, s)| s.handle.shard) {
-        let rest = settling.partition_point(|(_, s)| s.handle.shard <= shard);
+    while let Some(shard) = settling.first().map(|(_, handle)| handle.shard) {
+        let rest = settling.partition_point(|(_, handle)| handle.shard <= shard);
         let others = settling.split_off(rest);
         by_shard.push(std::mem::replace(&mut settling, others));
     }
@@ -132,9 +131,9 @@ async fn acknowledge_on_shard(
     context: &BrokerContext,
     group: &GroupName,
     topic: &TopicName,
-    settling: Vec<(usize, Settlement<'_>)>,
+    settling: Vec<(usize, ReceiptHandle)>,
 ) -> Vec<(usize, Result<(), Failure>)> {
-    let handles: Vec<_> = settling.iter().map(|(_, s)| s.handle).collect();
+    let handles: Vec<_> = settling.iter().map(|(_, handle)| *handle).collect();
     let shard = handles.first().and_then(|handle| context.catalog.shard(handle.shard));
     let command = Acknowledge { group: group.clone(), topic: topic.clone(), handles };
     let outcome = match shard {
@@ -147,14 +146,18 @@ async fn acknowledge_on_shard(
         Err(refusal) => vec![Err(refusal); settling.len()],
     };
     let settled = settling.into_iter().zip(results);
-    settled.map(|((at, settlement), result)| (at, settle(settlement, result))).collect()
+    settled.map(|((at, handle), result)| (at, settle(context, &handle, result))).collect()
 }
 
 /// A delivery that is over is no longer prolonged; one whose ack failed for another reason is, as the client repeats.
-fn settle(settlement: Settlement<'_>, result: Result<(), Refusal>) -> Result<(), Failure> {
+fn settle(
+    context: &BrokerContext,
+    handle: &ReceiptHandle,
+    result: Result<(), Refusal>,
+) -> Result<(), Failure> {
     let result = result.map_err(Failure::settling);
     if result.as_ref().map_or_else(|f| f.code == Code::InvalidReceiptHandle, |()| true) {
-        settlement.done();
+        context.renewals.settled(handle);
     }
     result
 }

@@ -44,26 +44,15 @@ async fn change(
         let (mut peer, request) = peers::pass_on(context, handle.shard, &caller, request)?;
         return peers::answer_of(peer.change_invisible_duration(request).await);
     }
-    let settlement = context.renewals.settle(handle).await;
     let shard = context.catalog.shard(handle.shard).ok_or(Refusal::InvalidHandle)?;
-    let command = ChangeInvisible { group, topic, handle: settlement.handle, invisible_ms };
+    let command = ChangeInvisible { group, topic, handle, invisible_ms };
     let result = shard.submit(Command::ChangeInvisible(command)).await.map_err(Failure::settling);
-    match result {
-        Ok(outcome) => {
-            let current = settlement.handle;
-            // From now on the client decides how long it stays hidden.
-            settlement.done();
-            let handle = if let Outcome::InvisibleChanged(new) = outcome { new } else { current };
-            Ok(ChangeInvisibleDurationResponse {
-                status: Some(status::ok()),
-                receipt_handle: handle.encode(),
-            })
-        }
-        Err(failure) => {
-            if failure.code == Code::InvalidReceiptHandle {
-                settlement.done();
-            }
-            Err(failure)
-        }
+    let is_over = |failure: &Failure| failure.code == Code::InvalidReceiptHandle;
+    if result.as_ref().map_or_else(is_over, |_| true) {
+        // From now on the client decides how long it stays hidden.
+        context.renewals.settled(&handle);
     }
+    let handle = if let Outcome::InvisibleChanged(new) = result? { new } else { handle };
+    let (status, receipt_handle) = (Some(status::ok()), handle.encode());
+    Ok(ChangeInvisibleDurationResponse { status, receipt_handle })
 }

@@ -35,16 +35,15 @@ pub(crate) async fn forward_message_to_dead_letter_queue(
         return peers::answer_of(peer.forward_message_to_dead_letter_queue(request).await);
     }
     let Some(shard) = context.catalog.shard(handle.shard) else { return Ok(answer) };
-    let settlement = context.renewals.settle(handle).await;
     let dead_letters = TopicName::dead_letter_of(&group);
     let changes = context.catalog.changes();
-    let command = ForwardToDeadLetter { group, topic, handle: settlement.handle };
+    let command = ForwardToDeadLetter { group, topic, handle };
     match shard.submit(Command::ForwardToDeadLetter(command)).await.map_err(Failure::settling) {
         Ok(_) => until_known(context, &dead_letters, changes).await,
         Err(failure) if failure.code == Code::InvalidReceiptHandle => {}
         Err(failure) => return Err(failure),
     }
-    settlement.done();
+    context.renewals.settled(&handle);
     Ok(answer)
 }
 

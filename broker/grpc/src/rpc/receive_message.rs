@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker_engine::{Acknowledge, Command, Receive, Refusal};
-use broker_model::limits::AUTO_RENEW_SLICE_MS;
 use broker_model::{Filter, GroupName, MessageType, ReceiptHandle, Topic, TopicName};
 use broker_proto::rocketmq::{Code, ReceiveMessageRequest, Resource};
 use broker_replication::{DeliveredMessage, ShardHandle, receive_from_any};
@@ -17,8 +16,10 @@ pub(crate) use deliveries::Deliveries;
 
 use crate::caller::Caller;
 use crate::clock::now_ms;
+use crate::connection::Connection;
 use crate::context::BrokerContext;
 use crate::convert::time::duration_ms;
+use crate::renewal::Receiver;
 use crate::session::Session;
 use crate::sql_filter;
 use crate::status::Failure;
@@ -41,6 +42,7 @@ struct Wish {
     is_renewed: bool,
     attempt_id: String,
     session: Arc<Session>,
+    connection: Option<Connection>,
     lite_topics: Option<Arc<BTreeSet<String>>>,
 }
 
@@ -58,14 +60,17 @@ pub(crate) async fn receive_message(
         messages = poll_as_subscribed(context, &entry.topic, &mut wish) => messages?,
         () = context.stopped() => Vec::new(),
     };
-    if wish.is_renewed {
-        deliveries::track(context, &wish, &messages);
-    }
+    let receiver = wish.is_renewed.then(|| Receiver {
+        client_id: Arc::clone(&wish.session.client_id),
+        group: wish.group.clone(),
+        topic: wish.topic.clone(),
+        connection: wish.connection.take(),
+    });
     if !messages.is_empty() {
         let bytes = messages.iter().map(|message| message.head.len() + message.body.len()).sum();
         context.traffic.went_out(&(wish.topic, wish.group), messages.len(), bytes);
     }
-    Ok(Deliveries::new(context, &wish.resource, messages))
+    Ok(Deliveries::new(context, &wish.resource, messages, receiver))
 }
 
 fn check(
@@ -80,7 +85,7 @@ fn check(
     let filter = validate::filter(request.filter_expression.as_ref())?;
     let is_renewed = request.auto_renew;
     let invisible_ms = if is_renewed {
-        AUTO_RENEW_SLICE_MS
+        context.renewals.timing.slice_ms()
     } else {
         validate::invisible_at_receive(request.invisible_duration.as_ref())?
     };
@@ -106,6 +111,7 @@ fn check(
         is_renewed,
         attempt_id: request.attempt_id.unwrap_or_default(),
         session,
+        connection: extensions.get::<Connection>().cloned(),
         lite_topics: None,
     })
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use broker_grpc::{
-    Advertised, BrokerContext, BrokerOptions, DiskSpace, admin_service, housekeeping,
-    messaging_service, rocketmq_admin_service,
+    Advertised, BrokerContext, BrokerOptions, DiskSpace, RenewalTiming, admin_service,
+    housekeeping, messaging_service, rocketmq_admin_service,
 };
 use broker_model::ShardId;
 use broker_proto::admin::admin_client::AdminClient;
@@ -88,6 +88,7 @@ async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) ->
             _ => Ok(()),
         }),
         kept_map: None,
+        timing: RenewalTiming::default(),
     });
     tokio::spawn(housekeeping(Arc::clone(&context), events));
     let server = Server::builder()

@@ -39,6 +39,7 @@ fn promises_nothing(command: &Command) -> bool {
         Command::Receive(_)
         | Command::Pull(_)
         | Command::Release(_)
+        | Command::Prolong(_)
         // A group is needed to receive at all; whoever declares one was refused by the catalog.
         | Command::PutGroup(_)
         | Command::Join(_)

@@ -154,6 +154,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::ChangeInvisible(_)
         | Command::ForwardToDeadLetter(_)
         | Command::Release(_)
+        | Command::Prolong(_)
         | Command::Recall(_)
         | Command::EndTransaction(_)
         | Command::NoteTransactionCheck(_)

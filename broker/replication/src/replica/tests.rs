@@ -23,6 +23,7 @@ use crate::transport::NoPeers;
 
 mod condensing;
 mod declared;
+mod deliveries;
 mod frames;
 mod key_tables;
 mod message_types;

@@ -94,13 +94,12 @@ impl ShardHandle {
         Ok(Input::Command(command, Slot { sender, home, claim, _share: Some(share) }))
     }
 
-    /// Makes deliveries visible again that reached nobody. Those that are settled are left alone.
+    /// Makes deliveries visible again that reached nobody: they do not count. Those that are settled are left alone.
     pub fn give_back(&self, handles: Vec<ReceiptHandle>) {
         if !handles.is_empty() {
-            // When the queue is full they become visible at the end of their invisible duration.
-            if let Ok(input) = self.input(Command::Release(handles), None, None) {
-                let _full = self.inputs.try_send(input);
-            }
+            lock(&self.shared.given_back).extend(handles);
+            // With a full queue the shard is awake, and sees them all the same.
+            let _full = self.inputs.try_send(Input::GivenBack);
         }
     }
 

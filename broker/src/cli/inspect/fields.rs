@@ -32,6 +32,13 @@ pub(super) fn of(record: Record, bodies: bool) -> (String, Map<String, Value>) {
             });
             ("change invisible", joined(of_place(&place), change))
         }
+        Record::Release { place, nonce } => {
+            ("release", joined(of_place(&place), json!({"nonce": nonce})))
+        }
+        Record::Prolong { first, nonce, deadline_ms } => {
+            let prolonged = json!({"nonce": nonce, "deadlineMs": deadline_ms});
+            ("prolong", joined(of_place(&first), prolonged))
+        }
         Record::DeadLetter { place, stands } => {
             let stands = stands.map(|to| {
                 joined(of_reference(&to.reference), json!({"originTopic": to.origin_topic}))

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 
-use super::RecordError;
 use super::fields::{Reader, put_u32, put_u64};
+use super::{Record, RecordError, put_u32s};
 
 /// A message, seen by a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,5 +82,34 @@ impl Lease {
             return Err(RecordError::IllegalField("span of a lease"));
         }
         Ok(lease)
+    }
+}
+
+impl Record {
+    /// The fields of the kinds about deliveries and progress.
+    pub(super) fn encode_delivery_fields(&self, payload: &mut BytesMut) {
+        match self {
+            Self::Lease(lease) => lease.encode_fields(payload),
+            Self::Acknowledge(place) | Self::Cursor(place) => place.encode_fields(payload),
+            Self::DeadLetter { place, stands } => {
+                place.encode_fields(payload);
+                stands.iter().for_each(|stands| stands.encode_fields(payload));
+            }
+            Self::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
+                place.encode_fields(payload);
+                put_u32s(payload, &[*nonce, *new_nonce, *attempt]);
+                put_u64(payload, *deadline_ms);
+            }
+            Self::Release { place, nonce } => {
+                place.encode_fields(payload);
+                put_u32(payload, *nonce);
+            }
+            Self::Prolong { first, nonce, deadline_ms } => {
+                first.encode_fields(payload);
+                put_u32(payload, *nonce);
+                put_u64(payload, *deadline_ms);
+            }
+            _ => {}
+        }
     }
 }

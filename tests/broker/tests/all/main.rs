@@ -17,5 +17,7 @@ mod lookup;
 mod manifests;
 mod power_cut;
 mod process;
+mod push_consumers;
 mod rpcs;
+mod several_shards;
 mod transport;

@@ -9,6 +9,8 @@ pub(super) struct Progress {
     floor: u32,
     /// A crash may have taken the last delivery back.
     lost: bool,
+    /// The last delivery reached nobody and was given back: the next one may have its number.
+    is_released: bool,
     /// Lost receives of the group when it was last looked at.
     pub(super) lost_receives: u64,
     pub(super) nonce: u32,
@@ -62,7 +64,7 @@ impl Progress {
             return;
         }
         if self.attempt > 0 && self.decided < durable && !self.is_renaming {
-            self.floor = self.attempt;
+            self.floor = self.counted();
         } else if self.attempt > 0 {
             self.lost = true;
             self.is_held = false;
@@ -149,7 +151,18 @@ impl Progress {
         if self.is_unsure {
             return (1, u32::MAX);
         }
-        (if self.lost { self.floor + 1 } else { self.attempt + 1 }, high)
+        (if self.lost { self.floor + 1 } else { self.counted() + 1 }, high)
+    }
+
+    /// The deliveries that count for certain.
+    fn counted(&self) -> u32 {
+        self.attempt - u32::from(self.is_released)
+    }
+
+    /// It was asked to take this delivery back, which reached nobody.
+    pub(super) fn release(&mut self, nonce: u32) {
+        self.is_released |= self.is_held && self.nonce == nonce && self.attempt > 0;
+        self.let_go(nonce);
     }
 
     /// Whether it may have used up its deliveries.
@@ -203,6 +216,7 @@ impl Progress {
         self.is_held = true;
         self.is_lasting = true;
         self.lost = false;
+        self.is_released = false;
         self.is_renaming = false;
         self.ghosts = 0;
         if std::mem::take(&mut self.is_unsure) {

@@ -42,7 +42,7 @@ impl Checker {
             }
             Command::Release(handles) => {
                 for handle in handles {
-                    self.progress_mut(handle.group, place_of(handle)).let_go(handle.nonce);
+                    self.progress_mut(handle.group, place_of(handle)).release(handle.nonce);
                 }
             }
             Command::Recall(recall) => {

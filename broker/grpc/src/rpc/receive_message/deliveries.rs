@@ -1,23 +1,23 @@
 //! The answer stream of a receive: the status, each message, the time of delivery, the end. A client that leaves before
-//! the end got nothing that it will use, so its deliveries are given back.
+//! the end got nothing that it will use, so its deliveries are given back. At the end those of a push consumer begin to be
+//! watched over.
 
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use broker_engine::Command;
 use broker_model::{ReceiptHandle, ShardId};
 use broker_proto::rocketmq::{ReceiveMessageResponse, Resource, receive_message_response::Content};
 use broker_replication::DeliveredMessage;
 use futures::Stream;
 
-use super::{Wish, nothing_found};
+use super::nothing_found;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::convert::message::to_delivered;
 use crate::convert::time::timestamp;
-use crate::renewal::Tracked;
+use crate::renewal::{Receiver, Tracked};
 use crate::status::{self, Failure};
 
 /// The elements of one answer.
@@ -27,11 +27,37 @@ pub(crate) struct Deliveries {
     unsent: Option<Unsent>,
 }
 
-/// What to give back when the stream is dropped before its end.
+/// What is given back when it is dropped, because the stream was before its end.
 #[derive(Debug)]
 struct Unsent {
     context: Arc<BrokerContext>,
-    handles: Vec<ReceiptHandle>,
+    deliveries: Vec<Tracked>,
+    /// Whose deliveries are to be prolonged.
+    receiver: Option<Receiver>,
+}
+
+impl Unsent {
+    /// The answer was written.
+    fn sent(mut self) {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        if let Some(receiver) = self.receiver.take() {
+            self.context.renewals.track(receiver, &deliveries, now_ms());
+        }
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        let mut by_shard: HashMap<ShardId, Vec<ReceiptHandle>> = HashMap::new();
+        for Tracked { handle, .. } in self.deliveries.drain(..) {
+            by_shard.entry(handle.shard).or_default().push(handle);
+        }
+        for (shard, handles) in by_shard {
+            if let Some(shard) = self.context.catalog.shard(shard) {
+                shard.give_back(handles);
+            }
+        }
+    }
 }
 
 impl Deliveries {
@@ -39,22 +65,25 @@ impl Deliveries {
         context: &Arc<BrokerContext>,
         topic: &Resource,
         messages: Vec<DeliveredMessage>,
+        receiver: Option<Receiver>,
     ) -> Self {
         if messages.is_empty() {
             return Self::refused(nothing_found());
         }
-        let handles: Vec<_> = messages.iter().map(|m| m.handle).collect();
+        let tracked =
+            messages.iter().map(|m| Tracked { handle: m.handle, expires_ms: m.invisible_until_ms });
+        let (context, deliveries) = (Arc::clone(context), tracked.collect());
+        let unsent = Unsent { context, deliveries, receiver };
         let mut elements = Vec::with_capacity(messages.len() + 2);
         elements.push(element(Content::Status(status::ok())));
         for delivered in messages {
             let (stored, handle) = (delivered.stored_ms, delivered.handle);
-            match to_delivered(delivered, topic, &context.advertised) {
+            match to_delivered(delivered, topic, &unsent.context.advertised) {
                 Some(message) => elements.push(element(Content::Message(message))),
                 None => tracing::error!(stored, ?handle, "a stored message head cannot be read"),
             }
         }
         elements.push(element(Content::DeliveryTimestamp(timestamp(now_ms()))));
-        let unsent = Unsent { context: Arc::clone(context), handles };
         Self { elements: elements.into_iter(), unsent: Some(unsent) }
     }
 
@@ -73,8 +102,10 @@ impl Stream for Deliveries {
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = self.elements.next();
-        if next.is_none() {
-            self.unsent = None;
+        if next.is_none()
+            && let Some(unsent) = self.unsent.take()
+        {
+            unsent.sent();
         }
         Poll::Ready(next.map(Ok))
     }
@@ -82,40 +113,6 @@ impl Stream for Deliveries {
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.elements.size_hint()
     }
-}
-
-impl Drop for Deliveries {
-    fn drop(&mut self) {
-        // Outside of a runtime the process is ending, and the deliveries end with their invisible duration.
-        if let Some(unsent) = self.unsent.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(release(unsent));
-        }
-    }
-}
-
-async fn release(unsent: Unsent) {
-    unsent.context.renewals.forget(&unsent.handles);
-    let mut by_shard: HashMap<ShardId, Vec<ReceiptHandle>> = HashMap::new();
-    for handle in unsent.handles {
-        by_shard.entry(handle.shard).or_default().push(handle);
-    }
-    for (shard, handles) in by_shard {
-        let Some(shard) = unsent.context.catalog.shard(shard) else { continue };
-        if let Err(error) = shard.submit(Command::Release(handles)).await {
-            // Nothing is lost: they become visible when their invisible duration ends.
-            tracing::debug!(%error, "deliveries of a client that left were not given back");
-        }
-    }
-}
-
-/// Watches over the deliveries of a push consumer.
-pub(super) fn track(context: &BrokerContext, wish: &Wish, messages: &[DeliveredMessage]) {
-    let deliveries =
-        messages.iter().map(|m| Tracked { handle: m.handle, expires_ms: m.invisible_until_ms });
-    let names = (&wish.group, &wish.topic);
-    context.renewals.track(&wish.session.client_id, names, deliveries, now_ms());
 }
 
 fn element(content: Content) -> ReceiveMessageResponse {

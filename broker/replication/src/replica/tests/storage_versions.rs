@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use broker_engine::{
-    EndTransaction, ForwardToDeadLetter, Hidden, Join, OffsetAt, Pull, Recall, Redrive,
+    EndTransaction, ForwardToDeadLetter, Hidden, Join, OffsetAt, Prolong, Pull, Recall, Redrive,
     ResetOffsets, SentMessage, SetOffset,
 };
 use broker_model::limits::RETENTION_CHECK_MS;
@@ -111,7 +111,7 @@ fn lite_topic(shard: &Shard) -> Topic {
     topics.find(|topic| topic.name == name("chat")).unwrap().clone()
 }
 
-/// Lease, acknowledge, change invisible, dead letter, redrive, cursor, reset.
+/// Lease, acknowledge, change invisible, release, prolong, dead letter, redrive, cursor, reset.
 fn settle_deliveries(shard: &mut Shard) {
     let received = shard.receive("billing", "orders", Filter::All);
     assert_eq!(received.len(), 6);
@@ -121,6 +121,10 @@ fn settle_deliveries(shard: &mut Shard) {
     let (change, also) = (group.clone(), topic.clone());
     let change = ChangeInvisible { group: change, topic: also, handle, invisible_ms };
     shard.ask(Command::ChangeInvisible(change)).unwrap();
+    shard.ask(Command::Release(vec![received[4].0])).unwrap();
+    let (handles, invisible_ms) = (vec![received[5].0], 700_000);
+    let prolong = Prolong { group: group.clone(), topic: topic.clone(), handles, invisible_ms };
+    shard.ask(Command::Prolong(prolong)).unwrap();
     for (handle, _) in &received[2..4] {
         let (group, topic, handle) = (group.clone(), topic.clone(), *handle);
         let forward = ForwardToDeadLetter { group, topic, handle };
@@ -298,7 +302,7 @@ fn the_story_of_the_fixture_has_every_record_kind() {
     let mut shard = Shard::new();
     tell_the_story(&mut shard);
     shard.restart();
-    assert_eq!(kinds(&shard).len(), 24, "{:?}", kinds(&shard));
+    assert_eq!(kinds(&shard).len(), 26, "{:?}", kinds(&shard));
     assert_eq!(shard.disk.files_ending(".snap").len(), 2);
     if let Some(target) = std::env::var_os("PINNACE_WRITE_FIXTURE") {
         write(&shard, &PathBuf::from(target));

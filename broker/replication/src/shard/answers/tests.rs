@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use broker_engine::{Command, Delivery, Source};
+use broker_engine::{Delivery, Source};
 use broker_model::ShardId;
 use broker_store::Disk;
 use broker_store::limits::SEGMENT_BYTES_MIN;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::clock::Clock;
-use crate::shard::{OpenShard, ShardOptions, open_shard};
+use crate::shard::{OpenShard, ShardOptions, lock, open_shard};
 
 #[derive(Debug)]
 struct Stopped;
@@ -120,9 +120,8 @@ fn what_finds_its_poller_gone_on_arrival_goes_back_to_the_shard() {
     drop(answer);
     core.turn();
     assert!(waiting.try_recv().is_ok());
-    let Ok(Input::Command(Command::Release(handles), _)) = shard.task.queue.try_recv() else {
-        panic!("nothing was given back");
-    };
+    assert!(matches!(shard.task.queue.try_recv(), Ok(Input::GivenBack)), "the shard is woken");
+    let handles = lock(&shard.handle.shared.given_back);
     assert_eq!(handles.iter().map(|handle| handle.offset).collect::<Vec<_>>(), [7]);
 }
 

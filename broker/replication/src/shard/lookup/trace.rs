@@ -1,7 +1,7 @@
 //! What became of a message: one pass over the log from where it was stored. Records name the message by its place. Of a
 //! message that came to stand somewhere by a record of format 1, which does not say where, nothing more is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use broker_engine::{Command, Names, NamesOf, Outcome, Refusal};
@@ -86,6 +86,8 @@ pub enum TraceStep {
         /// Visible again then, Unix time.
         invisible_until_ms: u64,
     },
+    /// The delivery reached nobody: it does not count.
+    Released,
     /// It is done for the group.
     Acknowledged,
     /// It went to the dead letters of the group.
@@ -135,7 +137,8 @@ pub(super) fn run(
     topic: u32,
     is_wanted: &IsWanted,
 ) -> Result<MessageTraces, Refusal> {
-    let mut tracer = Tracer { search, topic, copies: Vec::new(), stands: Vec::new() };
+    let mut tracer =
+        Tracer { search, topic, copies: Vec::new(), stands: Vec::new(), held: HashMap::new() };
     while let Some(record) = tracer.search.next() {
         tracer.record(record?, is_wanted);
     }
@@ -147,6 +150,19 @@ struct Tracer<'a> {
     topic: u32,
     copies: Vec<StoredCopy>,
     stands: Vec<Stand>,
+    /// The last delivery at a place of `stands`, for a group.
+    held: HashMap<(usize, u32), Delivered>,
+}
+
+struct Delivered {
+    nonce: u32,
+    attempt: u32,
+}
+
+impl Delivered {
+    fn of(lease: &Lease) -> Self {
+        Self { nonce: lease.nonce, attempt: lease.attempt }
+    }
 }
 
 impl Tracer<'_> {
@@ -176,9 +192,17 @@ impl Tracer<'_> {
             Record::Lease(lease) => self.lease(&lease, time_ms),
             Record::ChangeInvisible { place, attempt, deadline_ms: invisible_until_ms, .. } => {
                 let step = TraceStep::InvisibleChanged { attempt, invisible_until_ms };
+                self.over(place);
                 self.at(place, time_ms, step);
             }
-            Record::Acknowledge(place) => self.at(place, time_ms, TraceStep::Acknowledged),
+            Record::Release { place, .. } => self.at(place, time_ms, TraceStep::Released),
+            Record::Prolong { first, nonce, deadline_ms } => {
+                self.prolonged(first, nonce, deadline_ms, time_ms);
+            }
+            Record::Acknowledge(place) => {
+                self.over(place);
+                self.at(place, time_ms, TraceStep::Acknowledged);
+            }
             Record::DeadLetter { place, stands } => self.dead_lettered(place, stands, time_ms),
             Record::Redrive { topic, offset, .. } => self.redriven(topic, offset, time_ms),
             Record::Cursor(place) => self.cursor(place, time_ms),
@@ -234,7 +258,22 @@ impl Tracer<'_> {
                 false => continue,
             };
             let client = if is_given { lease.client } else { 0 };
+            if is_given {
+                self.held.insert((index, first.group), Delivered::of(lease));
+            }
             self.note_at(index, first.group, client, time_ms, step);
+        }
+    }
+
+    /// Names the messages by the one lease that holds them.
+    fn prolonged(&mut self, first: Place, nonce: u32, invisible_until_ms: u64, time_ms: u64) {
+        for index in self.standing(first.topic, first.queue) {
+            let Some(held) = self.held.get(&(index, first.group)).filter(|h| h.nonce == nonce)
+            else {
+                continue;
+            };
+            let step = TraceStep::InvisibleChanged { attempt: held.attempt, invisible_until_ms };
+            self.note_at(index, first.group, 0, time_ms, step);
         }
     }
 
@@ -246,6 +285,15 @@ impl Tracer<'_> {
             // A consumer that keeps its own offsets sets them all the time: only what changes something is told.
             if last != Some(step) && (is_behind || last.is_some()) {
                 self.note_at(index, place.group, 0, time_ms, step);
+            }
+        }
+    }
+
+    /// Nobody has it, or under another name.
+    fn over(&mut self, place: Place) {
+        for index in self.standing(place.topic, place.queue) {
+            if self.stands[index].offset == place.offset {
+                self.held.remove(&(index, place.group));
             }
         }
     }

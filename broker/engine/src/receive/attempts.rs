@@ -1,0 +1,66 @@
+//! Receives that have a name: what a group in order gave to one is given to its repetition, as the answer did not arrive.
+
+use broker_delivery::HandleState;
+use broker_model::limits::ATTEMPT_IDS_MAX;
+use broker_store::Log;
+
+use crate::command::{Delivery, Receive};
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::state::Waiter;
+
+impl<R: ReplyTo> Engine<R> {
+    /// A group in order gives a named receive that comes again what it gave before: the answer did not arrive.
+    pub(super) fn repeat_attempt(
+        &mut self,
+        now_ms: u64,
+        index: usize,
+        waiter: &Waiter<R>,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) -> Vec<Delivery> {
+        let receive = &waiter.receive;
+        let Some(progress) = self.state.group_topic_mut(index) else { return Vec::new() };
+        let known = progress.attempts.iter().position(|(id, _)| *id == receive.attempt_id);
+        let Some((id, mut handles)) = known.and_then(|at| progress.attempts.remove(at)) else {
+            return Vec::new();
+        };
+        handles.retain(|handle| {
+            let queue = progress.queues.get(handle.queue as usize);
+            let state = queue.map(|queue| queue.handle_state(handle.offset, handle.nonce));
+            state == Some(HandleState::Current)
+        });
+        if !handles.is_empty() && !waiter.reply.claim() {
+            progress.attempts.push_back((id, handles));
+            return Vec::new();
+        }
+        let (mut renamed, mut deliveries) = (Vec::new(), Vec::new());
+        let deadline_ms = now_ms + receive.invisible_ms;
+        for handle in handles {
+            let new = self.rename_delivery(&handle, deadline_ms, effects);
+            renamed.push(new);
+            deliveries.extend(self.delivery(new, deadline_ms, log));
+        }
+        if let Some(progress) = self.state.group_topic_mut(index) {
+            progress.attempts.push_back((id, renamed));
+        }
+        deliveries
+    }
+
+    pub(super) fn remember_attempt(
+        &mut self,
+        index: usize,
+        receive: &Receive,
+        deliveries: &[Delivery],
+    ) {
+        if receive.attempt_id.is_empty() || deliveries.is_empty() {
+            return;
+        }
+        let Some(progress) = self.state.group_topic_mut(index) else { return };
+        if progress.attempts.len() >= ATTEMPT_IDS_MAX {
+            progress.attempts.pop_front();
+        }
+        let handles = deliveries.iter().map(|delivery| delivery.handle).collect();
+        progress.attempts.push_back((receive.attempt_id.clone(), handles));
+    }
+}

@@ -1,0 +1,45 @@
+//! Give back deliveries that reached nobody: a poll that was dropped, a client that left before its answer was written. They
+//! do not count as attempts, and their messages are due at once.
+
+use broker_model::ReceiptHandle;
+use broker_store::Record;
+use broker_store::record::Place;
+
+use crate::command::Outcome;
+use crate::effects::{Effects, ReplyTo};
+use crate::engine::Engine;
+use crate::receive::place_of;
+
+impl<R: ReplyTo> Engine<R> {
+    pub(crate) fn release(
+        &mut self,
+        handles: &[ReceiptHandle],
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        for handle in handles {
+            // Known at once, so that others get it now; committing it again changes nothing.
+            if self.apply_release(place_of(handle), handle.nonce) {
+                effects.append(&Record::Release { place: place_of(handle), nonce: handle.nonce });
+            }
+        }
+        effects.now.push((reply, Ok(Outcome::Done)));
+    }
+
+    /// False when the delivery is over.
+    pub(crate) fn apply_release(&mut self, place: Place, nonce: u32) -> bool {
+        let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
+            return false;
+        };
+        let progress = self.state.group_topic_mut(index);
+        let queue = progress.and_then(|progress| progress.queues.get_mut(place.queue as usize));
+        let Some(left) = queue.and_then(|queue| queue.release(place.offset, nonce)) else {
+            return false;
+        };
+        if let Some((first, batch)) = left {
+            self.drop_expiry(index, place.queue, first, &batch);
+        }
+        self.dirty.push(index);
+        true
+    }
+}

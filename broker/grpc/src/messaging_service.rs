@@ -39,7 +39,7 @@ impl Service for MessagingService {
         &self,
         request: Request<wire::QueryRouteRequest>,
     ) -> Answered<wire::QueryRouteResponse> {
-        Ok(answered(query_route::query_route(&self.context, &request)))
+        Ok(answered(query_route::query_route(&self.context, request).await))
     }
 
     async fn heartbeat(
@@ -60,7 +60,7 @@ impl Service for MessagingService {
         &self,
         request: Request<wire::QueryAssignmentRequest>,
     ) -> Answered<wire::QueryAssignmentResponse> {
-        Ok(answered(query_assignment::query_assignment(&self.context, &request)))
+        Ok(answered(query_assignment::query_assignment(&self.context, request).await))
     }
 
     type ReceiveMessageStream = receive_message::Deliveries;

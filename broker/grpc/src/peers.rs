@@ -81,8 +81,7 @@ pub(crate) fn pass_on<T>(
     message: T,
 ) -> Result<(MessagingServiceClient<Channel>, Request<T>), Failure> {
     let (client, mut request) = pass_on_poll(context, shard, caller, message)?;
-    let left_ms = caller.timeout_ms().unwrap_or(PASSED_ON_MS_MAX).min(PASSED_ON_MS_MAX);
-    request.set_timeout(Duration::from_millis(left_ms));
+    request.set_timeout(limit(caller));
     Ok((client, request))
 }
 
@@ -99,6 +98,39 @@ pub(crate) fn pass_on_poll<T>(
     let map = context.endpoints.map().filter(|_| !caller.is_passed_on());
     let channel = map.and_then(|map| context.peers.channel(map.endpoints(shard)?));
     let channel = channel.ok_or(Refusal::Unavailable)?;
+    Ok((client(channel), passed_on(caller, message)))
+}
+
+/// A client of every other broker of the cluster, and the request for it with the caller's name on it; nobody for a call
+/// that was passed on before.
+pub(crate) fn pass_on_to_all<T: Clone>(
+    context: &BrokerContext,
+    caller: &Caller<'_>,
+    message: &T,
+) -> Vec<(MessagingServiceClient<Channel>, Request<T>)> {
+    let map = context.endpoints.map().filter(|_| !caller.is_passed_on());
+    let others = map.iter().flat_map(|map| map.others(context.broker_id));
+    let channels = others.filter_map(|endpoints| context.peers.channel(&endpoints));
+    let passed_on = |channel| {
+        let mut request = passed_on(caller, message.clone());
+        request.set_timeout(limit(caller));
+        (client(channel), request)
+    };
+    channels.map(passed_on).collect()
+}
+
+fn client(channel: Channel) -> MessagingServiceClient<Channel> {
+    MessagingServiceClient::new(channel)
+        .max_encoding_message_size(REQUEST_BYTES_MAX)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+}
+
+/// How long a call without polling may take at another broker.
+fn limit(caller: &Caller<'_>) -> Duration {
+    Duration::from_millis(caller.timeout_ms().unwrap_or(PASSED_ON_MS_MAX).min(PASSED_ON_MS_MAX))
+}
+
+fn passed_on<T>(caller: &Caller<'_>, message: T) -> Request<T> {
     let mut request = Request::new(message);
     for entry in caller.metadata().iter() {
         if let KeyAndValueRef::Ascii(key, value) = entry
@@ -111,10 +143,7 @@ pub(crate) fn pass_on_poll<T>(
     if let Some(left_ms) = caller.timeout_ms() {
         request.set_timeout(Duration::from_millis(left_ms));
     }
-    let client = MessagingServiceClient::new(channel)
-        .max_encoding_message_size(REQUEST_BYTES_MAX)
-        .max_decoding_message_size(REQUEST_BYTES_MAX);
-    Ok((client, request))
+    request
 }
 
 /// The answer of the other broker.

@@ -23,7 +23,7 @@ pub use handle_text::HandleError;
 pub use message_group::message_group_hash;
 pub use message_key::key_hash;
 pub use message_type::MessageType;
-pub use name::{GroupName, NameError, TopicName};
+pub use name::{DEAD_LETTER_PREFIX, GroupName, NameError, TopicName};
 pub use owner::Owner;
 pub use recall_handle::RecallHandle;
 pub use receipt_handle::ReceiptHandle;

@@ -73,6 +73,12 @@ impl HeldMap {
         Ok(Self { map, endpoints })
     }
 
+    /// Where the other brokers are reached, seen from this one.
+    pub(crate) fn others(&self, broker_id: u32) -> impl Iterator<Item = Endpoints> {
+        let others = self.map.brokers.iter().filter(move |broker| broker.broker_id != broker_id);
+        others.map(|broker| endpoints_of(&broker.host, u16::try_from(broker.port).unwrap_or(0)))
+    }
+
     /// Where the shard's leader is reached.
     pub(crate) fn endpoints(&self, shard: ShardId) -> Option<&Endpoints> {
         self.endpoints.get(&shard)

@@ -6,23 +6,50 @@ use broker_model::{Order, Topic, shard_name};
 use broker_proto::rocketmq::{
     Assignment, Code, QueryAssignmentRequest, QueryAssignmentResponse, Resource,
 };
+use futures::future::join_all;
 use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::convert::route::message_queue;
 use crate::endpoints::RequestEndpoints;
+use crate::peers;
+use crate::rpc::query_route::{is_dead_letter_topic, place_order};
 use crate::status::{self, Failure};
 
 /// The id that stands for all queues of a shard.
 const ALL_QUEUES: i32 = -1;
 
-pub(crate) fn query_assignment(
+pub(crate) async fn query_assignment(
     context: &BrokerContext,
-    request: &Request<QueryAssignmentRequest>,
+    request: Request<QueryAssignmentRequest>,
 ) -> Result<QueryAssignmentResponse, Failure> {
-    Caller::of_request(request)?;
-    let request = request.get_ref();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    let ours = assignment(context, &request);
+    if !is_dead_letter_topic(request.topic.as_ref()) {
+        return ours;
+    }
+    // As of its route, every broker knows a part.
+    let asked = peers::pass_on_to_all(context, &caller, &request).into_iter();
+    let asked = asked.map(async |(mut peer, request)| peer.query_assignment(request).await);
+    let theirs =
+        join_all(asked).await.into_iter().filter_map(|answer| peers::answer_of(answer).ok());
+    let all = theirs.chain(ours.clone()).flat_map(|answer| answer.assignments);
+    let mut queues: Vec<_> = all.filter_map(|assignment| assignment.message_queue).collect();
+    if queues.is_empty() {
+        return ours;
+    }
+    queues.sort_by(place_order);
+    let assignments =
+        queues.into_iter().map(|queue| Assignment { message_queue: Some(queue) }).collect();
+    Ok(QueryAssignmentResponse { status: Some(status::ok()), assignments })
+}
+
+fn assignment(
+    context: &BrokerContext,
+    request: &QueryAssignmentRequest,
+) -> Result<QueryAssignmentResponse, Failure> {
     let entry = context.topic(request.topic.as_ref())?;
     let group = context.group_name(request.group.as_ref())?;
     let resource = request.topic.clone().unwrap_or_default();

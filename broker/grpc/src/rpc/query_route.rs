@@ -1,24 +1,62 @@
 //! QueryRoute: the queues of a topic and where they are (protocol section 3.1).
-//! Reads the catalog and the cluster map; asks no shard.
+//! Reads the catalog and the cluster map; asks no shard. Of dead-letter topics every broker knows its own shards only, so
+//! that the others are asked.
 
-use broker_model::{Topic, shard_name};
+use broker_model::{DEAD_LETTER_PREFIX, Topic, shard_name};
 use broker_proto::rocketmq::{
     Code, MessageQueue, Permission, QueryRouteRequest, QueryRouteResponse, Resource,
 };
+use futures::future::join_all;
 use tonic::Request;
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
 use crate::convert::route::{message_queue, permission};
 use crate::endpoints::RequestEndpoints;
+use crate::peers;
 use crate::status::{self, Failure};
 
-pub(crate) fn query_route(
+pub(crate) async fn query_route(
     context: &BrokerContext,
-    request: &Request<QueryRouteRequest>,
+    request: Request<QueryRouteRequest>,
 ) -> Result<QueryRouteResponse, Failure> {
-    Caller::of_request(request)?;
-    let request = request.get_ref();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    let ours = route(context, &request);
+    if !is_dead_letter_topic(request.topic.as_ref()) {
+        return ours;
+    }
+    let asked = peers::pass_on_to_all(context, &caller, &request).into_iter();
+    let asked = asked.map(async |(mut peer, request)| peer.query_route(request).await);
+    let theirs =
+        join_all(asked).await.into_iter().filter_map(|answer| peers::answer_of(answer).ok());
+    let all = theirs.chain(ours.clone()).flat_map(|answer| answer.message_queues);
+    let mut message_queues: Vec<_> = all.collect();
+    if message_queues.is_empty() {
+        return ours;
+    }
+    message_queues.sort_by(place_order);
+    Ok(QueryRouteResponse { status: Some(status::ok()), message_queues })
+}
+
+/// The topic of dead letters comes into being on each broker with the first dead letter there.
+pub(crate) fn is_dead_letter_topic(topic: Option<&Resource>) -> bool {
+    topic.is_some_and(|topic| topic.name.starts_with(DEAD_LETTER_PREFIX))
+}
+
+/// By shard and queue, so that the same queues are the same list.
+pub(crate) fn place_order(one: &MessageQueue, other: &MessageQueue) -> std::cmp::Ordering {
+    let place = |queue: &MessageQueue| {
+        let name = queue.broker.as_ref().map(|broker| broker.name.clone()).unwrap_or_default();
+        (name, queue.id)
+    };
+    place(one).cmp(&place(other))
+}
+
+fn route(
+    context: &BrokerContext,
+    request: &QueryRouteRequest,
+) -> Result<QueryRouteResponse, Failure> {
     let entry = context.topic(request.topic.as_ref())?;
     let resource = request.topic.clone().unwrap_or_default();
     let endpoints = context.endpoints.for_request(request.endpoints.as_ref());

@@ -9,8 +9,8 @@ use broker_proto::rocketmq::pull_message_response::Content;
 use broker_proto::rocketmq::{
     AckMessageEntry, AckMessageRequest, Broker, ChangeInvisibleDurationRequest, Code,
     ForwardMessageToDeadLetterQueueRequest, GetOffsetRequest, Message, MessageQueue,
-    PullMessageRequest, QueryOffsetPolicy, QueryOffsetRequest, RecallMessageRequest,
-    UpdateOffsetRequest,
+    PullMessageRequest, QueryAssignmentRequest, QueryOffsetPolicy, QueryOffsetRequest,
+    QueryRouteRequest, RecallMessageRequest, UpdateOffsetRequest,
 };
 
 use crate::broker::{
@@ -184,6 +184,22 @@ async fn a_message_is_given_up_at_the_broker_that_has_it() {
     };
     let answer = brokers[0].client.forward_message_to_dead_letter_queue(as_client("c", request));
     assert_eq!(code(answer.await.unwrap().into_inner().status.as_ref()), Code::Ok);
+
+    // Only the other broker has such a topic yet.
+    let request = QueryRouteRequest { topic: named("%DLQ%billing"), ..Default::default() };
+    let route = brokers[0].client.query_route(as_client("c", request)).await.unwrap().into_inner();
+    assert_eq!(code(route.status.as_ref()), Code::Ok, "{:?}", route.status);
+    let shards: Vec<_> =
+        route.message_queues.iter().map(|queue| queue.broker.clone().unwrap().name).collect();
+    assert_eq!(shards, ["shard-1"]);
+    let request = QueryAssignmentRequest {
+        topic: named("%DLQ%billing"),
+        group: named("undertaker"),
+        ..Default::default()
+    };
+    let answer = brokers[0].client.query_assignment(as_client("c", request)).await.unwrap();
+    assert_eq!(answer.into_inner().assignments.len(), 1);
+
     let request = as_client("c", receive("%DLQ%billing", "undertaker", "shard-1"));
     let (_, dead) = brokers[1].receive(request).await;
     assert_eq!(dead.len(), 1);

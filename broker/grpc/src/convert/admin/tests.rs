@@ -1,5 +1,7 @@
 //! Round trips, and what is refused.
 
+use broker_model::ShardId;
+
 use super::*;
 
 fn asked() -> wire::Topic {

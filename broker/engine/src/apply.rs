@@ -78,10 +78,10 @@ impl<R: ReplyTo> Engine<R> {
                 if topic.name.is_dead_letter() {
                     effects.new_topics.push((*topic).clone());
                 }
-                self.apply_put_topic(number, *topic);
+                self.apply_put_topic(number, topic.bounded());
             }
             Record::DeleteTopic { number } => self.apply_delete_topic(number, effects),
-            Record::PutGroup { number, group } => self.apply_put_group(number, *group),
+            Record::PutGroup { number, group } => self.apply_put_group(number, group.bounded()),
             Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
             Record::Timed { number, due_ms, message } => {
                 self.state.timed.insert((due_ms, number), hidden(&message, at));

@@ -15,6 +15,7 @@ pub mod held;
 mod hidden;
 mod identity;
 mod index;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod lite_topic;
 mod lookup;
 mod member;
@@ -22,7 +23,9 @@ mod offsets;
 mod progress;
 mod prolong;
 mod pull;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod put_group;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod put_topic;
 mod receive;
 mod redrive;
@@ -30,6 +33,7 @@ mod refusal;
 mod release;
 mod retention;
 mod send;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod settle;
 mod state;
 mod stored_state;

@@ -100,7 +100,8 @@ impl<R: ReplyTo> Engine<R> {
             return;
         }
         if state.queues.len() <= queue as usize {
-            state.queues.resize_with(queue as usize + 1, crate::index::Queue::default);
+            let count = (queue as usize).saturating_add(1);
+            state.queues.resize_with(count, crate::index::Queue::default);
         }
         state.lite.insert(queue, name);
         for index in state.group_topics.clone() {
@@ -119,7 +120,7 @@ impl<R: ReplyTo> Engine<R> {
                 if lite.used_ms == 0 {
                     lite.used_ms = now_ms;
                 }
-                if !lite.is_leaving && lite.used_ms + expiry_ms <= now_ms {
+                if !lite.is_leaving && lite.used_ms.saturating_add(expiry_ms) <= now_ms {
                     lite.is_leaving = true;
                     leaving.push((topic, queue));
                 }
@@ -138,7 +139,8 @@ impl<R: ReplyTo> Engine<R> {
             return;
         }
         let Some(entries) = state.queues.get_mut(queue as usize) else { return };
-        self.state.index_entries -= entries.index_entries();
+        let index_entries = entries.index_entries();
+        self.state.index_entries = self.state.index_entries.saturating_sub(index_entries);
         entries.clear();
         let end = entries.end();
         for index in state.group_topics.clone() {

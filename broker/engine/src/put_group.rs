@@ -14,7 +14,8 @@ impl<R: ReplyTo> Engine<R> {
         let known = known.filter(|number| !self.deleting_groups.contains(number));
         let number = known.unwrap_or_else(|| {
             let number = self.state.next_group_number;
-            self.state.next_group_number += 1;
+            // So many changes never come: each is a record of the log.
+            self.state.next_group_number = number.saturating_add(1);
             number
         });
         effects.append(&Record::PutGroup { number, group: Box::new(group.clone()) });

@@ -357,7 +357,7 @@ impl<R: ReplyTo> Engine<R> {
         if batch.mask == 0 && batch.span == 0 {
             return false;
         }
-        let deadline_ms = pick.now_ms + pick.invisible_ms;
+        let deadline_ms = pick.now_ms.saturating_add(pick.invisible_ms);
         progress.queues[queue].lease(batch, nonce, deadline_ms);
         let Batch { span, mask, attempt, .. } = batch;
         let client = pick.client;

@@ -52,7 +52,7 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         match self.handle_state(&request.group, &request.topic, &request.handle) {
             Ok(HandleState::Current | HandleState::Expired) => {
-                let deadline_ms = now_ms + request.invisible_ms;
+                let deadline_ms = now_ms.saturating_add(request.invisible_ms);
                 let handle = self.rename_delivery(&request.handle, deadline_ms, effects);
                 effects.on_commit.push((reply, Ok(Outcome::InvisibleChanged(handle))));
             }

@@ -82,9 +82,9 @@ fn parse_timeout_ms(text: &str) -> Option<u64> {
     }
     let amount: u64 = digits.parse().ok()?;
     match unit {
-        "H" => Some(amount * 3_600_000),
-        "M" => Some(amount * 60_000),
-        "S" => Some(amount * 1_000),
+        "H" => Some(amount.saturating_mul(3_600_000)),
+        "M" => Some(amount.saturating_mul(60_000)),
+        "S" => Some(amount.saturating_mul(1_000)),
         "m" => Some(amount),
         "u" => Some(amount / 1_000),
         "n" => Some(amount / 1_000_000),

@@ -45,7 +45,7 @@ impl EndpointPlan {
     /// Takes the map when it is newer than the one held; answers the version held then.
     ///
     /// # Errors
-    /// [`MapError`] when the map is not consistent in itself.
+    /// [`MapError`] when the map is not consistent in itself, or too far ahead.
     pub(crate) fn apply(&self, map: admin::ClusterMap) -> Result<(u64, bool), MapError> {
         let checked = HeldMap::check(map)?;
         let version = checked.map.version;
@@ -54,6 +54,7 @@ impl EndpointPlan {
         if have.is_some_and(|have| have >= version) {
             return Ok((have.unwrap_or(version), false));
         }
+        checked.check_step(have)?;
         *held = Some(Arc::new(checked));
         Ok((version, true))
     }

@@ -1,12 +1,16 @@
 //! RocketMQ v2 and Pinnace's admin API on the wire. A request is decoded, checked, turned into words of the model, asked
 //! of a shard or of the catalog, and answered. Nothing here stores, decides who gets a message, or opens a file or port.
 
+// Where the numbers of clients come in, none is added to another unchecked.
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 pub mod admin;
 mod broadcasting;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod caller;
 pub mod clock;
 mod connection;
 pub mod context;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod convert;
 pub mod endpoints;
 pub mod housekeeping;
@@ -23,6 +27,7 @@ mod sql_filter;
 mod status;
 pub mod traffic;
 mod transaction_checks;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod validate;
 
 pub use admin::admin_service;

@@ -43,6 +43,12 @@ pub const ACCESS_POINT_ADDRESSES_MAX: usize = 16;
 pub const BACKOFF_PAUSES_MAX: usize = 64;
 /// Brokers in a cluster map.
 pub const MAP_BROKERS_MAX: usize = 1_024;
+/// Largest version of a cluster map: there is always a next one.
+pub const MAP_VERSION_MAX: u64 = 1 << 48;
+/// How far the version of a cluster map may be ahead of the one held.
+pub const MAP_VERSION_STEP_MAX: u64 = 1 << 20;
+/// Longest host of a broker in a cluster map.
+pub const MAP_HOST_BYTES_MAX: usize = 253;
 /// Shards in a cluster map.
 pub const MAP_SHARDS_MAX: usize = 16_384;
 /// Topics, and pairs of topic and group, whose messages are counted one by one.

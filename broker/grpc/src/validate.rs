@@ -129,9 +129,9 @@ fn user_properties(message: &wire::Message, properties: &SystemProperties) -> Re
         return Err(Failure::new(Code::MessagePropertiesTooLarge, text));
     }
     let mut bytes = properties.tag.as_ref().map_or(0, String::len);
-    bytes += properties.keys.iter().map(String::len).sum::<usize>();
+    bytes = properties.keys.iter().fold(bytes, |bytes, key| bytes.saturating_add(key.len()));
     for (name, value) in &message.user_properties {
-        bytes += name.len() + value.len();
+        bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
         property(name, value)?;
     }
     if bytes > PROPERTIES_BYTES_MAX {
@@ -162,7 +162,7 @@ fn times(properties: &SystemProperties, now_ms: u64) -> Result<(), Failure> {
     if due_ms > now_ms.saturating_add(DELIVERY_DELAY_MS_MAX) {
         let text = format!(
             "the delivery time is {} ms ahead; at most {DELIVERY_DELAY_MS_MAX} ms are allowed",
-            due_ms - now_ms
+            due_ms.saturating_sub(now_ms)
         );
         return Err(Failure::new(Code::IllegalDeliveryTime, text));
     }
@@ -262,7 +262,7 @@ pub(crate) fn polling_ms(wish: &PollingWish<'_>) -> Result<u64, Failure> {
         return Err(Failure::new(code, text));
     }
     let reserve = POLLING_RESERVE_MS.max(remaining / 50);
-    Ok(wanted.min(remaining - reserve))
+    Ok(wanted.min(remaining.saturating_sub(reserve)))
 }
 
 fn is_blank(text: &str) -> bool {

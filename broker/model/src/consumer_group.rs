@@ -1,6 +1,51 @@
 //! A consumer group: the identity under which consumers share logic and load.
 
-use crate::{GroupName, Owner, RetryPolicy, TopicName};
+use crate::limits::{SUBSCRIPTION_EXPRESSION_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::{GroupName, Owner, OwnerError, RetryError, RetryPolicy, TopicName};
+
+/// Why a group is not legal.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConsumerGroupError {
+    /// Its retry policy is not.
+    #[error("consumer group {name}: {error}")]
+    Retry {
+        /// The group.
+        name: GroupName,
+        /// Why.
+        error: RetryError,
+    },
+    /// Too many subscriptions.
+    #[error(
+        "consumer group {name} declares {count} subscriptions; at most {SUBSCRIPTIONS_MAX} are allowed"
+    )]
+    Subscriptions {
+        /// The group.
+        name: GroupName,
+        /// What was asked.
+        count: usize,
+    },
+    /// A filter that is too long.
+    #[error(
+        "the filter of consumer group {name} for topic {topic} has {bytes} bytes; at most \
+         {SUBSCRIPTION_EXPRESSION_BYTES_MAX} are allowed"
+    )]
+    Expression {
+        /// The group.
+        name: GroupName,
+        /// The topic.
+        topic: TopicName,
+        /// Length of the filter.
+        bytes: usize,
+    },
+    /// Its owner is not legal.
+    #[error("consumer group {name}: {error}")]
+    Owner {
+        /// The group.
+        name: GroupName,
+        /// Why.
+        error: OwnerError,
+    },
+}
 
 /// Point-to-point sharing, or every consumer gets every message. Numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +128,33 @@ pub struct ConsumerGroup {
 }
 
 impl ConsumerGroup {
+    /// Checks what the types alone do not: every number that somebody gave, against its limit.
+    ///
+    /// # Errors
+    /// [`ConsumerGroupError`] naming what is wrong.
+    pub fn validate(&self) -> Result<(), ConsumerGroupError> {
+        let name = || self.name.clone();
+        let legal = self.retry.validate();
+        legal.map_err(|error| ConsumerGroupError::Retry { name: name(), error })?;
+        let count = self.subscriptions.len();
+        if count > SUBSCRIPTIONS_MAX {
+            return Err(ConsumerGroupError::Subscriptions { name: name(), count });
+        }
+        let is_long = |s: &&Subscription| s.expression.len() > SUBSCRIPTION_EXPRESSION_BYTES_MAX;
+        if let Some(long) = self.subscriptions.iter().find(is_long) {
+            let (topic, bytes) = (long.topic.clone(), long.expression.len());
+            return Err(ConsumerGroupError::Expression { name: name(), topic, bytes });
+        }
+        let legal = self.owner.as_ref().map_or(Ok(()), Owner::validate);
+        legal.map_err(|error| ConsumerGroupError::Owner { name: name(), error })
+    }
+
+    /// The group as an earlier version stored it, which let any number pass: what is too large becomes the largest.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self { retry: self.retry.bounded(), ..self }
+    }
+
     /// Where the group begins with a topic.
     #[must_use]
     pub fn start_from(&self, topic: &TopicName) -> StartFrom {
@@ -103,6 +175,37 @@ impl ConsumerGroup {
             lite_topic: None,
             is_consuming: true,
             owner: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_refused_with_what_is_too_much_of_it() {
+        let group = ConsumerGroup::with_defaults(GroupName::parse("billing").unwrap());
+        assert_eq!(group.validate(), Ok(()));
+        let subscription = |expression: String| Subscription {
+            topic: TopicName::parse("orders").unwrap(),
+            is_sql: false,
+            expression,
+            start_from: StartFrom::Earliest,
+        };
+        let mut many = group.clone();
+        many.subscriptions = vec![subscription("*".into()); 100_000];
+        let mut long = group.clone();
+        long.subscriptions = vec![subscription("x".repeat(1025))];
+        let mut owned = group;
+        owned.owner = Some(Owner { uid: "x".repeat(254), ..Owner::default() });
+        for (group, words) in [
+            (many, "declares 100000 subscriptions; at most 100"),
+            (long, "has 1025 bytes; at most 1024"),
+            (owned, "uid has 254 bytes; at most 253"),
+        ] {
+            let text = group.validate().unwrap_err().to_string();
+            assert!(text.contains(words), "{text}");
         }
     }
 }

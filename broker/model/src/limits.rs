@@ -105,3 +105,29 @@ pub const LITE_TOPICS_PER_TOPIC_MAX: usize = 100_000;
 pub const LITE_EXPIRY_MS_DEFAULT: u64 = 24 * 3_600_000;
 /// How often lite topics are looked through.
 pub const LITE_EXPIRY_CHECK_MS: u64 = 10_000;
+/// Shortest retention time of a topic.
+pub const RETENTION_MS_MIN: u64 = 60_000;
+/// Longest retention time of a topic: ten years. For longer, leave it out.
+pub const RETENTION_MS_MAX: u64 = 87_600 * 3_600_000;
+/// Shortest time without use after which a lite topic goes.
+pub const LITE_EXPIRY_MS_MIN: u64 = 1_000;
+/// Longest time without use after which a lite topic goes: one year.
+pub const LITE_EXPIRY_MS_MAX: u64 = 8_760 * 3_600_000;
+/// Longest pause between two deliveries of a message to a group: one week.
+pub const RETRY_PAUSE_MS_MAX: u64 = 168 * 3_600_000;
+/// Most entries of a list of pauses.
+pub const RETRY_PAUSES_MAX: usize = 32;
+/// Most growth of a pause from one delivery to the next.
+pub const RETRY_MULTIPLIER_MAX: f64 = 100.0;
+/// Most declared subscriptions of a group.
+pub const SUBSCRIPTIONS_MAX: usize = 100;
+/// Longest filter expression of a declared subscription.
+pub const SUBSCRIPTION_EXPRESSION_BYTES_MAX: usize = 1024;
+/// Longest id of a reset of progress.
+pub const OFFSET_RESET_ID_BYTES_MAX: usize = 128;
+/// Most topics that one reset of progress names.
+pub const OFFSET_RESET_TOPICS_MAX: usize = 100;
+/// Longest part of an owner: its instance, its namespace, its name, its uid.
+pub const OWNER_PART_BYTES_MAX: usize = 253;
+/// Largest number of a shard.
+pub const SHARD_NUMBER_MAX: u32 = 16_383;

@@ -1,7 +1,10 @@
 //! A topic: a named container of messages of one type, made of queues that are placed on shards.
 
-use crate::limits::QUEUES_PER_TOPIC_MAX;
-use crate::{MessageType, Owner, ShardId, TopicName};
+use crate::limits::{
+    BODY_BYTES_MAX, LITE_EXPIRY_MS_MAX, LITE_EXPIRY_MS_MIN, QUEUES_PER_TOPIC_MAX, RETENTION_MS_MAX,
+    RETENTION_MS_MIN, SHARD_NUMBER_MAX,
+};
+use crate::{MessageType, Owner, OwnerError, ShardId, TopicName};
 
 /// How many queues of the topic one shard holds; their ids count from 0 in each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +32,41 @@ pub enum TopicError {
         /// The topic.
         name: TopicName,
         /// Sum of the placement.
-        placed: u32,
+        placed: u64,
         /// What was asked.
         queues: u32,
+    },
+    /// A shard whose number no cluster has.
+    #[error("topic {name} is placed on shard-{shard}; shards are numbered 0 to {SHARD_NUMBER_MAX}")]
+    Shard {
+        /// The topic.
+        name: TopicName,
+        /// What was asked.
+        shard: u32,
+    },
+    /// A number outside of its bounds.
+    #[error("the {setting} of topic {name} is {value} {unit}; use {min} to {max}")]
+    OutOfRange {
+        /// The topic.
+        name: TopicName,
+        /// The setting, for people.
+        setting: &'static str,
+        /// What was asked.
+        value: u64,
+        /// "ms" or "bytes".
+        unit: &'static str,
+        /// Smallest value allowed.
+        min: u64,
+        /// Largest value allowed.
+        max: u64,
+    },
+    /// Its owner is not legal.
+    #[error("topic {name}: {error}")]
+    Owner {
+        /// The topic.
+        name: TopicName,
+        /// Why.
+        error: OwnerError,
     },
 }
 
@@ -73,7 +108,7 @@ impl Topic {
         Self {
             name,
             message_type,
-            queues: placement.iter().map(|placed| placed.queues).sum(),
+            queues: queues_of(&placement),
             placement,
             owner: None,
             retention_ms: None,
@@ -85,7 +120,7 @@ impl Topic {
         }
     }
 
-    /// Checks what the types alone do not: queue count and placement.
+    /// Checks what the types alone do not: every number that somebody gave, against its limit.
     ///
     /// # Errors
     /// [`TopicError`] naming what is wrong.
@@ -94,11 +129,47 @@ impl Topic {
         if !(1..=QUEUES_PER_TOPIC_MAX).contains(&queues) {
             return Err(TopicError::Queues { name, queues });
         }
-        let placed = self.placement.iter().map(|p| p.queues).sum();
-        if placed != queues {
+        let placed = self.placement.iter().map(|p| u64::from(p.queues)).sum();
+        if placed != u64::from(queues) {
             return Err(TopicError::Placement { name, placed, queues });
         }
+        if let Some(beyond) = self.placement.iter().find(|p| p.shard.0 > SHARD_NUMBER_MAX) {
+            return Err(TopicError::Shard { name, shard: beyond.shard.0 });
+        }
+        self.validate_bounds()?;
+        let legal = self.owner.as_ref().map_or(Ok(()), Owner::validate);
+        legal.map_err(|error| TopicError::Owner { name, error })
+    }
+
+    fn validate_bounds(&self) -> Result<(), TopicError> {
+        let body_bytes_max = BODY_BYTES_MAX as u64;
+        let bounds = [
+            ("retention time", self.retention_ms, "ms", RETENTION_MS_MIN, RETENTION_MS_MAX),
+            ("retention size", self.retention_bytes, "bytes", 1, i64::MAX as u64),
+            ("largest body", self.max_message_bytes.map(u64::from), "bytes", 1, body_bytes_max),
+            (
+                "expiry of lite topics",
+                self.lite_expiry_ms,
+                "ms",
+                LITE_EXPIRY_MS_MIN,
+                LITE_EXPIRY_MS_MAX,
+            ),
+        ];
+        for (setting, value, unit, min, max) in bounds {
+            if let Some(value) = value.filter(|value| !(min..=max).contains(value)) {
+                let name = self.name.clone();
+                return Err(TopicError::OutOfRange { name, setting, value, unit, min, max });
+            }
+        }
         Ok(())
+    }
+
+    /// The topic as an earlier version stored it, which let any number pass: what is too large becomes the largest.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.retention_ms = self.retention_ms.map(|ms| ms.min(RETENTION_MS_MAX));
+        self.lite_expiry_ms = self.lite_expiry_ms.map(|ms| ms.min(LITE_EXPIRY_MS_MAX));
+        self
     }
 
     /// Queues on one shard.
@@ -117,7 +188,7 @@ impl Topic {
             if queue < placement.queues {
                 return Some((placement.shard, queue));
             }
-            queue -= placement.queues;
+            queue = queue.saturating_sub(placement.queues);
         }
         None
     }
@@ -137,14 +208,16 @@ impl Topic {
             self.placement.push(*placed);
         }
         self.placement.sort_by_key(|placed| placed.shard);
-        self.queues = self.placement.iter().map(|placed| placed.queues).sum();
+        self.queues = queues_of(&self.placement);
     }
 
     /// Spreads `queues` evenly over `shards`, the first ones taking the rest.
     #[must_use]
     pub fn spread(queues: u32, shards: &[ShardId]) -> Vec<QueuePlacement> {
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX).max(1);
-        let share = |i: u32| queues / count + u32::from(i < queues % count);
+        let (share, rest) = (queues.checked_div(count), queues.checked_rem(count));
+        let (share, rest) = (share.unwrap_or(0), rest.unwrap_or(0));
+        let share = |i: u32| share.saturating_add(u32::from(i < rest));
         (0u32..)
             .zip(shards)
             .map(|(i, shard)| QueuePlacement { shard: *shard, queues: share(i) })
@@ -153,9 +226,57 @@ impl Topic {
     }
 }
 
+fn queues_of(placement: &[QueuePlacement]) -> u32 {
+    placement.iter().fold(0, |queues, placed| queues.saturating_add(placed.queues))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn orders() -> Topic {
+        let name = TopicName::parse("orders").unwrap();
+        Topic::with_defaults(name, MessageType::Normal, Topic::spread(4, &[ShardId(0)]))
+    }
+
+    #[test]
+    fn a_number_beyond_its_limit_is_refused_with_what_is_allowed() {
+        assert_eq!(orders().validate(), Ok(()));
+        type Change = fn(&mut Topic);
+        let refused: [(Change, &str); 9] = [
+            (|t| t.retention_ms = Some(0), "use 60000 to 315360000000"),
+            (|t| t.retention_ms = Some(1), "use 60000 to"),
+            (|t| t.retention_ms = Some(u64::MAX), "the retention time of topic orders"),
+            (|t| t.retention_bytes = Some(0), "the retention size of topic orders is 0 bytes"),
+            (|t| t.max_message_bytes = Some(0), "use 1 to 4194304"),
+            (|t| t.max_message_bytes = Some(u32::MAX), "use 1 to 4194304"),
+            (|t| t.lite_expiry_ms = Some(u64::MAX), "use 1000 to 31536000000"),
+            (|t| t.placement[0].shard = ShardId(u32::MAX), "shards are numbered 0 to 16383"),
+            (
+                |t| t.placement = vec![QueuePlacement { queues: u32::MAX, ..t.placement[0] }; 2],
+                "adds up to 8589934590",
+            ),
+        ];
+        for (change, words) in refused {
+            let mut topic = orders();
+            change(&mut topic);
+            let text = topic.validate().unwrap_err().to_string();
+            assert!(text.contains(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_stored_is_bounded_and_then_legal() {
+        let stored = Topic {
+            retention_ms: Some(u64::MAX),
+            lite_expiry_ms: Some(u64::MAX),
+            message_type: MessageType::Lite,
+            ..orders()
+        };
+        assert!(stored.validate().is_err());
+        assert_eq!(stored.bounded().validate(), Ok(()));
+        assert_eq!(orders().bounded(), orders());
+    }
 
     #[test]
     fn spread_is_even_and_complete() {

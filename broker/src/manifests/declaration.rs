@@ -335,6 +335,64 @@ spec:
     }
 
     #[test]
+    fn the_resources_and_the_model_have_the_same_limits() {
+        use broker_model::limits as model;
+        use operator_api::limits as resources;
+        assert_eq!(
+            [
+                resources::RETENTION_MS_MIN,
+                resources::RETENTION_MS_MAX,
+                resources::LITE_EXPIRY_MS_MIN,
+                resources::LITE_EXPIRY_MS_MAX,
+                resources::RETRY_PAUSE_MS_MAX,
+            ],
+            [
+                model::RETENTION_MS_MIN,
+                model::RETENTION_MS_MAX,
+                model::LITE_EXPIRY_MS_MIN,
+                model::LITE_EXPIRY_MS_MAX,
+                model::RETRY_PAUSE_MS_MAX,
+            ]
+        );
+        assert_eq!(
+            [
+                resources::TOPIC_NAME_BYTES_MAX,
+                resources::GROUP_NAME_BYTES_MAX,
+                resources::MESSAGE_BYTES_MAX as usize,
+                resources::BACKOFF_ENTRIES_MAX,
+                resources::SUBSCRIPTIONS_MAX,
+                resources::FILTER_EXPRESSION_BYTES_MAX,
+                resources::OFFSET_RESET_ID_BYTES_MAX,
+                resources::SYSTEM_TOPIC_NAME_BYTES_MAX,
+            ],
+            [
+                model::TOPIC_NAME_BYTES_MAX,
+                model::GROUP_NAME_BYTES_MAX,
+                model::BODY_BYTES_MAX,
+                model::RETRY_PAUSES_MAX,
+                model::SUBSCRIPTIONS_MAX,
+                model::SUBSCRIPTION_EXPRESSION_BYTES_MAX,
+                model::OFFSET_RESET_ID_BYTES_MAX,
+                model::SYSTEM_TOPIC_NAME_BYTES_MAX,
+            ]
+        );
+        assert_eq!(
+            [
+                resources::QUEUES_PER_TOPIC_MAX,
+                resources::QUEUES_DEFAULT,
+                resources::ATTEMPTS_MAX,
+                resources::SHARDS_PER_BROKER_MAX,
+            ],
+            [
+                model::QUEUES_PER_TOPIC_MAX,
+                model::QUEUES_DEFAULT,
+                model::ATTEMPTS_MAX,
+                model::SHARDS_PER_BROKER_MAX,
+            ]
+        );
+    }
+
+    #[test]
     fn errors_name_file_document_and_field() {
         let bad = format!("{TOPIC}---\n{}", TOPIC.replace("queues: 4", "queues: 0"));
         let Err(ManifestsError::Wrong(text)) = read_text(&bad) else { panic!("accepted") };

@@ -25,8 +25,14 @@ pub const OFFSET_RESET_ID_BYTES_MAX: usize = 128;
 pub const SYSTEM_TOPIC_NAME_BYTES_MAX: usize = 255;
 /// Shortest time without use after which a lite topic goes.
 pub const LITE_EXPIRY_MS_MIN: u64 = 1_000;
+/// Longest time without use after which a lite topic goes: one year.
+pub const LITE_EXPIRY_MS_MAX: u64 = 8_760 * 3_600_000;
 /// Shortest retention time.
 pub const RETENTION_MS_MIN: u64 = 60_000;
+/// Longest retention time: ten years.
+pub const RETENTION_MS_MAX: u64 = 87_600 * 3_600_000;
+/// Longest pause between two deliveries: one week.
+pub const RETRY_PAUSE_MS_MAX: u64 = 168 * 3_600_000;
 /// Most brokers of a cluster.
 pub const BROKERS_MAX: u32 = 64;
 /// Most shards of one broker.

@@ -102,7 +102,7 @@ pub const CLUSTER_OBJECT: [Rule; 1] = [Rule {
 }];
 
 /// Rules of a Topic's spec. The first three look at the change.
-pub const TOPIC_SPEC: [Rule; 5] = [
+pub const TOPIC_SPEC: [Rule; 6] = [
     Rule {
         cel: "has(self.topicName) == has(oldSelf.topicName) && \
               (!has(self.topicName) || self.topicName == oldSelf.topicName)",
@@ -124,10 +124,14 @@ pub const TOPIC_SPEC: [Rule; 5] = [
         cel: "!has(self.liteExpiry) || duration(self.liteExpiry) >= duration('1s')",
         message: "liteExpiry is at least 1s",
     },
+    Rule {
+        cel: "!has(self.liteExpiry) || duration(self.liteExpiry) <= duration('8760h')",
+        message: "liteExpiry is at most 8760h",
+    },
 ];
 
 /// Rules of a retention.
-pub const RETENTION: [Rule; 2] = [
+pub const RETENTION: [Rule; 3] = [
     Rule {
         cel: "has(self.time) || has(self.bytes)",
         message: "retention needs time, bytes or both",
@@ -135,6 +139,10 @@ pub const RETENTION: [Rule; 2] = [
     Rule {
         cel: "!has(self.time) || duration(self.time) >= duration('1m')",
         message: "retention.time is at least 1m",
+    },
+    Rule {
+        cel: "!has(self.time) || duration(self.time) <= duration('87600h')",
+        message: "retention.time is at most 87600h; to keep messages without limit, leave it out",
     },
 ];
 
@@ -169,16 +177,28 @@ pub const OFFSET_RESET_TO: [Rule; 1] = [Rule {
 }];
 
 /// Rules of a backoff.
-pub const BACKOFF: [Rule; 1] = [Rule {
-    cel: "has(self.exponential) != has(self.list)",
-    message: "backoff needs exactly one of exponential and list",
-}];
+pub const BACKOFF: [Rule; 2] = [
+    Rule {
+        cel: "has(self.exponential) != has(self.list)",
+        message: "backoff needs exactly one of exponential and list",
+    },
+    Rule {
+        cel: "!has(self.list) || self.list.all(pause, duration(pause) <= duration('168h'))",
+        message: "a pause of backoff.list is at most 168h",
+    },
+];
 
 /// Rules of an exponential backoff.
-pub const EXPONENTIAL: [Rule; 1] = [Rule {
-    cel: "duration(self.initial) <= duration(self.max)",
-    message: "backoff.exponential.initial is at most max",
-}];
+pub const EXPONENTIAL: [Rule; 2] = [
+    Rule {
+        cel: "duration(self.initial) <= duration(self.max)",
+        message: "backoff.exponential.initial is at most max",
+    },
+    Rule {
+        cel: "duration(self.max) <= duration('168h')",
+        message: "backoff.exponential.max is at most 168h",
+    },
+];
 
 /// Rules of a BrokerCluster's spec. The last two look at the change.
 pub const CLUSTER_SPEC: [Rule; 3] = [

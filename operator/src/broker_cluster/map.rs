@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::plan::BrokerPlan;
 use crate::names::{ADMIN_PORT, CLIENT_PORT, ClusterKey, shard_name};
 
+/// Largest version that brokers take.
+const VERSION_MAX: u64 = 1 << 48;
+
 /// The map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,15 +78,19 @@ impl Record {
             port: CLIENT_PORT,
             admin_port: ADMIN_PORT,
         };
+        // A version that no broker takes is none to count on from.
+        let usable = |version: u64| Some(version).filter(|version| *version <= VERSION_MAX);
+        let recorded_version = recorded.and_then(|recorded| usable(recorded.version));
+        let known_version = usable(known_version).unwrap_or(0);
         let mut next = Self {
-            version: recorded.map_or(0, |recorded| recorded.version),
+            version: recorded_version.unwrap_or(0),
             cluster: key.name.clone(),
             brokers: brokers.iter().map(address).collect(),
             shards,
         };
         let same = recorded == Some(&next);
         if !same || known_version > next.version {
-            next.version = next.version.max(known_version) + 1;
+            next.version = next.version.max(known_version).saturating_add(1);
         }
         next
     }
@@ -133,6 +140,7 @@ mod tests {
         let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
         let one = [BrokerPlan { id: 0, shards: vec![0] }];
         assert_eq!(Record::next(&key, &one, None, 7).version, 8);
+        assert_eq!(Record::next(&key, &one, None, u64::MAX).version, 1, "no broker holds it");
         let restored = Record::next(&key, &one, None, 0);
         assert_eq!(Record::next(&key, &one, Some(&restored), 7).version, 8);
     }

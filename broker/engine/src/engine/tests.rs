@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use broker_model::limits::{RECEIVE_BATCH_BYTES_MAX, WAITERS_PER_GROUP_TOPIC_MAX};
-use broker_model::{Filter, GroupName, MessageType, QueuePlacement};
+use broker_model::{Backoff, Filter, GroupName, MessageType, QueuePlacement, RetryPolicy};
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::simulated_disk::SimulatedDisk;
 use broker_store::{Disk, recovery};
@@ -195,4 +195,41 @@ fn a_deleted_topic_takes_its_messages_and_progress_along() {
     assert!(matches!(&bench.send(1, 10)[..], [Err(Refusal::TopicNotFound(_))]));
     assert!(matches!(&bench.receive(0)[..], [Err(Refusal::TopicNotFound(_))]));
     assert_eq!(bench.engine.next_tick_ms(), None, "no delivery waits for its end");
+}
+
+#[test]
+fn settings_that_an_older_version_took_end_no_tick() {
+    let mut bench = Bench::new(1);
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues: 1 }];
+    let rooms = TopicName::parse("rooms").unwrap();
+    let mut lite = Topic::with_defaults(rooms.clone(), MessageType::Lite, placement);
+    lite.lite_expiry_ms = Some(u64::MAX);
+    lite.retention_ms = Some(u64::MAX);
+    bench.ask(Command::PutTopic(Box::new(lite)));
+    let backoff = Backoff::Customized { next_ms: vec![u64::MAX] };
+    let retry = RetryPolicy { max_attempts: 2, backoff };
+    let group = ConsumerGroup { retry, ..ConsumerGroup::with_defaults(group()) };
+    bench.ask(Command::PutGroup(Box::new(group)));
+    let message = NewMessage {
+        tag_hash: 0,
+        message_group_hash: 0,
+        visible: Visible::AtOnce,
+        head: Bytes::new(),
+        body: Bytes::new(),
+    };
+    let messages = vec![message];
+    bench.ask(Command::Send(Send {
+        topic: rooms.clone(),
+        messages,
+        target: Target::LiteTopic("a".into()),
+    }));
+    let now_ms = 1_900_000_000_000;
+    for now_ms in [now_ms, now_ms + 3_600_000] {
+        bench.engine.tick(now_ms, &bench.log, &mut Effects::default());
+    }
+    let expiry = |name: &TopicName| {
+        let mut topics = bench.engine.topics();
+        topics.find(|topic| topic.name == *name).and_then(|topic| topic.lite_expiry_ms)
+    };
+    assert_eq!(expiry(&rooms), Some(8_760 * 3_600_000));
 }

@@ -35,7 +35,7 @@ impl<R: ReplyTo> Engine<R> {
             return Vec::new();
         }
         let (mut renamed, mut deliveries) = (Vec::new(), Vec::new());
-        let deadline_ms = now_ms + receive.invisible_ms;
+        let deadline_ms = now_ms.saturating_add(receive.invisible_ms);
         for handle in handles {
             let new = self.rename_delivery(&handle, deadline_ms, effects);
             renamed.push(new);

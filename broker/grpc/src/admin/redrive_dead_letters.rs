@@ -29,9 +29,9 @@ pub(super) async fn redrive_dead_letters(
         let outcome = shard.submit(Command::Redrive(redrive)).await;
         let outcome = outcome.map_err(|refusal| admin_refusal(&refusal))?;
         if let Outcome::Redriven(redriven) = outcome {
-            room -= u32::try_from(redriven.messages).unwrap_or(room);
-            response.messages += redriven.messages;
-            response.left += redriven.left;
+            room = room.saturating_sub(u32::try_from(redriven.messages).unwrap_or(room));
+            response.messages = response.messages.saturating_add(redriven.messages);
+            response.left = response.left.saturating_add(redriven.left);
         }
     }
     Ok(response)

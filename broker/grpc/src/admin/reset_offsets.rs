@@ -1,6 +1,7 @@
 //! ResetOffsets: sets the progress of a group, on every shard.
 
 use broker_engine::{OffsetAt, ResetOffsets};
+use broker_model::limits::{OFFSET_RESET_ID_BYTES_MAX, OFFSET_RESET_TOPICS_MAX};
 use broker_model::{GroupName, TopicName};
 use broker_proto::admin::reset_offsets_request::To;
 use broker_proto::admin::{ResetOffsetsRequest, ResetOffsetsResponse, StartFrom};
@@ -13,6 +14,7 @@ pub(super) async fn reset_offsets(
     context: &BrokerContext,
     request: ResetOffsetsRequest,
 ) -> Result<ResetOffsetsResponse, Status> {
+    check(&request)?;
     let illegal = |error: broker_model::NameError| Status::invalid_argument(error.to_string());
     let group = GroupName::parse(&request.group).map_err(illegal)?;
     let topics: Vec<TopicName> = request
@@ -48,4 +50,21 @@ pub(super) async fn reset_offsets(
     let done = context.catalog.reset_offsets(&reset).await;
     done.map_err(|refusal| admin_refusal(&refusal))?;
     Ok(ResetOffsetsResponse {})
+}
+
+/// The id is kept with the group, and told.
+fn check(request: &ResetOffsetsRequest) -> Result<(), Status> {
+    let (id, topics) = (&request.id, request.topics.len());
+    if id.len() > OFFSET_RESET_ID_BYTES_MAX || id.chars().any(char::is_control) {
+        return Err(Status::invalid_argument(format!(
+            "the id of the reset has {} bytes; use at most {OFFSET_RESET_ID_BYTES_MAX}, without control characters",
+            id.len()
+        )));
+    }
+    if topics > OFFSET_RESET_TOPICS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "the reset names {topics} topics; at most {OFFSET_RESET_TOPICS_MAX} are allowed"
+        )));
+    }
+    Ok(())
 }

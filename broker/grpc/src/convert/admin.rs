@@ -1,7 +1,7 @@
 //! The model <-> the admin API's types. Errors are sentences for INVALID_ARGUMENT: what is wrong and what to do.
-//! Whether a legal topic or group is also possible here is for the catalog to say.
+//! Whether what they ask for is legal and possible is for the model and the catalog to say.
 
-use broker_model::limits::{ATTEMPTS_DEFAULT, ATTEMPTS_MAX, QUEUES_DEFAULT};
+use broker_model::limits::{ATTEMPTS_DEFAULT, QUEUES_DEFAULT};
 use broker_model::{
     Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
     QueuePlacement, RetryPolicy, StartFrom, Subscription, Topic, TopicName, shard_name,
@@ -26,13 +26,12 @@ pub(crate) fn topic_from(topic: wire::Topic) -> Result<Topic, String> {
     let retention = topic.retention.unwrap_or_default();
     let retention_ms = match &retention.time {
         None => None,
-        Some(time) => Some(
-            duration_ms(time).filter(|ms| *ms > 0).ok_or("the retention time must be positive")?,
-        ),
+        Some(time) => Some(duration_ms(time).ok_or("the retention time is negative")?),
     };
-    let lite_expiry_ms = topic.lite_expiry.as_ref().map(|expiry| {
-        duration_ms(expiry).filter(|ms| *ms > 0).ok_or("the expiry of lite topics must be positive")
-    });
+    let lite_expiry_ms = topic
+        .lite_expiry
+        .as_ref()
+        .map(|expiry| duration_ms(expiry).ok_or("the expiry of lite topics is negative"));
     Ok(Topic {
         name,
         message_type,
@@ -216,8 +215,7 @@ fn subscription_to(subscription: &Subscription) -> wire::Subscription {
 fn retry_from(policy: wire::RetryPolicy) -> Result<RetryPolicy, String> {
     let max_attempts = match policy.max_attempts {
         0 => ATTEMPTS_DEFAULT,
-        attempts if attempts <= ATTEMPTS_MAX => attempts,
-        attempts => return Err(format!("max_attempts is {attempts}; use 1 to {ATTEMPTS_MAX}")),
+        attempts => attempts,
     };
     let ms = |pause: &prost_types::Duration| {
         duration_ms(pause).ok_or_else(|| "a pause of the retry policy is negative".to_owned())
@@ -226,22 +224,12 @@ fn retry_from(policy: wire::RetryPolicy) -> Result<RetryPolicy, String> {
         None => RetryPolicy::default().backoff,
         Some(wire::retry_policy::Backoff::Customized(list)) => {
             let next_ms = list.next.iter().map(ms).collect::<Result<Vec<_>, _>>()?;
-            if next_ms.is_empty() {
-                return Err("the customized backoff has no pause; name at least one".into());
-            }
             Backoff::Customized { next_ms }
         }
         Some(wire::retry_policy::Backoff::Exponential(curve)) => {
             let initial_ms = curve.initial.as_ref().map_or(Ok(0), ms)?;
             let max_ms = curve.max.as_ref().map_or(Ok(initial_ms), ms)?;
-            let multiplier = curve.multiplier;
-            // Also refuses what is not a number.
-            if !(multiplier.is_finite() && multiplier >= 1.0) || max_ms < initial_ms {
-                let text =
-                    "the exponential backoff needs a multiplier of at least 1 and max >= initial";
-                return Err(text.into());
-            }
-            Backoff::Exponential { initial_ms, max_ms, multiplier }
+            Backoff::Exponential { initial_ms, max_ms, multiplier: curve.multiplier }
         }
     };
     Ok(RetryPolicy { max_attempts, backoff })

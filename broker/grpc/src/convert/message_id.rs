@@ -29,7 +29,7 @@ pub(crate) fn made_ms(id: &str) -> Option<u64> {
         id.len() == 34 && id.starts_with("01") && id.bytes().all(|b| b.is_ascii_hexdigit());
     let digits = id.get(SECOND_DIGITS).filter(|_| is_version_1)?;
     let seconds = u64::from(u32::from_str_radix(digits, 16).ok()?);
-    Some((EPOCH_SECONDS + seconds) * 1000)
+    EPOCH_SECONDS.saturating_add(seconds).checked_mul(1000)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(crate) fn for_producer() -> wire::RetryPolicy {
 pub(crate) fn for_consumer(policy: &RetryPolicy, language: Language) -> wire::RetryPolicy {
     let strategy = match language {
         Language::NodeJs => as_exponential(&policy.backoff),
-        Language::Python => as_pauses(policy, |ms| ms.div_ceil(1000).max(1) * 1000),
+        Language::Python => as_pauses(policy, |ms| ms.div_ceil(1000).max(1).saturating_mul(1000)),
         _ => as_pauses(policy, |ms| ms),
     };
     let max_attempts = i32::try_from(policy.max_attempts).unwrap_or(i32::MAX);
@@ -114,6 +114,19 @@ mod tests {
         let policy = RetryPolicy { max_attempts: 3, backoff };
         assert_eq!(pauses(&policy, Language::Python), [1_000, 2_000, 2_000]);
         assert_eq!(pauses(&policy, Language::Cpp), [10, 1_200, 2_000]);
+    }
+
+    #[test]
+    fn no_pause_is_too_long_for_any_language() {
+        let list = Backoff::Customized { next_ms: vec![u64::MAX] };
+        let curve =
+            Backoff::Exponential { initial_ms: u64::MAX, max_ms: u64::MAX, multiplier: f64::MAX };
+        for backoff in [list, curve] {
+            let policy = RetryPolicy { max_attempts: u32::MAX, backoff };
+            for language in [Language::Java, Language::Python, Language::NodeJs] {
+                assert!(for_consumer(&policy, language).strategy.is_some(), "{language:?}");
+            }
+        }
     }
 
     #[test]

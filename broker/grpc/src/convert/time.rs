@@ -32,7 +32,7 @@ fn whole_seconds(ms: u64) -> i64 {
 }
 
 fn rest_nanos(ms: u64) -> i32 {
-    i32::try_from(ms % 1000).unwrap_or(0) * 1_000_000
+    i32::try_from(ms % 1000).unwrap_or(0).saturating_mul(1_000_000)
 }
 
 #[cfg(test)]

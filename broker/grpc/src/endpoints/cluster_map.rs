@@ -8,7 +8,9 @@ use broker_proto::admin;
 use broker_proto::rocketmq::Endpoints;
 
 use super::endpoints_of;
-use crate::limits::{MAP_BROKERS_MAX, MAP_SHARDS_MAX};
+use crate::limits::{
+    MAP_BROKERS_MAX, MAP_HOST_BYTES_MAX, MAP_SHARDS_MAX, MAP_VERSION_MAX, MAP_VERSION_STEP_MAX,
+};
 
 /// Why a map is refused; says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +19,22 @@ pub(crate) enum MapError {
     TooMany { what: &'static str, have: usize, max: usize },
     #[error("the cluster map has version 0; count versions from 1")]
     NoVersion,
+    #[error("the cluster map has version {0}; at most {MAP_VERSION_MAX} is taken, count from 1")]
+    Version(u64),
+    #[error(
+        "the cluster map has version {wanted} where {have} is held, and may be at most {MAP_VERSION_STEP_MAX} ahead; \
+         read the map held, and count on from its version"
+    )]
+    Jump { have: u64, wanted: u64 },
     #[error("the cluster map names broker {0} twice; give each broker an id of its own")]
     SameBroker(u32),
     #[error("broker {0} has no host or no port between 1 and 65535 in the cluster map")]
     NoAddress(u32),
+    #[error(
+        "the host of broker {0} in the cluster map is no name and no IP address; use letters, digits, '-', '.' and ':', \
+         at most {MAP_HOST_BYTES_MAX} of them"
+    )]
+    Host(u32),
     #[error("the cluster map names shard {0} twice")]
     SameShard(u32),
     #[error("shard {shard} is called {name:?} in the cluster map; its name is {expected:?}")]
@@ -43,12 +57,18 @@ impl HeldMap {
         if map.version == 0 {
             return Err(MapError::NoVersion);
         }
+        if map.version > MAP_VERSION_MAX {
+            return Err(MapError::Version(map.version));
+        }
         let mut brokers = HashMap::new();
         for broker in &map.brokers {
             let id = broker.broker_id;
             let port = u16::try_from(broker.port).unwrap_or(0);
             if broker.host.is_empty() || port == 0 {
                 return Err(MapError::NoAddress(id));
+            }
+            if !is_host(&broker.host) {
+                return Err(MapError::Host(id));
             }
             if brokers.insert(id, endpoints_of(&broker.host, port)).is_some() {
                 return Err(MapError::SameBroker(id));
@@ -79,10 +99,28 @@ impl HeldMap {
         others.map(|broker| endpoints_of(&broker.host, u16::try_from(broker.port).unwrap_or(0)))
     }
 
+    /// Whether the map may follow one of this version. A jump would let nobody count on from it; a broker without a map
+    /// takes the one that it is given.
+    pub(crate) fn check_step(&self, have: Option<u64>) -> Result<(), MapError> {
+        let wanted = self.map.version;
+        match have {
+            Some(have) if wanted > have.saturating_add(MAP_VERSION_STEP_MAX) => {
+                Err(MapError::Jump { have, wanted })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where the shard's leader is reached.
     pub(crate) fn endpoints(&self, shard: ShardId) -> Option<&Endpoints> {
         self.endpoints.get(&shard)
     }
+}
+
+/// What a client can be told to connect to: a DNS name or an IP address.
+fn is_host(host: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
+    host.len() <= MAP_HOST_BYTES_MAX && host.bytes().all(legal)
 }
 
 fn count(what: &'static str, have: usize, max: usize) -> Result<(), MapError> {

@@ -150,8 +150,81 @@ async fn a_cluster_map_changes_what_clients_are_told() {
     assert_eq!(held.into_inner().version, 5);
     let held = broker.admin.apply_cluster_map(request(Some(map(3, 0)))).await.unwrap();
     assert_eq!(held.into_inner().version, 5, "an older map changes nothing");
+    let mut elsewhere = map(6, 0);
+    elsewhere.brokers[0].host = "a b\n/@?#".into();
+    for (hostile, words) in [
+        (map(u64::MAX, 0), "count from 1"),
+        (map(1 << 40, 0), "where 5 is held"),
+        (elsewhere, "host"),
+    ] {
+        let refused = broker.admin.apply_cluster_map(request(Some(hostile))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let held = broker.admin.apply_cluster_map(request(Some(map(6, 0)))).await.unwrap();
+    assert_eq!(held.into_inner().version, 6, "nothing refused stands in the way of the next one");
     let ask = QueryRouteRequest { topic: named("orders"), endpoints: Some(access_point()) };
     let route = broker.client.query_route(as_client("c", ask)).await.unwrap().into_inner();
     let endpoints = route.message_queues[0].broker.as_ref().unwrap().endpoints.clone().unwrap();
     assert_eq!(endpoints.addresses[0].host, "main-0.main");
+}
+
+#[tokio::test]
+async fn numbers_beyond_their_limits_are_refused_and_nothing_is_kept_of_them() {
+    use broker_proto::admin::retry_policy::Backoff;
+    use broker_proto::admin::{
+        ApplyGroupRequest, CustomizedBackoff, ExponentialBackoff, Group, Owner, QueuePlacement,
+        ResetOffsetsRequest, Retention, RetryPolicy, Subscription, reset_offsets_request::To,
+    };
+    let mut broker = start(1).await;
+    let longest = || Some(prost_types::Duration { seconds: i64::MAX, nanos: 0 });
+    let brief = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let topic = || Topic {
+        name: "orders".into(),
+        r#type: MessageType::Lite.into(),
+        queues: 1,
+        ..Topic::default()
+    };
+    let retention = |time, bytes| Some(Retention { time, bytes });
+    let far = QueuePlacement { shard: "shard-4294967295".into(), queues: 1 };
+    let owner = Owner { name: "x".repeat(7_000_000), ..Owner::default() };
+    for (topic, words) in [
+        (Topic { lite_expiry: longest(), ..topic() }, "expiry of lite topics"),
+        (Topic { retention: retention(longest(), None), ..topic() }, "retention time"),
+        (Topic { retention: retention(brief, None), ..topic() }, "retention time"),
+        (Topic { retention: retention(None, Some(0)), ..topic() }, "retention size"),
+        (Topic { max_message_bytes: Some(0), ..topic() }, "largest body"),
+        (Topic { placement: vec![far], ..topic() }, "shard-4294967295"),
+        (Topic { owner: Some(owner), ..topic() }, "7000000 bytes"),
+    ] {
+        let request = ApplyTopicRequest { topic: Some(topic), ..ApplyTopicRequest::default() };
+        let refused = broker.admin.apply_topic(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let retry = |backoff| Some(RetryPolicy { max_attempts: 1, backoff: Some(backoff) });
+    let list = Backoff::Customized(CustomizedBackoff { next: longest().into_iter().collect() });
+    let curve = ExponentialBackoff { initial: longest(), max: longest(), multiplier: 1.0 };
+    let group = || Group { name: "billing".into(), ..Group::default() };
+    let subscription = Subscription { topic: "orders".into(), ..Subscription::default() };
+    for (group, words) in [
+        (Group { retry: retry(list), ..group() }, "a pause of the backoff"),
+        (Group { retry: retry(Backoff::Exponential(curve)), ..group() }, "a pause of the backoff"),
+        (Group { subscriptions: vec![subscription; 100_000], ..group() }, "100000 subscriptions"),
+    ] {
+        let request = ApplyGroupRequest { group: Some(group), ..ApplyGroupRequest::default() };
+        let refused = broker.admin.apply_group(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let reset = ResetOffsetsRequest {
+        group: "billing".into(),
+        to: Some(To::Shift(0)),
+        id: "x".repeat(7_000_000),
+        ..ResetOffsetsRequest::default()
+    };
+    let refused = broker.admin.reset_offsets(reset).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(broker.context.catalog.topics().is_empty());
+    assert!(broker.context.catalog.groups().is_empty());
 }

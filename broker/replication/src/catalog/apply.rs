@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker_engine::{Command, Refusal};
-use broker_model::limits::{ATTEMPTS_MAX, GROUPS_MAX, TOPICS_MAX};
+use broker_model::limits::{GROUPS_MAX, TOPICS_MAX};
 use broker_model::{
     ConsumerGroup, GroupName, MessageType, Owner, ShardId, Topic, TopicName, message_group_hash,
 };
@@ -92,7 +92,7 @@ impl Catalog {
         let _one_at_a_time = self.inner.changing.lock().await;
         let known = self.group(group.name.as_str());
         check_version(known.as_ref().map(|entry| entry.version), options)?;
-        check_group(&group)?;
+        group.validate().map_err(|error| CatalogError::Illegal(error.to_string()))?;
         group.owner = group.owner.filter(|owner| owner.instance != NOT_AN_OWNER);
         if let Some(entry) = &known {
             let same = ConsumerGroup { owner: entry.group.owner.clone(), ..group.clone() };
@@ -329,16 +329,6 @@ fn group_difference(known: &ConsumerGroup, group: &ConsumerGroup) -> String {
         "other settings".to_owned()
     };
     format!("consumer group {} exists with {what}; to change it, leave create-only out", group.name)
-}
-
-fn check_group(group: &ConsumerGroup) -> Result<(), CatalogError> {
-    if !(1..=ATTEMPTS_MAX).contains(&group.retry.max_attempts) {
-        let attempts = group.retry.max_attempts;
-        return Err(CatalogError::Illegal(format!(
-            "{attempts} attempts are not possible; use 1 to {ATTEMPTS_MAX}"
-        )));
-    }
-    Ok(())
 }
 
 fn ignore_missing(reply: broker_engine::Reply) -> Result<(), CatalogError> {

@@ -12,9 +12,10 @@ use crate::consumer_group::{Backoff, ConsumerGroupSpec, OffsetReset, Retry};
 use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_ENTRIES_MAX, BROKERS_MAX, CLUSTER_NAME_BYTES_MAX,
     FILTER_EXPRESSION_BYTES_MAX, GROUP_NAME_BYTES_MAX, LISTENER_NAME_BYTES_MAX, LISTENERS_MAX,
-    LITE_EXPIRY_MS_MIN, MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX, OFFSET_RESET_ID_BYTES_MAX,
-    QUEUES_PER_TOPIC_MAX, REPLICATION_MAX, RETENTION_MS_MIN, SHARDS_MAX, SHARDS_PER_BROKER_MAX,
-    SUBSCRIPTIONS_MAX, SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
+    LITE_EXPIRY_MS_MAX, LITE_EXPIRY_MS_MIN, MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX,
+    OFFSET_RESET_ID_BYTES_MAX, QUEUES_PER_TOPIC_MAX, REPLICATION_MAX, RETENTION_MS_MAX,
+    RETENTION_MS_MIN, RETRY_PAUSE_MS_MAX, SHARDS_MAX, SHARDS_PER_BROKER_MAX, SUBSCRIPTIONS_MAX,
+    SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
 };
 use crate::quantity::{DurationText, TimeText};
 use crate::topic::{ClusterRef, MessageType, Retention, TopicSpec};
@@ -100,6 +101,7 @@ fn retention(findings: &mut Findings, retention: Option<&Retention>) {
         && let Some(ms) = findings.duration(time, "spec.retention.time")
     {
         findings.rule(ms >= RETENTION_MS_MIN, "spec.retention", RETENTION[1]);
+        findings.rule(ms <= RETENTION_MS_MAX, "spec.retention", RETENTION[2]);
     }
     if let Some(Err(error)) = retention.bytes.as_ref().map(|bytes| bytes.as_bytes()) {
         findings.add("spec.retention.bytes", error.to_string());
@@ -134,6 +136,7 @@ pub fn check_topic(object_name: &str, spec: &TopicSpec) -> Vec<Violation> {
         findings.rule(is_lite, "spec", TOPIC_SPEC[3]);
         if let Some(ms) = findings.duration(expiry, "spec.liteExpiry") {
             findings.rule(ms >= LITE_EXPIRY_MS_MIN, "spec", TOPIC_SPEC[4]);
+            findings.rule(ms <= LITE_EXPIRY_MS_MAX, "spec", TOPIC_SPEC[5]);
         }
     }
     findings.0
@@ -242,7 +245,10 @@ fn check_backoff(findings: &mut Findings, backoff: &Backoff) {
         }
         findings.count(list.len(), BACKOFF_ENTRIES_MAX, field);
         for (index, pause) in list.iter().enumerate() {
-            findings.duration(pause, &format!("{field}[{index}]"));
+            let field = format!("{field}[{index}]");
+            if let Some(ms) = findings.duration(pause, &field) {
+                findings.rule(ms <= RETRY_PAUSE_MS_MAX, &field, BACKOFF[1]);
+            }
         }
     }
     if let Some(exponential) = &backoff.exponential {
@@ -251,6 +257,7 @@ fn check_backoff(findings: &mut Findings, backoff: &Backoff) {
         let max_ms = findings.duration(&exponential.max, &format!("{field}.max"));
         if let (Some(initial_ms), Some(max_ms)) = (initial_ms, max_ms) {
             findings.rule(initial_ms <= max_ms, field, EXPONENTIAL[0]);
+            findings.rule(max_ms <= RETRY_PAUSE_MS_MAX, field, EXPONENTIAL[1]);
         }
         findings.range(exponential.multiplier, 1, 100, &format!("{field}.multiplier"));
     }

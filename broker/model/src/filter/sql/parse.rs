@@ -67,7 +67,10 @@ pub(super) fn parse(text: &str) -> Result<(Node, Vec<Box<str>>), FilterError> {
         Err(ErrMode::Incomplete(_)) => Wrong { at: text.len(), message: "expected more".into() },
     };
     let before = text.char_indices().take_while(|(index, _)| *index < error.at).count();
-    Err(FilterError::Sql { position: before + 1, message: error.message.into_owned() })
+    Err(FilterError::Sql {
+        position: before.saturating_add(1),
+        message: error.message.into_owned(),
+    })
 }
 
 fn whole(input: &mut Input<'_>) -> Parsed<Node> {
@@ -311,7 +314,7 @@ fn required_symbol(input: &mut Input<'_>, text: &'static str, what: &str) -> Par
 fn unary(input: &mut Input<'_>) -> Parsed<Operand> {
     let start = input.current_token_start();
     let Some(prefix) = opt(prefix).parse_next(input)? else { return primary(input) };
-    input.state.open += 1;
+    input.state.open = input.state.open.saturating_add(1);
     if input.state.open > FILTER_SQL_LEVELS_MAX {
         return Err(too_high(start));
     }
@@ -331,7 +334,7 @@ fn unary(input: &mut Input<'_>) -> Parsed<Operand> {
             Operand { start, ..operand }
         }
     };
-    input.state.open -= 1;
+    input.state.open = input.state.open.saturating_sub(1);
     Ok(operand)
 }
 
@@ -382,8 +385,9 @@ fn constant(input: &mut Input<'_>) -> Parsed<Constant> {
 fn known(name: &str, names: &mut Vec<Box<str>>) -> Name {
     let place = names.iter().position(|other| **other == *name);
     Name(place.unwrap_or_else(|| {
+        let place = names.len();
         names.push(name.into());
-        names.len() - 1
+        place
     }))
 }
 
@@ -401,7 +405,7 @@ fn condition(operand: Operand) -> Parsed<Operand> {
 
 /// Counts the operator at this byte, whose highest operand has so many levels, and gives its own levels.
 fn counted(input: &mut Input<'_>, at: usize, highest: usize) -> Parsed<usize> {
-    input.state.operators += 1;
+    input.state.operators = input.state.operators.saturating_add(1);
     if input.state.operators > FILTER_SQL_OPERATORS_MAX {
         let message = format!(
             "more than {FILTER_SQL_OPERATORS_MAX} operators; ask for many texts of one property with IN"
@@ -411,7 +415,7 @@ fn counted(input: &mut Input<'_>, at: usize, highest: usize) -> Parsed<usize> {
     if highest >= FILTER_SQL_LEVELS_MAX {
         return Err(too_high(at));
     }
-    Ok(highest + 1)
+    Ok(highest.saturating_add(1))
 }
 
 fn too_high(at: usize) -> ErrMode<Wrong> {

@@ -7,6 +7,7 @@ use broker_proto::rocketmq::messaging_service_server::{
     MessagingService as Service, MessagingServiceServer,
 };
 use broker_proto::rocketmq::{self as wire, TelemetryCommand};
+use futures::future::Either;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::context::BrokerContext;
@@ -63,14 +64,15 @@ impl Service for MessagingService {
         Ok(answered(query_assignment::query_assignment(&self.context, request).await))
     }
 
-    type ReceiveMessageStream = receive_message::Deliveries;
+    type ReceiveMessageStream = receive_message::Answer;
 
     async fn receive_message(
         &self,
         request: Request<wire::ReceiveMessageRequest>,
     ) -> Answered<Self::ReceiveMessageStream> {
         let result = receive_message::receive_message(&self.context, request).await;
-        Ok(Response::new(result.unwrap_or_else(receive_message::Deliveries::refused)))
+        let refused = |failure| Either::Left(receive_message::Deliveries::refused(failure));
+        Ok(Response::new(result.unwrap_or_else(refused)))
     }
 
     async fn ack_message(

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use broker_engine::{Acknowledge, Command, Receive, Refusal};
 use broker_model::{Filter, GroupName, MessageType, ReceiptHandle, Topic, TopicName};
-use broker_proto::rocketmq::{Code, ReceiveMessageRequest, Resource};
+use broker_proto::rocketmq::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource};
 use broker_replication::{DeliveredMessage, ShardHandle, receive_from_any};
-use tonic::Request;
+use futures::future::Either;
+use tonic::{Extensions, Request, Streaming};
 
 pub(crate) use deliveries::Deliveries;
 
@@ -19,6 +20,7 @@ use crate::clock::now_ms;
 use crate::connection::Connection;
 use crate::context::BrokerContext;
 use crate::convert::time::duration_ms;
+use crate::peers;
 use crate::renewal::Receiver;
 use crate::session::Session;
 use crate::sql_filter;
@@ -46,11 +48,24 @@ struct Wish {
     lite_topics: Option<Arc<BTreeSet<String>>>,
 }
 
+/// The answer of this broker or, when the named shard is led elsewhere, of that one.
+pub(crate) type Answer = Either<Deliveries, Streaming<ReceiveMessageResponse>>;
+
 pub(crate) async fn receive_message(
     context: &Arc<BrokerContext>,
     request: Request<ReceiveMessageRequest>,
-) -> Result<Deliveries, Failure> {
-    let mut wish = check(context, request)?;
+) -> Result<Answer, Failure> {
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    if let Some(shard) = peers::queue_elsewhere(context, request.message_queue.as_ref(), &caller) {
+        let (mut peer, request) = peers::pass_on_poll(context, shard, &caller, request)?;
+        return peers::answer_of(peer.receive_message(request).await).map(Either::Right);
+    }
+    let wish = check(context, &caller, &extensions, request)?;
+    receive_here(context, wish).await.map(Either::Left)
+}
+
+async fn receive_here(context: &Arc<BrokerContext>, mut wish: Wish) -> Result<Deliveries, Failure> {
     let entry = context.topic(Some(&wish.resource))?;
     if !entry.topic.readable {
         return Err(Refusal::NotReadable(wish.topic).into());
@@ -75,10 +90,10 @@ pub(crate) async fn receive_message(
 
 fn check(
     context: &BrokerContext,
-    request: Request<ReceiveMessageRequest>,
+    caller: &Caller<'_>,
+    extensions: &Extensions,
+    request: ReceiveMessageRequest,
 ) -> Result<Wish, Failure> {
-    let (metadata, extensions, request) = request.into_parts();
-    let caller = Caller::of(&metadata, &extensions)?;
     let group = context.group_name(request.group.as_ref())?;
     let queue = request.message_queue.unwrap_or_default();
     let topic = context.topic_name(queue.topic.as_ref())?;

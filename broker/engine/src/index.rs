@@ -182,6 +182,10 @@ impl Queue {
             return (self.memory_base + earlier as u64).max(self.base);
         };
         let (mut low, mut high) = (run.first.max(self.base), run.end());
+        #[cfg(feature = "simulation")]
+        if broker_store::switches::has_bug(broker_store::switches::Bug::TimeOfSegment) {
+            return low;
+        }
         while low < high {
             let middle = low + (high - low) / 2;
             if run.entry(middle).is_some_and(|entry| entry.stored_ms < time_ms) {

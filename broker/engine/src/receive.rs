@@ -169,6 +169,8 @@ impl<R: ReplyTo> Engine<R> {
             return Vec::new();
         }
         let order = self.queue_order(now_ms, index, receive);
+        #[cfg(feature = "simulation")]
+        let order = broker_store::switches::order_of_queues(order);
         let Some(progress) = self.state.group_topic(index) else { return Vec::new() };
         let group = self.state.group_of(progress.group);
         if !group.is_some_and(|group| group.is_consuming) {

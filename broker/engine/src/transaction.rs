@@ -5,6 +5,8 @@ use broker_model::TransactionId;
 use broker_model::limits::{
     TRANSACTION_AGE_MS_MAX, TRANSACTION_CHECK_INTERVAL_MS, TRANSACTION_CHECKS_MAX,
 };
+#[cfg(feature = "simulation")]
+use broker_store::switches::{Bug, has_bug};
 use broker_store::{Log, MessageIdentity, Record, Stored};
 
 use crate::command::{EndTransaction, Outcome, TransactionCheck};
@@ -86,7 +88,10 @@ impl<R: ReplyTo> Engine<R> {
                 continue;
             }
             let age_ms = now_ms.saturating_sub(half.stored_ms);
-            if half.checks >= TRANSACTION_CHECKS_MAX || age_ms > TRANSACTION_AGE_MS_MAX {
+            let checks_max = TRANSACTION_CHECKS_MAX;
+            #[cfg(feature = "simulation")]
+            let checks_max = if has_bug(Bug::OneQuestion) { 1 } else { checks_max };
+            if half.checks >= checks_max || age_ms > TRANSACTION_AGE_MS_MAX {
                 self.append_end(number, false, effects);
             } else if let Some(check) = self.check_of(number, &half, log) {
                 effects.checks.push(check);

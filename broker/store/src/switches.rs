@@ -24,6 +24,12 @@ pub enum Bug {
     AnyRecord,
     /// When a segment is condensed, what nobody sees yet goes with the rest of it.
     ForgottenLeftovers,
+    /// Every receive looks at the queues from the first one on, which is also that of the lowest priority.
+    QueuesByNumber,
+    /// A time in a sealed segment is taken for the time of its first message.
+    TimeOfSegment,
+    /// A transaction is rolled back after one question.
+    OneQuestion,
 }
 
 thread_local! {
@@ -51,4 +57,13 @@ pub fn set_tail_cache_bytes(bytes: Option<usize>) {
 #[must_use]
 pub fn tail_cache_bytes() -> Option<usize> {
     TAIL_CACHE_BYTES.get()
+}
+
+/// The order in which a receive looks at queues, as it is with [`Bug::QueuesByNumber`].
+#[must_use]
+pub fn order_of_queues(mut queues: Vec<usize>) -> Vec<usize> {
+    if has_bug(Bug::QueuesByNumber) {
+        queues.sort_unstable();
+    }
+    queues
 }

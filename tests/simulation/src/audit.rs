@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_engine::{Acknowledge, Command, OffsetAt, Outcome, Receive, Refusal};
+use broker_engine::{Acknowledge, Command, EndTransaction, OffsetAt, Outcome, Receive, Refusal};
 use broker_model::Model;
 
 use crate::plan::{LITE_TOPICS, queues_of, topic_name};
@@ -37,6 +37,7 @@ pub fn audit(world: &mut World) -> Result<(), String> {
     world.clients.restart();
     check_names(world)?;
     resume(world)?;
+    commit_all(world)?;
     if world.plan.retention > 0 {
         // Before the leap in time everything that is old goes, much is young enough to be owed.
         ask_oldest(world)?;
@@ -51,6 +52,7 @@ pub fn audit(world: &mut World) -> Result<(), String> {
         if quiet == 2 {
             ask_oldest(world)?;
             world.checker.verdict()?;
+            check_lag(world)?;
             return check_searches(world);
         }
     }
@@ -103,11 +105,50 @@ fn resume(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
+/// Transactions whose producers forgot them are committed, unless the shard rolled them back, which it may when it has asked
+/// often enough.
+fn commit_all(world: &mut World) -> Result<(), String> {
+    for (_, id) in world.clients.halves() {
+        let topic = topic_name("transaction");
+        let end = EndTransaction { topic, id, is_commit: true };
+        match world.ask(Command::EndTransaction(end))? {
+            Ok(_) | Err(Refusal::TransactionEnded { .. } | Refusal::TransactionNotFound) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
 /// What is due becomes visible only once that is written.
 fn settle(world: &mut World) -> Result<(), String> {
     world.step_replica()?;
     while world.process.as_ref().is_some_and(|process| process.write.is_some()) {
         world.finish_write()?;
+    }
+    Ok(())
+}
+
+/// Everything was handed out, or passed over for good, and acknowledged: nobody is behind.
+fn check_lag(world: &mut World) -> Result<(), String> {
+    for group in world.plan.groups.clone() {
+        let name = group.settings.name;
+        if group.settings.model == Model::Broadcasting || group.tag.is_some() {
+            // Consumers that left may have progress yet; so may what does not pass, after a crash.
+            continue;
+        }
+        let progress = match world.ask(Command::ReadProgress(Some(name.clone())))? {
+            Ok(Outcome::Progress(progress)) => progress,
+            Err(Refusal::GroupNotFound(_)) => continue,
+            other => return Err(format!("a look at progress was answered with {other:?}")),
+        };
+        let reads = |topic: &str| group.topics.iter().any(|own| own == topic);
+        let is_behind = |entry: &&broker_engine::GroupTopicProgress| {
+            let is_plain = !entry.topic.is_dead_letter() && reads(entry.topic.as_str());
+            entry.lag_messages + entry.inflight_messages > 0 && is_plain
+        };
+        if let Some(entry) = progress.iter().find(is_behind) {
+            return Err(format!("{name} has acknowledged everything and is behind: {entry:?}"));
+        }
     }
     Ok(())
 }

@@ -9,6 +9,9 @@ use broker_model::{DeadLetterPolicy, Filter, MessageType};
 use broker_store::switches;
 use broker_store::{AlignedBuffer, Disk, DiskError, DiskFile, Space};
 
+const LATE_TIMER_MS: u64 = 60_000;
+const LATE_EXPIRY_MS: u64 = 600_000;
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
@@ -62,11 +65,23 @@ pub enum PlantedBug {
     UnloggedTrim,
     /// What nobody sees yet is not kept of a segment that is condensed.
     ForgottenLeftovers,
+    /// Timed messages become visible a minute after they are due.
+    LateTimer,
+    /// Deliveries end ten minutes after their invisible duration.
+    LateExpiry,
+    /// Messages of the lowest priority come first.
+    LowestPriorityFirst,
+    /// Every receive looks at the queues from the first one on.
+    NoRotation,
+    /// A time in a sealed segment is taken for the time of its first message.
+    TimeOfSegment,
+    /// A transaction is rolled back after one question.
+    OneQuestion,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
         Self::TornFrames,
@@ -92,6 +107,12 @@ impl PlantedBug {
         Self::GreedyRetention,
         Self::UnloggedTrim,
         Self::ForgottenLeftovers,
+        Self::LateTimer,
+        Self::LateExpiry,
+        Self::LowestPriorityFirst,
+        Self::NoRotation,
+        Self::TimeOfSegment,
+        Self::OneQuestion,
     ];
 
     /// The switch inside the broker, for those that sit there.
@@ -107,6 +128,9 @@ impl PlantedBug {
             Self::GreedyRetention => Some(switches::Bug::GreedyRetention),
             Self::UnloggedTrim => Some(switches::Bug::UnloggedTrim),
             Self::ForgottenLeftovers => Some(switches::Bug::ForgottenLeftovers),
+            Self::LowestPriorityFirst | Self::NoRotation => Some(switches::Bug::QueuesByNumber),
+            Self::TimeOfSegment => Some(switches::Bug::TimeOfSegment),
+            Self::OneQuestion => Some(switches::Bug::OneQuestion),
             _ => None,
         }
     }
@@ -122,6 +146,14 @@ impl PlantedBug {
                     }
                 }
             }
+            (Self::LateTimer, Command::Send(send)) => {
+                for message in &mut send.messages {
+                    if let Visible::At { due_ms } = &mut message.visible {
+                        *due_ms += LATE_TIMER_MS;
+                    }
+                }
+            }
+            (Self::LateExpiry, Command::Receive(receive)) => receive.invisible_ms += LATE_EXPIRY_MS,
             (Self::HalfShown, Command::Send(send)) => {
                 send.messages.iter_mut().for_each(|m| {
                     if matches!(m.visible, Visible::OnCommit { .. }) {
@@ -170,6 +202,9 @@ impl PlantedBug {
     pub fn distort_reply(self, reply: &mut Reply) {
         let Ok(Outcome::Received(deliveries)) = reply else { return };
         for delivery in deliveries {
+            if self == Self::LateExpiry {
+                delivery.invisible_until_ms -= LATE_EXPIRY_MS;
+            }
             if self == Self::UncountedAttempts {
                 delivery.handle.attempt = 1;
             }

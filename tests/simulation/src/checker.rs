@@ -9,18 +9,25 @@ mod progress;
 mod requests;
 mod resets;
 mod retention;
+mod settings;
+mod times;
+mod transactions;
 mod verdict;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker_engine::{Command, TransactionCheck, Visible};
-use broker_model::Order;
 use bytes::Bytes;
 
-use crate::plan::{Plan, PlannedGroup};
+use crate::plan::{Plan, PlannedGroup, queues_of};
 use progress::Progress;
 use resets::Reset;
 use retention::Retention;
+use settings::Settings;
+use times::Between;
+use transactions::Questions;
+use waiting::Pending;
 
 /// Topic number, queue, offset.
 type Place = (u32, u32, u64);
@@ -54,6 +61,8 @@ struct Stored {
     /// When its send was asked and answered; none when it was only seen so far.
     sent: Option<(u64, u64)>,
     first_seen: u64,
+    /// When it came there, by the broker's clock.
+    stored_ms: Between,
 }
 
 /// What happened to all messages that were made of one send.
@@ -138,6 +147,24 @@ pub struct Checker {
     overlapping: BTreeSet<String>,
     clock_set_back: Vec<SetBack>,
     retention: Retention,
+    settings: BTreeMap<String, Settings>,
+    /// Queues of topics.
+    queues: BTreeMap<String, u32>,
+    /// Timed messages that may be hidden yet.
+    pending: BTreeMap<u64, Pending>,
+    /// Messages that were hidden, and since when they are not any more.
+    shown: BTreeMap<u64, u64>,
+    /// By reader and topic: queues that something waits in, and how many receives in a row brought nothing of them.
+    passed_over: BTreeMap<(u32, u32), BTreeMap<u32, u32>>,
+    /// The volume always has room.
+    has_room_always: bool,
+    questions: Questions,
+    /// Names of deliveries that somebody was given, by reader and place.
+    given: BTreeSet<(u32, Place, u32)>,
+    /// How often the process died.
+    lives: u64,
+    /// Groups whose dead letters may have been put back.
+    revived: BTreeSet<String>,
     /// Deliveries checked.
     pub deliveries: u64,
 }
@@ -147,6 +174,7 @@ impl Checker {
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let groups = plan.groups.iter().map(|g| (g.settings.name.to_string(), g.clone())).collect();
+        let settings = |g: &PlannedGroup| (g.settings.name.to_string(), Settings::new(&g.settings));
         Self {
             messages: Vec::new(),
             groups,
@@ -176,6 +204,16 @@ impl Checker {
             overlapping: BTreeSet::new(),
             clock_set_back: Vec::new(),
             retention: Retention::new(plan),
+            settings: plan.groups.iter().map(settings).collect(),
+            queues: plan.topics.iter().map(|t| (t.name.to_string(), queues_of(t))).collect(),
+            pending: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            passed_over: BTreeMap::new(),
+            has_room_always: plan.faults.disk_full == 0,
+            questions: Questions::default(),
+            given: BTreeSet::new(),
+            lives: 0,
+            revived: BTreeSet::new(),
             deliveries: 0,
         }
     }
@@ -225,8 +263,10 @@ impl Checker {
         let seq = self.seq;
         self.resets.iter_mut().for_each(|reset| reset.settled = reset.settled.or(Some(seq)));
         self.left.values_mut().filter(|left| **left == u64::MAX).for_each(|left| *left = seq);
-        // A named receive is remembered in memory only.
+        // A named receive is remembered in memory only, and so is whose turn it is.
         self.attempt_ids.clear();
+        self.passed_over.clear();
+        self.lives += 1;
     }
 
     /// The broker's clock is about to be set back: what was due or over by now stays so.
@@ -257,7 +297,7 @@ impl Checker {
             return Err(format!("a check of message {id}, whose transaction has ended"));
         }
         self.copies.entry(id).or_default().hidden.insert(check.id.number);
-        Ok(())
+        self.check_questions(check.id.number)
     }
 
     fn message(&self, id: u64) -> Result<&Message, String> {
@@ -267,14 +307,6 @@ impl Checker {
 
     fn group(&self, name: &str) -> Option<&PlannedGroup> {
         self.groups.get(name)
-    }
-
-    fn attempts_max(&self, group: &str) -> u32 {
-        self.group(group).map_or(u32::MAX, |group| group.settings.retry.max_attempts)
-    }
-
-    fn is_in_order(&self, group: &str, topic: &str) -> bool {
-        topic == "lite" || self.group(group).is_some_and(|g| g.settings.order == Order::Fifo)
     }
 
     fn is_wanted(&self, group: &str, id: u64) -> bool {

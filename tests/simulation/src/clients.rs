@@ -1,5 +1,9 @@
 //! The clients: what they know from the answers that arrived, and what they ask next. They know no more than that.
 
+mod forged;
+mod settings;
+mod times;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -71,6 +75,16 @@ impl Clients {
         }
         if plan.is_steady {
             self.forget_old();
+        }
+        // No chance is taken where there is none, so that other histories stay what they are.
+        if plan.times > 0 && random.happens(plan.times) {
+            return self.ask_time(plan, random, now_ms);
+        }
+        if plan.settings > 0 && random.happens(plan.settings) {
+            return self.change_settings(plan, random);
+        }
+        if plan.forged > 0 && random.happens(plan.forged) {
+            return self.forge(plan, random);
         }
         match random.below(100) {
             0..27 if plan.is_steady && random.happens(600) => self.acknowledge(random),
@@ -187,7 +201,7 @@ impl Clients {
             group: group.settings.name.clone(),
             topic: topic_name(&topic),
             filter: group.filter.clone(),
-            messages_max: u32::try_from(random.between(1, 10)).unwrap_or(1),
+            messages_max: u32::try_from(random.between(1, plan.batch_max)).unwrap_or(1),
             invisible_ms: random.between(100, plan.invisible_ms_max),
             poll_until_ms: now_ms + poll_ms,
             client_id: client.as_str().into(),
@@ -331,6 +345,12 @@ impl Clients {
             call.gone.set(true);
         }
         None
+    }
+
+    /// Half messages and their transactions, whatever became of them.
+    #[must_use]
+    pub fn halves(&self) -> Vec<(u64, TransactionId)> {
+        self.halves.clone()
     }
 
     /// Clients start anew: they forget what they waited for and what they had.

@@ -2,8 +2,8 @@
 //! Each history has another mixture, so that no fault hides behind another.
 
 use broker_model::{
-    ConsumerGroup, Filter, GroupName, MessageType, Model, Order, QueuePlacement, ShardId,
-    StartFrom, Subscription, Topic, TopicName,
+    ConsumerGroup, DeadLetterPolicy, Filter, GroupName, MessageType, Model, Order, QueuePlacement,
+    ShardId, StartFrom, Subscription, Topic, TopicName,
 };
 
 use crate::random::Random;
@@ -62,6 +62,14 @@ pub struct PlannedGroup {
     pub is_volatile: bool,
 }
 
+impl PlannedGroup {
+    /// Only messages of this tag from now on.
+    fn want(&mut self, tag: &'static str) {
+        self.tag = Some(tag);
+        self.filter = Filter::parse_tags(tag).expect("a legal filter");
+    }
+}
+
 /// A history before it begins.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -97,6 +105,14 @@ pub struct Plan {
     pub wait_ms_max: u64,
     /// Questions for the oldest message that is kept, and looks at full segments, out of 1,000 steps each.
     pub retention: u64,
+    /// Most messages that a receive asks for.
+    pub batch_max: u64,
+    /// Searches by time and resets to one, changes of a group's settings, forged handles: out of 1,000 client calls each.
+    pub times: u64,
+    /// See above.
+    pub settings: u64,
+    /// See above.
+    pub forged: u64,
     /// What goes wrong.
     pub faults: FaultRates,
 }
@@ -130,6 +146,9 @@ const FILLED_SALT: u64 = 0x00f1_11ed_5eed_00f1;
 
 /// Chosen so that the seeds of regressions.txt that failed before there was retention have none.
 const RETENTION_SALT: u64 = 0x0000_0071_3000_00b2;
+
+/// Chosen so that the seeds of regressions.txt that failed before there was this variety have none.
+const VARIETY_SALT: u64 = 0x7a71_e700_00e6_e830;
 
 /// The topic whose messages go when they are old.
 pub const BRIEF: &str = "brief";
@@ -283,6 +302,10 @@ impl Plan {
             is_steady: false,
             wait_ms_max: *random.pick(&[300, 5_000, 40_000]).unwrap_or(&300),
             retention: 0,
+            batch_max: 10,
+            times: 0,
+            settings: 0,
+            forged: 0,
             faults,
         };
         let mut random = Random::new(seed ^ RETENTION_SALT);
@@ -290,7 +313,46 @@ impl Plan {
             plan.keep_little();
             plan.shorten(&mut random);
         }
+        let mut random = Random::new(seed ^ VARIETY_SALT);
+        if random.happens(500) {
+            plan.vary(&mut random);
+        }
         plan
+    }
+
+    /// What clients do seldom, and backlogs, filters and settings that are not usual.
+    fn vary(&mut self, random: &mut Random) {
+        self.batch_max = *random.pick(&[2, 3, 10]).unwrap_or(&10);
+        self.times = rate(random, 60);
+        self.settings = rate(random, 30);
+        self.forged = rate(random, 60);
+        if random.happens(200) {
+            // Volumes that are full while groups are set to other places and acknowledge.
+            self.resets = random.between(20, 120);
+            self.faults.disk_full = random.between(5, 30);
+        }
+        let discarding = random.index(self.groups.len());
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            if at == discarding
+                && random.happens(400)
+                && group.settings.name.as_str() != "undertaker"
+            {
+                group.settings.dead_letter = DeadLetterPolicy::Discard;
+            }
+            if group.settings.order == Order::Fifo && random.happens(500) {
+                group.want("a");
+            }
+        }
+        if random.happens(300) {
+            // A tag that nobody sends.
+            let mut nobody = self::group(random, "nobody", &["normal", "fifo", "delay"]);
+            nobody.topics.retain(|name| self.topics.iter().any(|t| t.name.as_str() == name));
+            if random.happens(500) {
+                nobody.settings.order = Order::Fifo;
+            }
+            nobody.want("z");
+            self.groups.push(nobody);
+        }
     }
 
     /// Topics whose oldest messages go, and groups that read them.

@@ -26,6 +26,9 @@ use crate::random::Random;
 use crate::soak;
 use crate::trace::Trace;
 
+/// When histories begin, Unix time.
+pub const BEGIN_MS: u64 = 1_900_000_000_000;
+
 /// What a history was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
@@ -92,7 +95,7 @@ impl World {
             plan: plan.clone(),
             bug,
             random: Random::new(plan.seed),
-            true_ms: 1_900_000_000_000,
+            true_ms: BEGIN_MS,
             skew_ms: 0,
             disk: SimulatedDisk::default(),
             eager: None,
@@ -263,7 +266,11 @@ impl World {
             _ => self.random.below(self.plan.wait_ms_max),
         };
         self.true_ms += wait_ms;
-        self.pump()
+        self.pump()?;
+        match self.process {
+            Some(_) => self.checker.check_polls(self.now_ms()),
+            None => Ok(()),
+        }
     }
 
     /// The work beside the data path happens, or the shard hears what came of it; everything else can be in between.

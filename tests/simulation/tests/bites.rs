@@ -49,9 +49,15 @@ bites! {
     a_message_that_goes_too_early_is_caught: GreedyRetention => "too early",
     a_message_that_is_back_after_it_went_is_caught: UnloggedTrim => "after retention took it",
     a_hidden_message_that_is_not_condensed_is_caught: ForgottenLeftovers => "cannot be read",
+    a_timed_message_that_comes_late_is_caught: LateTimer => "was there and was not handed out",
+    a_delivery_that_ends_late_is_caught: LateExpiry => "was there and was not handed out",
+    the_lowest_priority_first_is_caught: LowestPriorityFirst => "of a higher priority",
+    a_queue_that_starves_is_caught: NoRotation => "starves",
+    a_time_that_lands_before_its_message_is_caught: TimeOfSegment => "time",
+    a_transaction_that_is_not_asked_about_often_enough_is_caught: OneQuestion => "questions",
 }
 
 #[test]
 fn every_planted_bug_has_its_test() {
-    assert_eq!(PlantedBug::ALL.len(), 25, "a new one needs a line above");
+    assert_eq!(PlantedBug::ALL.len(), 31, "a new one needs a line above");
 }

@@ -1,12 +1,13 @@
 //! Taking note of what was answered: from here on it has happened, and stays so.
 
 use broker_engine::{
-    Acknowledge, ChangeInvisible, Command, Delivery, EndTransaction, Hidden, Outcome, Receive,
-    Refusal, Reply, Send, SentMessage, Target,
+    Acknowledge, ChangeInvisible, Command, Delivery, Hidden, OffsetAt, Outcome, Receive, Refusal,
+    Reply, Send, SentMessage, Target,
 };
-use broker_model::ReceiptHandle;
+use broker_model::{ReceiptHandle, ShardId};
 
 use super::requests::place_of;
+use super::times::Between;
 use super::{Asked, Checker, Named, Stored};
 
 impl Checker {
@@ -25,21 +26,6 @@ impl Checker {
         }
         self.note_durable(&asked, reply);
         match (&asked.command, reply) {
-            (Command::Send(send), Ok(Outcome::Sent(sent))) => self.sent(&asked, send, sent),
-            (Command::Receive(receive), Ok(Outcome::Received(deliveries))) => {
-                self.received(&asked, receive, deliveries, now_ms)
-            }
-            (Command::Acknowledge(request), reply) => {
-                self.acknowledged(&asked, request, reply);
-                Ok(())
-            }
-            (Command::ChangeInvisible(change), Ok(Outcome::InvisibleChanged(handle))) => {
-                self.invisible_changed(&asked, change, handle, now_ms)
-            }
-            (Command::ForwardToDeadLetter(forward), Ok(_)) => {
-                self.given_up(&forward.handle);
-                Ok(())
-            }
             (Command::SetOffset(_) | Command::ResetOffsets(_), reply) => {
                 self.reset_answered(ticket, seq, reply.is_ok());
                 if let (Command::ResetOffsets(request), Ok(_)) = (&asked.command, reply) {
@@ -47,19 +33,8 @@ impl Checker {
                 }
                 Ok(())
             }
-            (Command::Join(join), Ok(_)) => {
-                let topics: Vec<String> = join.topics.iter().map(ToString::to_string).collect();
-                self.note_begun(&asked, &join.group.to_string(), &join.client_id, &topics);
-                Ok(())
-            }
-            (Command::EndTransaction(end), reply) => self.ended(end, reply),
-            (Command::Recall(recall), Ok(_)) => {
-                self.ends.entry(u64::MAX - recall.handle.number).or_default().gone = true;
-                Ok(())
-            }
-            (Command::Redrive(redrive), Ok(Outcome::Redriven(redriven))) => {
-                let messages = if redrive.is_dry_run { 0 } else { redriven.messages };
-                *self.redriven.entry(redrive.group.to_string()).or_default() += messages;
+            (Command::PutGroup(group), reply) => {
+                self.settings_answered(asked.seq, group.name.as_str(), reply);
                 Ok(())
             }
             (Command::DeleteTopic(name), reply) => {
@@ -74,11 +49,57 @@ impl Checker {
                 self.readers_deleted(&group.to_string(), Some(client_id), reply.is_ok());
                 Ok(())
             }
-            (Command::ReadOffset { group, topic, queue }, Ok(Outcome::Offset(Some(cursor)))) => {
-                self.cursor_read(&asked, group.as_str(), topic.as_str(), *queue, *cursor)
+            (Command::Join(join), Ok(_)) => {
+                let topics: Vec<String> = join.topics.iter().map(ToString::to_string).collect();
+                self.note_begun(&asked, &join.group.to_string(), &join.client_id, &topics);
+                Ok(())
             }
-            (Command::QueryOffset { topic, queue, .. }, Ok(Outcome::Offset(Some(oldest)))) => {
-                self.oldest_told(topic.as_str(), *queue, *oldest, now_ms)
+            _ => self.answered_about_messages(&asked, reply, now_ms),
+        }
+    }
+
+    fn answered_about_messages(
+        &mut self,
+        asked: &Asked,
+        reply: &Reply,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        match (&asked.command, reply) {
+            (Command::Send(send), Ok(Outcome::Sent(sent))) => self.sent(asked, send, sent, now_ms),
+            (Command::Receive(receive), Ok(Outcome::Received(deliveries))) => {
+                self.received(asked, receive, deliveries, now_ms)
+            }
+            (Command::Acknowledge(request), reply) => self.acknowledged(asked, request, reply),
+            (Command::ChangeInvisible(change), Ok(Outcome::InvisibleChanged(handle))) => {
+                self.invisible_changed(asked, change, handle, now_ms)
+            }
+            (Command::ForwardToDeadLetter(forward), Ok(_)) if self.is_given(&forward.handle) => {
+                self.given_up(&forward.handle);
+                Ok(())
+            }
+            (Command::EndTransaction(end), reply) => self.ended(end, reply, now_ms),
+            (Command::NoteTransactionCheck(id), Ok(_)) => {
+                self.question_counted(id.number);
+                Ok(())
+            }
+            (Command::Recall(recall), Ok(_)) => {
+                self.ends.entry(u64::MAX - recall.handle.number).or_default().gone = true;
+                Ok(())
+            }
+            (Command::Redrive(redrive), Ok(Outcome::Redriven(redriven))) => {
+                let messages = if redrive.is_dry_run { 0 } else { redriven.messages };
+                *self.redriven.entry(redrive.group.to_string()).or_default() += messages;
+                Ok(())
+            }
+            (Command::ReadOffset { group, topic, queue }, Ok(Outcome::Offset(Some(cursor)))) => {
+                self.cursor_read(asked, group.as_str(), topic.as_str(), *queue, *cursor)
+            }
+            (Command::QueryOffset { topic, queue, at }, Ok(Outcome::Offset(Some(told)))) => {
+                let topic = topic.as_str();
+                if *at == OffsetAt::Earliest {
+                    return self.oldest_told(topic, *queue, *told, now_ms);
+                }
+                self.offset_told(asked, (topic, *queue), *at, *told)
             }
             (_, Ok(Outcome::Sent(_) | Outcome::Received(_))) => {
                 Err(format!("{:?} was answered with {reply:?}", asked.command))
@@ -94,10 +115,11 @@ impl Checker {
         deliveries: &[Delivery],
         now_ms: u64,
     ) -> Result<(), String> {
+        self.check_choice(asked, receive, deliveries)?;
         let client = receive.client_id.to_string();
         self.note_begun(asked, &receive.group.to_string(), &client, &[receive.topic.to_string()]);
         for delivery in deliveries {
-            self.delivered(receive, delivery, true, now_ms)?;
+            self.delivered(asked.seq, receive, delivery, true, now_ms)?;
         }
         self.note_attempt_id(receive);
         Ok(())
@@ -110,6 +132,10 @@ impl Checker {
         handle: &ReceiptHandle,
         now_ms: u64,
     ) -> Result<(), String> {
+        if !self.is_given(&change.handle) {
+            return Err(format!("{:?} was changed, and nobody was given it", change.handle));
+        }
+        self.given.insert((handle.group, place_of(handle), handle.nonce));
         let until_ms = asked.now_ms + change.invisible_ms;
         let mut back = self.clock_set_back.iter();
         let is_over = back.any(|back| back.seq > asked.seq && until_ms <= back.from_ms);
@@ -160,10 +186,18 @@ impl Checker {
                 && matches!(asked.command, Command::PutTopic(_) | Command::PutGroup(_)));
         if vouches {
             self.durable = self.durable.max(asked.seq);
+            self.note_shown_by(asked);
         }
     }
 
-    fn sent(&mut self, asked: &Asked, send: &Send, sent: &[SentMessage]) -> Result<(), String> {
+    fn sent(
+        &mut self,
+        asked: &Asked,
+        send: &Send,
+        sent: &[SentMessage],
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let stored_ms = self.between(asked, now_ms);
         if sent.len() != send.messages.len() {
             return Err("a send was answered with another number of places".to_owned());
         }
@@ -178,17 +212,25 @@ impl Checker {
             match place.hidden {
                 Some(Hidden::Half { number }) => {
                     copies.hidden.insert(number);
+                    self.half_stored(id, number, stored_ms);
                 }
                 Some(Hidden::Timed { number, .. }) => {
                     copies.hidden.insert(u64::MAX - number);
+                    self.note_pending(id);
                 }
-                None => self.stored_at(asked, id, place)?,
+                None => self.stored_at(asked, id, place, stored_ms)?,
             }
         }
         Ok(())
     }
 
-    fn stored_at(&mut self, asked: &Asked, id: u64, at: &SentMessage) -> Result<(), String> {
+    fn stored_at(
+        &mut self,
+        asked: &Asked,
+        id: u64,
+        at: &SentMessage,
+        stored_ms: Between,
+    ) -> Result<(), String> {
         let (place, seq) = ((at.topic, at.queue, at.offset), self.seq);
         let offsets = self.sent_offsets.entry((at.topic, at.queue)).or_default();
         let is_behind =
@@ -198,12 +240,13 @@ impl Checker {
         }
         offsets.push((seq, at.offset));
         self.copies.entry(id).or_default().places.insert(place);
-        let stored = self.places.entry(place).or_insert(Stored { id, sent: None, first_seen: seq });
+        let new = Stored { id, sent: None, first_seen: seq, stored_ms };
+        let stored = self.places.entry(place).or_insert(new);
         if stored.id != id {
             return Err(format!("messages {id} and {} stand at the same place", stored.id));
         }
         stored.sent = Some((asked.seq, seq));
-        Ok(())
+        self.note_stored_ms(place, stored_ms)
     }
 
     /// A topic bears one number until it is deleted, and no number stands for two.
@@ -252,34 +295,44 @@ impl Checker {
         }
     }
 
-    fn acknowledged(&mut self, asked: &Asked, request: &Acknowledge, reply: &Reply) {
+    fn acknowledged(
+        &mut self,
+        asked: &Asked,
+        request: &Acknowledge,
+        reply: &Reply,
+    ) -> Result<(), String> {
         for (at, handle) in request.handles.iter().enumerate() {
             let result = match reply {
                 Ok(Outcome::Acknowledged(results)) => results.get(at).is_some_and(Result::is_ok),
                 _ => false,
             };
-            let progress = self.progress_mut(handle.group, place_of(handle));
+            let place = place_of(handle);
+            let (is_given, may_be_taken) =
+                (self.is_given(handle), self.may_be_taken(place, asked.now_ms));
+            let attempts_max = self.attempts_least(&self.group_of_reader(handle.group));
+            let progress = self.progress_mut(handle.group, place);
+            if !is_given {
+                // What is done is done, whatever the handle.
+                let is_open = (1..attempts_max).contains(&progress.attempt)
+                    && progress.is_open()
+                    && progress.unknown == 0;
+                if result && is_open && !may_be_taken {
+                    return Err(format!("{handle:?} was acknowledged, and nobody was given it"));
+                }
+                continue;
+            }
             progress.unknown = progress.unknown.saturating_sub(1);
             if result {
                 progress.acknowledged(asked.seq);
             }
         }
+        Ok(())
     }
 
-    fn ended(&mut self, end: &EndTransaction, reply: &Reply) -> Result<(), String> {
-        let ends = self.ends.entry(end.id.number).or_default();
-        match reply {
-            Ok(_) if end.is_commit => ends.shown = true,
-            Ok(_) => ends.gone = true,
-            Err(Refusal::TransactionEnded { is_commit }) if *is_commit == end.is_commit => {
-                return Err("a transaction was refused its own end".to_owned());
-            }
-            Err(_) => {}
-        }
-        if ends.shown && ends.gone {
-            return Err(format!("transaction {} ended both ways", end.id.number));
-        }
-        Ok(())
+    /// Whether somebody was given the delivery that a handle names.
+    pub(super) fn is_given(&self, handle: &ReceiptHandle) -> bool {
+        let name = (handle.group, place_of(handle), handle.nonce);
+        handle.shard == ShardId(0) && self.given.contains(&name)
     }
 
     fn note_begun(&mut self, asked: &Asked, group: &str, client: &str, topics: &[String]) {

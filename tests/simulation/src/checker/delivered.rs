@@ -1,10 +1,12 @@
 //! A delivery: it is of a message that was sent, as it was sent, to who may have it, when and as often as they may.
 
 use broker_engine::{Command, Delivery, Receive, Source, Visible};
-use broker_model::Model;
+use broker_model::{Model, Order, StartFrom};
 
 use super::requests::place_of;
+use super::times::Between;
 use super::{Checker, Named, Place, Stored};
+use crate::plan::topic_name;
 
 impl Checker {
     /// Messages were handed out and nobody can say which bytes: they could not be read, or nobody waited any more.
@@ -19,13 +21,14 @@ impl Checker {
     ) -> Result<(), String> {
         self.seq += 1;
         let asked = self.asked.remove(&ticket).ok_or("an answer to nothing")?;
-        let Command::Receive(receive) = asked.command else {
+        let Command::Receive(receive) = &asked.command else {
             return Err("messages for who asked for none".to_owned());
         };
+        self.check_choice(&asked, receive, deliveries)?;
         for delivery in deliveries {
-            self.delivered(&receive, delivery, false, now_ms)?;
+            self.delivered(asked.seq, receive, delivery, false, now_ms)?;
         }
-        self.note_attempt_id(&receive);
+        self.note_attempt_id(receive);
         Ok(())
     }
 
@@ -38,6 +41,7 @@ impl Checker {
 
     pub(super) fn delivered(
         &mut self,
+        asked: u64,
         receive: &Receive,
         delivery: &Delivery,
         is_readable: bool,
@@ -46,9 +50,13 @@ impl Checker {
         self.deliveries += 1;
         let handle = delivery.handle;
         let place = place_of(&handle);
+        self.given.insert((handle.group, place, handle.nonce));
         let (group, topic) = (receive.group.to_string(), receive.topic.to_string());
         self.name_topic(handle.topic, &topic)?;
         self.name_reader(handle.group, &group, &receive.client_id)?;
+        if self.is_paused(&group) {
+            return Err(format!("{place:?} of {topic} for {group}, which is paused"));
+        }
         if self.is_taken(place) {
             return Err(format!("{place:?} for {group} after retention took it from {topic}"));
         }
@@ -72,7 +80,7 @@ impl Checker {
             return Err(format!("{} after the group was deleted", at()));
         }
         self.count(receive, delivery, now_ms).map_err(|what| format!("{}: {what}", at()))?;
-        if self.is_in_order(&group, &topic) {
+        if self.order_of(&group, &topic, asked) == Some(Order::Fifo) {
             self.check_order(handle.group, place, now_ms)
                 .map_err(|what| format!("{}: {what}", at()))?;
         }
@@ -100,10 +108,13 @@ impl Checker {
             return Err(format!("message {id} of {} was delivered from {topic}", message.topic));
         }
         let first_seen = self.unread.get(&place).copied().unwrap_or(self.seq);
-        let stored = self.places.entry(place).or_insert(Stored { id, sent: None, first_seen });
+        let stored_ms = Between::at(delivery.stored_ms);
+        let stored =
+            self.places.entry(place).or_insert(Stored { id, sent: None, first_seen, stored_ms });
         if stored.id != id {
             return Err(format!("message {id} stands where message {} stood", stored.id));
         }
+        self.note_stored_ms(place, stored_ms)?;
         if is_dead_letter {
             let group = topic.trim_start_matches("%DLQ%").to_owned();
             self.dead_places.entry((group, id)).or_default().insert(place);
@@ -181,7 +192,8 @@ impl Checker {
         let handle = delivery.handle;
         let (reader, place) = (handle.group, place_of(&handle));
         let (group, topic) = (receive.group.to_string(), receive.topic.to_string());
-        let attempts_max = self.attempts_max(&group);
+        let (attempts_least, attempts_most) =
+            (self.attempts_least(&group), self.attempts_most(&group));
         let (attempt, seq) = (handle.attempt, self.seq);
         let extra = self.extra_attempts(reader, place);
         let lost = self.lost_receives_of(&group, &topic);
@@ -206,13 +218,13 @@ impl Checker {
         if !(low..=high).contains(&attempt) && !is_same_again {
             return Err(format!("attempt {attempt}, expected {low} to {high}"));
         }
-        if attempt > attempts_max {
-            return Err(format!("attempt {attempt} of {attempts_max}"));
+        if attempt > attempts_most {
+            return Err(format!("attempt {attempt} of {attempts_most}"));
         }
         progress.is_done = false;
         progress.lost_receives = lost;
         progress.deliver(attempt, handle.nonce, delivery.invisible_until_ms, seq);
-        if attempt >= attempts_max && !is_same_again {
+        if attempt >= attempts_least && !is_same_again {
             progress.was_last();
         }
         Ok(())
@@ -222,8 +234,12 @@ impl Checker {
     fn check_order(&mut self, reader: u32, place: Place, now_ms: u64) -> Result<(), String> {
         let (topic, queue, offset) = place;
         let group = self.group_of_reader(reader);
-        let attempts_max = self.attempts_max(&group);
+        let attempts_max = self.attempts_least(&group);
         let hash_of = |checker: &Self, id| checker.message(id).map_or(0, |m| m.message_group_hash);
+        let is_late = self.group(&group).is_some_and(|planned| {
+            planned.settings.start_from(&topic_name(&self.topic_of_number(topic)))
+                == StartFrom::Latest
+        });
         let own = self.places.get(&place).map_or(0, |stored| hash_of(self, stored.id));
         let alike: Vec<(Place, u64)> = self
             .places
@@ -236,7 +252,11 @@ impl Checker {
             let is_wanted = self.is_wanted(&group, id);
             let progress = self.progress_mut(reader, other);
             let is_held = progress.is_held(now_ms);
-            let is_open = progress.is_open() && !progress.may_be_exhausted(extra, attempts_max);
+            // Who begins with what is new was never given what is before that.
+            let may_be_before = is_late && progress.attempt == 0 && !progress.is_owed;
+            let is_open = progress.is_open()
+                && !may_be_before
+                && !progress.may_be_exhausted(extra, attempts_max);
             let is_overtaken = other.2 < offset && is_wanted && is_open;
             if (is_held || is_overtaken) && self.presume_taken(other, now_ms) {
                 continue;

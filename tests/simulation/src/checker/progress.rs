@@ -170,6 +170,26 @@ impl Progress {
         u64::from(self.attempt) + extra >= u64::from(attempts_max)
     }
 
+    /// Whether nobody can have it, `lost_receives` of the group having perhaps not been seen.
+    pub(super) fn is_free(&self, lost_receives: u64, now_ms: u64) -> bool {
+        let is_certain = self.unknown + self.ghosts == 0
+            && !self.lost
+            && !self.is_renaming
+            && !self.is_unsure
+            && self.lost_receives >= lost_receives;
+        is_certain && (self.attempt == 0 || self.until_ms <= now_ms)
+    }
+
+    /// Whether the next receive finds it.
+    pub(super) fn waits(&self, lost_receives: u64, attempts_max: u32, now_ms: u64) -> bool {
+        self.is_open() && self.is_free(lost_receives, now_ms) && self.attempt < attempts_max
+    }
+
+    /// Whether it is done for certain, and stays so.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_done && !self.is_unsure && !self.may_revive && self.revivals == 0
+    }
+
     /// Nobody has it and nothing says that it is done.
     pub(super) fn is_open(&self) -> bool {
         let is_over = self.is_done || self.is_dead || self.may_be_dead;

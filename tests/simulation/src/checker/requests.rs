@@ -27,16 +27,18 @@ impl Checker {
             }
             Command::Acknowledge(request) => {
                 for handle in &request.handles {
-                    let progress = self.progress_mut(handle.group, place_of(handle));
-                    progress.acknowledge(handle.nonce, now_ms, seq);
+                    if self.is_given(handle) {
+                        let progress = self.progress_mut(handle.group, place_of(handle));
+                        progress.acknowledge(handle.nonce, now_ms, seq);
+                    }
                 }
             }
-            Command::ChangeInvisible(change) => {
+            Command::ChangeInvisible(change) if self.is_given(&change.handle) => {
                 let progress = self.progress_mut(change.handle.group, place_of(&change.handle));
                 progress.let_go(change.handle.nonce);
                 progress.is_renaming |= progress.nonce == change.handle.nonce;
             }
-            Command::ForwardToDeadLetter(forward) => {
+            Command::ForwardToDeadLetter(forward) if self.is_given(&forward.handle) => {
                 let progress = self.progress_mut(forward.handle.group, place_of(&forward.handle));
                 progress.give_up(forward.handle.nonce, seq);
             }
@@ -69,7 +71,10 @@ impl Checker {
                 self.unsure_names.insert(name);
             }
             Command::PutTopic(topic) => self.note_put(topic.name.as_str()),
-            Command::PutGroup(group) => self.note_put(group.name.as_str()),
+            Command::PutGroup(group) => {
+                self.note_put(group.name.as_str());
+                self.settings_asked(seq, group);
+            }
             Command::DeleteGroup(name) => self.note_reader_leaves(&name.to_string(), None),
             Command::Leave { group, client_id } => {
                 self.note_reader_leaves(&group.to_string(), Some(client_id));
@@ -131,7 +136,8 @@ impl Checker {
             _ if may_mean_nothing => To::Unknown,
             broker_engine::OffsetAt::Earliest => To::Offset(0),
             broker_engine::OffsetAt::Latest => To::Latest,
-            _ => To::Unknown,
+            broker_engine::OffsetAt::TimeMs(time_ms) => To::TimeMs(time_ms),
+            broker_engine::OffsetAt::Shift(_) => To::Unknown,
         };
         self.begin_reset(Reset {
             ticket,
@@ -147,7 +153,8 @@ impl Checker {
     }
 
     fn note_redrive(&mut self, group: &str) {
-        let attempts_max = self.attempts_max(group);
+        self.revived.insert(group.to_owned());
+        let attempts_max = self.attempts_least(group);
         let keys: Vec<_> = self.progress.keys().copied().collect();
         for (reader, place) in keys {
             if self.group_of_reader(reader) != group {

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use broker_model::Model;
 
 use super::progress::Progress;
+use super::times::Between;
 use super::{Checker, Place, Stored};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum To {
     Offset(u64),
     Latest,
+    TimeMs(u64),
     Unknown,
 }
 
@@ -44,6 +46,8 @@ struct Known {
     /// Its send, if that was answered.
     asked: Option<u64>,
     first_seen: u64,
+    /// When it was stored; none: nobody knows.
+    stored_ms: Option<Between>,
 }
 
 impl Reset {
@@ -62,6 +66,16 @@ impl Reset {
                 _ if known.first_seen < self.asked => Effect::Done,
                 _ => Effect::Either,
             },
+            To::TimeMs(time_ms) => match known.stored_ms {
+                Some(stored_ms) if stored_ms.is_from(time_ms) => Effect::New,
+                _ if known.asked.is_some_and(|asked| asked > answered) => Effect::New,
+                Some(stored_ms)
+                    if stored_ms.is_before(time_ms) && known.first_seen < self.asked =>
+                {
+                    Effect::Done
+                }
+                _ => Effect::Either,
+            },
             To::Unknown => Effect::Either,
         }
     }
@@ -70,10 +84,15 @@ impl Reset {
 impl Checker {
     fn known(&self, place: Place) -> Option<Known> {
         let unread = self.unread.get(&place);
-        let unread = unread.map(|first_seen| Known { asked: None, first_seen: *first_seen });
+        let unread = unread.map(|first_seen| Known {
+            asked: None,
+            first_seen: *first_seen,
+            stored_ms: None,
+        });
         let known = |stored: &Stored| Known {
             asked: stored.sent.map(|(asked, _)| asked),
             first_seen: stored.first_seen,
+            stored_ms: Some(stored.stored_ms),
         };
         self.places.get(&place).map(known).or(unread)
     }
@@ -120,6 +139,9 @@ impl Checker {
         }
         self.resets[at].answered = Some(seq);
         self.resets[at].settled = Some(seq);
+        if matches!(self.resets[at].to, To::TimeMs(_)) && !self.times_are_sorted() {
+            self.resets[at].to = To::Unknown;
+        }
         let reset = self.resets[at].clone();
         self.for_concerned(&reset, |progress, effect| apply(progress, effect, &reset));
         // One that was asked later, and may have been carried out, has the last word.

@@ -105,6 +105,11 @@ impl Checker {
         }
     }
 
+    /// Whether the topic does not keep everything.
+    pub(super) fn is_limited(&self, topic: &str) -> bool {
+        self.retention.limits.contains_key(topic)
+    }
+
     fn is_below_oldest(&self, (topic, queue, offset): Place) -> bool {
         let Some(named) = self.topics.get(&topic) else { return false };
         if !self.retention.limits.contains_key(&named.name) {
@@ -115,7 +120,7 @@ impl Checker {
     }
 
     /// Whether the limits of its topic allowed, at some time until now, to take a message.
-    fn may_be_taken(&self, place: Place, now_ms: u64) -> bool {
+    pub(super) fn may_be_taken(&self, place: Place, now_ms: u64) -> bool {
         let topic = self.topic_of_number(place.0);
         let Some(limits) = self.retention.limits.get(&topic) else { return false };
         let is_old = limits.time_ms.is_some_and(|kept_ms| self.age_ms_max(place, now_ms) > kept_ms);

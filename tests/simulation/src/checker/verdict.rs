@@ -69,7 +69,7 @@ impl Checker {
             let reads = group.topics.iter().any(|own| own == topic);
             // With receives that nobody saw the end of, it may have died unseen.
             let lost = self.lost_receives_of(name, topic);
-            let is_seen = lost < u64::from(group.settings.retry.max_attempts);
+            let is_seen = lost < u64::from(self.attempts_least(name));
             reads
                 && is_early
                 && is_seen
@@ -105,7 +105,7 @@ impl Checker {
             .filter(|(place, _)| self.topics.get(&place.0).is_some_and(is_alive))
             .map(|(place, stored)| (*place, stored.id, stored.sent.map(|(asked, _)| asked)))
             .collect();
-        let attempts_max = self.attempts_max(group);
+        let attempts_max = self.attempts_least(group);
         for (place, id, asked) in places {
             if !self.is_wanted(group, id) || topic.starts_with("%DLQ%") || self.is_taken(place) {
                 continue;
@@ -127,10 +127,11 @@ impl Checker {
 
     /// Every certain dead letter stands in the dead-letter topic, and nothing else does.
     fn check_dead_letters(&mut self, group: &str) -> Result<(), String> {
-        let attempts_max = self.attempts_max(group);
+        let attempts_max = self.attempts_most(group);
         let (mut revivals, mut has_gone) = (0, false);
         // Dead letters of what was handed out, and nobody ever knew which messages it was.
         let mut unknown_deaths = 0;
+        let (keeps, discards) = (self.keeps_dead_letters(group), self.discards_dead_letters(group));
         let mut counts = std::collections::BTreeMap::<u64, (u64, u64)>::new();
         let keys: Vec<_> = self.progress.keys().copied().collect();
         for (reader, place) in keys {
@@ -157,8 +158,8 @@ impl Checker {
             // What went before it died can be no dead letter.
             let is_certain = is_certain && !is_taken;
             let count = counts.entry(id).or_default();
-            count.0 += u64::from(is_certain);
-            count.1 += progress.deaths_max + extra;
+            count.0 += u64::from(is_certain && keeps);
+            count.1 += if discards { 0 } else { progress.deaths_max + extra };
         }
         // Nobody reads the dead letters of who reads dead letters.
         let comes_and_goes = self.group(group).is_some_and(|group| group.is_volatile);

@@ -177,6 +177,7 @@ impl World {
     }
 
     fn ask_producer(&mut self, mut check: TransactionCheck) -> Result<(), String> {
+        self.checker.question(check.id.number);
         let Some(process) = &self.process else { return Ok(()) };
         if let Source::Log { position, length_bytes, identity } = check.source {
             let reader = process.replica.reader();

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use broker_engine::{OffsetAt, SetOffset};
+use broker_engine::{OffsetAt, ResetOffsets, SetOffset};
 use broker_store::key_table::key_table_path;
 use broker_store::sealed_index::{index_path, open_or_build};
 use broker_store::{segments, snapshot};
@@ -381,4 +381,54 @@ fn retention_counts_right_after_a_start_from_the_older_snapshot() {
     shard.disk.remove(&newest).unwrap();
     shard.restart();
     assert_eq!(bytes_of(&mut shard, "orders"), expected);
+}
+
+/// 40 messages, a millisecond apart, of which each but the newest stand in sealed segments.
+fn sealed_by_the_millisecond() -> (Shard, Vec<u64>) {
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 5);
+    let times: Vec<u64> = (0..40)
+        .map(|n| {
+            shard.now_ms += 1;
+            shard.ask(send("orders", &[&format!("{n:0499}")])).unwrap();
+            shard.now_ms
+        })
+        .collect();
+    assert!(shard.seals > 0, "some are sealed");
+    (shard, times)
+}
+
+#[test]
+fn the_offset_of_a_time_is_that_of_the_first_message_from_then_on_also_in_a_sealed_segment() {
+    let (mut shard, times) = sealed_by_the_millisecond();
+    for round in 0..2 {
+        for (offset, time_ms) in (0u64..).zip(&times) {
+            let at = OffsetAt::TimeMs(*time_ms);
+            let query = Command::QueryOffset { topic: name("orders"), queue: 0, at };
+            let told = shard.ask(query);
+            assert!(
+                matches!(told, Ok(Outcome::Offset(Some(found))) if found == offset),
+                "round {round}: {told:?} for message {offset}"
+            );
+        }
+        shard.restart();
+    }
+}
+
+#[test]
+fn a_reset_to_a_time_in_a_sealed_segment_brings_back_what_was_stored_since_and_nothing_else() {
+    let (mut shard, times) = sealed_by_the_millisecond();
+    assert_eq!(drain(&mut shard, "billing", "orders").len(), 40);
+    for first in [3, 4, 5, 6, 7, 20] {
+        let reset = ResetOffsets {
+            group: GroupName::parse("billing").unwrap(),
+            topics: vec![name("orders")],
+            to: OffsetAt::TimeMs(times[first]),
+            id: String::new(),
+        };
+        shard.ask(Command::ResetOffsets(reset)).unwrap();
+        let expected: BTreeSet<String> = (first..40).map(|n| format!("{n:0499}")).collect();
+        assert_eq!(drain(&mut shard, "billing", "orders"), expected, "from message {first} on");
+    }
 }

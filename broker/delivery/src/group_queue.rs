@@ -7,11 +7,14 @@
 //! Decisions (`select_*`) change nothing that counts; the methods named after records change the state, and do so once:
 //! applying what is already applied has no effect, so a leader may apply early what followers apply from the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crate::due::Due;
 use crate::leases::{LeaseBatch, Leases, offsets};
 use crate::message_groups::MessageGroups;
 use crate::range_set::RangeSet;
+pub use in_order::Turn;
+pub use skipping::Skipped;
 
 const BATCH_SPAN: u64 = 64;
 /// No queue ever holds so many messages: what follows an offset below it can be told.
@@ -28,15 +31,6 @@ pub struct Batch {
     pub mask: u64,
     /// Which delivery it will be, from 1.
     pub attempt: u32,
-}
-
-/// What may be handed out in order of message groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// To hand out together; none when every message group has to wait.
-    pub batch: Option<Batch>,
-    /// Messages that did not pass the filter: they are to be finished before the batch is handed out.
-    pub skipped: Vec<u64>,
 }
 
 /// What a receipt handle means now.
@@ -58,7 +52,7 @@ pub enum HandleState {
 
 /// A message that waits for its next delivery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Waiting {
+pub(crate) struct Waiting {
     /// That count.
     deliveries: u32,
     /// Names the last one, counted or not, 0 when there was none: its handle counts until the message is delivered again,
@@ -75,7 +69,7 @@ pub struct GroupQueue {
     next: u64,
     done: RangeSet,
     leases: Leases,
-    again: BTreeMap<u64, Waiting>,
+    again: Due,
     /// Acknowledged or given up by who had them, once that is committed. Nobody gets these meanwhile.
     leaving: BTreeSet<u64>,
     /// Their last delivery expired. Apart from `leaving`: an acknowledgement now would be answered, and yet be a dead letter.
@@ -109,97 +103,28 @@ impl GroupQueue {
         Some(Batch { first: self.next, span, mask, attempt: 1 })
     }
 
-    /// Messages due again, up to `limit`, that pass the filter and share an attempt number.
-    #[must_use]
-    pub fn select_again(&self, limit: u32, passes: impl Fn(u64) -> bool) -> Option<Batch> {
-        let mut due = self.again.iter().filter(|(offset, _)| passes(**offset));
-        let (&first, &Waiting { deliveries, .. }) = due.next()?;
+    /// Messages due again, up to `limit`, that have one of the tags, any without `tags`, and share an attempt number. Takes
+    /// what it looks at from `looks`, and ends when nothing is left of it. `tag_of` says none of a message that nobody may have.
+    pub fn select_again(
+        &mut self,
+        limit: u32,
+        tags: Option<&[u64]>,
+        looks: &mut u32,
+        tag_of: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Batch> {
         if limit == 0 {
             return None;
         }
-        let (mut mask, mut taken) = (1u64, 1);
-        for (offset, _) in due
-            .take_while(|(offset, _)| **offset < first + BATCH_SPAN)
-            .filter(|(_, waiting)| waiting.deliveries == deliveries)
-        {
-            if taken == limit {
-                break;
+        match tags {
+            Some(tags) => {
+                let found = self.again.with_tags(tags, BATCH_SPAN, looks, tag_of);
+                batch_of(found.into_iter(), limit)
             }
-            mask |= 1 << (offset - first);
-            taken += 1;
-        }
-        Some(Batch { first, span: 0, mask, attempt: deliveries.saturating_add(1) })
-    }
-
-    /// Messages that may be handed out in order: of each message group the first that is not done, while none of the group
-    /// is in flight. Looks at new messages until there are `limit` of these or `look_ahead_max` messages wait.
-    pub fn select_in_order(
-        &mut self,
-        end: u64,
-        limit: u32,
-        look_ahead_max: usize,
-        hash_of: impl Fn(u64) -> u64,
-        passes: impl Fn(u64) -> bool,
-    ) -> Turn {
-        let mut groups = self.message_groups.take().unwrap_or_else(|| self.line_up(&hash_of));
-        let mut skipped = Vec::new();
-        while self.next < end
-            && groups.free_count() < limit as usize
-            && self.again.len() < look_ahead_max
-        {
-            if !self.is_done(self.next) {
-                self.again.insert(self.next, Waiting::default());
-                groups.add(self.next, hash_of(self.next));
-            }
-            self.next += 1;
-        }
-        let mut batch: Option<Batch> = None;
-        let mut at = 0;
-        while let Some(offset) = groups.free_from(at) {
-            let first = batch.map_or(offset, |batch| batch.first);
-            let taken = batch.map_or(0, |batch| batch.mask.count_ones());
-            if taken >= limit || offset >= first + BATCH_SPAN {
-                break;
-            }
-            at = offset + 1;
-            if !passes(offset) {
-                // The next one of its group may be free now; it comes later in this loop.
-                groups.finish(offset);
-                skipped.push(offset);
-                continue;
-            }
-            let deliveries = self.again.get(&offset).map_or(0, |waiting| waiting.deliveries);
-            let attempt = deliveries.saturating_add(1);
-            let batch = batch.get_or_insert(Batch { first, span: 0, mask: 0, attempt });
-            if batch.attempt == attempt {
-                batch.mask |= 1 << (offset - first);
+            None => {
+                let waiting = self.again.iter().map(|(offset, waiting)| (*offset, *waiting));
+                batch_of(waiting.filter(|(offset, _)| tag_of(*offset).is_some()), limit)
             }
         }
-        self.message_groups = Some(groups);
-        Turn { batch, skipped }
-    }
-
-    /// Whether messages were last handed out in order.
-    #[must_use]
-    pub fn is_in_order(&self) -> bool {
-        self.message_groups.is_some()
-    }
-
-    /// Messages are handed out without order from now on.
-    pub fn forget_order(&mut self) {
-        self.message_groups = None;
-    }
-
-    fn line_up(&self, hash_of: &impl Fn(u64) -> u64) -> Box<MessageGroups> {
-        let mut groups = Box::<MessageGroups>::default();
-        self.again.keys().for_each(|offset| groups.add(*offset, hash_of(*offset)));
-        let leased = self.leases.iter().flat_map(|(first, lease)| offsets(first, lease.mask));
-        let ending = self.leaving.iter().chain(&self.exhausted).copied();
-        for offset in leased.chain(ending) {
-            groups.add(offset, hash_of(offset));
-            groups.take(offset);
-        }
-        groups
     }
 
     /// Hands a batch out. Returns false when it had been applied before.
@@ -360,7 +285,7 @@ impl GroupQueue {
                 gone.push((first, batch));
             }
         }
-        self.again = self.again.split_off(&offset);
+        self.again.forget_below(offset);
         for offsets in [&mut self.leaving, &mut self.exhausted, &mut self.revived] {
             *offsets = offsets.split_off(&offset);
         }
@@ -396,6 +321,12 @@ impl GroupQueue {
     #[must_use]
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Whether a message with one of the tags, any without `tags`, may be due again.
+    #[must_use]
+    pub fn may_have_due(&self, tags: Option<&[u64]>) -> bool {
+        tags.map_or(!self.again.is_empty(), |tags| self.again.may_have(tags))
     }
 
     /// Whether a receive could find something, messages below `end` being there.
@@ -449,7 +380,7 @@ impl GroupQueue {
         }
         let passed = (self.next..=offset).filter(|passed| !self.is_done(*passed));
         let passed: Vec<u64> = passed.collect();
-        self.again.extend(passed.into_iter().map(|offset| (offset, Waiting::default())));
+        passed.into_iter().for_each(|offset| self.again.insert(offset, Waiting::default()));
         self.next = offset + 1;
         // Lined up anew when it is needed.
         self.message_groups = None;
@@ -473,6 +404,25 @@ impl GroupQueue {
 }
 
 mod in_flight;
+/// Of those that wait, the first with others near it that share its attempt number.
+fn batch_of(mut waiting: impl Iterator<Item = (u64, Waiting)>, limit: u32) -> Option<Batch> {
+    let (first, Waiting { deliveries, .. }) = waiting.next()?;
+    let (mut mask, mut taken) = (1u64, 1);
+    for (offset, _) in waiting
+        .take_while(|(offset, _)| *offset < first + BATCH_SPAN)
+        .filter(|(_, waiting)| waiting.deliveries == deliveries)
+    {
+        if taken == limit {
+            break;
+        }
+        mask |= 1 << (offset - first);
+        taken += 1;
+    }
+    Some(Batch { first, span: 0, mask, attempt: deliveries.saturating_add(1) })
+}
+
+mod in_order;
+mod skipping;
 mod stored;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
-use broker_model::limits::QUEUES_PER_TOPIC_MAX;
+use broker_model::limits::{INFLIGHT_PER_GROUP_QUEUE_MAX, QUEUES_PER_TOPIC_MAX};
 use broker_model::{ConsumerGroup, MessageType, Order, Topic};
 use broker_store::record::{DeadLetterReference, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::hidden::{HalfMessage, HiddenMessage};
 use crate::index::Queue;
 use crate::refusal::Refusal;
+use crate::serve::ANY_QUEUE;
 use crate::state::{Expiry, Member, TopicState};
 
 impl<R: ReplyTo> Engine<R> {
@@ -97,14 +98,7 @@ impl<R: ReplyTo> Engine<R> {
                 self.state.index_entries -= u64::from(recalled);
             }
             Record::Half { number, check_after_ms, message } => {
-                let half = HalfMessage {
-                    message: hidden(&message, at),
-                    stored_ms: at.time_ms,
-                    checks: 0,
-                    check_at_ms: at.time_ms.saturating_add(check_after_ms),
-                };
-                self.state.transactions.insert(number, half);
-                self.state.index_entries += 1;
+                self.apply_half(number, check_after_ms, &message, at);
             }
             Record::EndTransaction { number, is_commit, .. } => {
                 self.apply_end_transaction(number, is_commit, at.time_ms);
@@ -116,6 +110,7 @@ impl<R: ReplyTo> Engine<R> {
                 self.apply_redrive(topic, offset, back_to)
             }
             Record::Trim { topic, queue, offset } => self.apply_trim(topic, queue, offset),
+            Record::Skip { first, end } => self.apply_skip(first, end),
             Record::PutMember { number, group, client_id } => {
                 self.apply_put_member(number, group, &client_id);
             }
@@ -134,6 +129,23 @@ impl<R: ReplyTo> Engine<R> {
         self.state.index_entries += u64::from(is_kept);
     }
 
+    fn apply_half(
+        &mut self,
+        number: u64,
+        check_after_ms: u64,
+        message: &MessageRecord,
+        at: RecordPlace,
+    ) {
+        let half = HalfMessage {
+            message: hidden(message, at),
+            stored_ms: at.time_ms,
+            checks: 0,
+            check_at_ms: at.time_ms.saturating_add(check_after_ms),
+        };
+        self.state.transactions.insert(number, half);
+        self.state.index_entries += 1;
+    }
+
     /// A message that was counted before takes its place in its queue.
     fn show(&mut self, message: HiddenMessage, time_ms: u64) {
         if !self.push(message, 0, time_ms) {
@@ -149,7 +161,12 @@ impl<R: ReplyTo> Engine<R> {
         let entry = IndexEntry { position, tag_hash, stored_ms: time_ms, length_bytes, origin: 0 };
         entries.push(entry, message_group_hash);
         topic.lite.note_use(queue, time_ms);
-        self.dirty.extend_from_slice(&topic.group_topics);
+        for index in &topic.group_topics {
+            let progress = self.state.group_topics.get(*index).and_then(Option::as_ref);
+            if progress.is_some_and(|progress| !progress.waiters.is_empty()) {
+                self.dirty.push((*index, queue));
+            }
+        }
         if !topic.pulls.is_empty() {
             self.dirty_topics.push(number);
         }
@@ -179,7 +196,7 @@ impl<R: ReplyTo> Engine<R> {
                 self.state.expiries.extend(passed);
             }
         }
-        self.dirty.push(index);
+        self.wake(index, ANY_QUEUE);
     }
 
     pub(crate) fn apply_put_member(&mut self, number: u32, group: u32, client_id: &str) {
@@ -230,16 +247,30 @@ impl<R: ReplyTo> Engine<R> {
             return;
         };
         let Some(progress) = self.state.group_topic_mut(index) else { return };
-        let has_waiters = !progress.waiters.is_empty();
         let Some(queue) = progress.queues.get_mut(place.queue as usize) else { return };
+        let was_full = queue.inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64;
         let left = queue.acknowledge(place.offset);
-        // The next message of its message group may go out now.
-        let is_anyones_turn = has_waiters && queue.is_in_order();
-        if is_anyones_turn {
-            self.dirty.push(index);
+        // The next message of its message group may go out now, or the next one of all.
+        if was_full || queue.is_in_order() {
+            self.wake(index, place.queue);
         }
         if let Some((first, batch)) = left {
             self.drop_expiry(index, place.queue, first, &batch);
+        }
+    }
+
+    pub(crate) fn apply_skip(&mut self, first: Place, end: u64) {
+        let Place { group, topic, queue: number, offset } = first;
+        let is_known = self.state.group_of(group).is_some();
+        if !is_known || !self.state.topics.contains_key(&topic) {
+            return;
+        }
+        let index = self.state.group_topic_index(group, topic);
+        let progress = self.state.group_topic_mut(index);
+        let Some(queue) = progress.and_then(|p| p.queues.get_mut(number as usize)) else { return };
+        queue.skip(offset, end);
+        if queue.is_in_order() {
+            self.wake(index, number);
         }
     }
 
@@ -289,9 +320,11 @@ impl<R: ReplyTo> Engine<R> {
         {
             queue.push_dead_letter(entry, place);
             self.state.index_entries += 1;
-            self.dirty.extend_from_slice(&topic.group_topics);
             if !topic.pulls.is_empty() {
                 self.dirty_topics.push(number);
+            }
+            for index in topic.group_topics.clone() {
+                self.wake(index, 0);
             }
         }
         self.apply_done(place);
@@ -340,7 +373,7 @@ impl<R: ReplyTo> Engine<R> {
         state.topic = topic;
         for index in state.group_topics.clone() {
             self.state.grow_group_topic(index);
-            self.dirty.push(index);
+            self.wake(index, ANY_QUEUE);
         }
     }
 
@@ -381,7 +414,9 @@ impl<R: ReplyTo> Engine<R> {
             if !is_in_order && !is_lite {
                 progress.queues.iter_mut().for_each(GroupQueue::forget_order);
             }
-            self.dirty.push(index);
+            if !progress.waiters.is_empty() {
+                self.dirty.push((index, ANY_QUEUE));
+            }
         }
     }
 
@@ -421,7 +456,9 @@ impl<R: ReplyTo> Engine<R> {
 
     fn forget_progress(&mut self, index: usize, refusal: &Refusal, effects: &mut Effects<R>) {
         let waiters = self.state.remove_group_topic(index);
-        effects.now.extend(waiters.into_iter().map(|waiter| (waiter.reply, Err(refusal.clone()))));
+        effects
+            .now
+            .extend(waiters.into_waiters().map(|waiter| (waiter.reply, Err(refusal.clone()))));
     }
 }
 

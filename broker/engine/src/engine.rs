@@ -1,5 +1,8 @@
 //! The engine of one shard: a match of one line per verb, each in its own file.
 
+use std::collections::BTreeSet;
+
+use broker_model::limits::LOOKED_AT_PER_STEP_MAX;
 use broker_model::{ConsumerGroup, ShardId, Topic, TopicName};
 use broker_store::sealed_index::IndexError;
 use broker_store::{IndexFailure, Log};
@@ -19,8 +22,13 @@ pub struct Engine<R> {
     random: u64,
     pub(crate) next_waiter: u64,
     pub(crate) is_disk_full: bool,
-    /// Group topics that may have something for a waiting poll.
-    pub(crate) dirty: Vec<usize>,
+    /// Queues of group topics that may have something for a waiting poll.
+    pub(crate) dirty: Vec<(usize, u32)>,
+    /// Group topics with polls that have not looked at everything, and with which of them the next look begins.
+    pub(crate) looking: BTreeSet<usize>,
+    pub(crate) looking_from: usize,
+    /// Messages that polls may look at yet in this step.
+    pub(crate) looks: u32,
     /// Groups and topics whose deletion is decided but not committed: made again, they get new numbers.
     pub(crate) deleting_groups: Vec<u32>,
     pub(crate) deleting_topics: Vec<u32>,
@@ -46,6 +54,9 @@ impl<R: ReplyTo> Engine<R> {
             next_waiter: 0,
             is_disk_full: false,
             dirty: Vec::new(),
+            looking: BTreeSet::new(),
+            looking_from: 0,
+            looks: LOOKED_AT_PER_STEP_MAX,
             deleting_groups: Vec::new(),
             deleting_topics: Vec::new(),
             dirty_topics: Vec::new(),
@@ -128,11 +139,13 @@ impl<R: ReplyTo> Engine<R> {
             let Some(progress) = self.state.group_topic_mut(index) else { continue };
             let waiters = std::mem::take(&mut progress.waiters);
             self.state.waiters -= waiters.len();
-            let empty =
-                |waiter: crate::state::Waiter<R>| (waiter.reply, Ok(Outcome::Received(Vec::new())));
-            effects.now.extend(waiters.into_iter().map(empty));
+            let empty = |waiter: crate::waiting::Waiter<R>| {
+                (waiter.reply, Ok(Outcome::Received(Vec::new())))
+            };
+            effects.now.extend(waiters.into_waiters().map(empty));
         }
         self.state.poll_ends.clear();
+        self.looking.clear();
         for topic in self.state.topics.values_mut() {
             for waiter in topic.pulls.drain(..) {
                 self.state.waiters -= 1;

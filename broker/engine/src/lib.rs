@@ -33,6 +33,7 @@ mod refusal;
 mod release;
 mod retention;
 mod send;
+mod serve;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod settle;
 mod state;
@@ -40,6 +41,7 @@ mod stored_state;
 mod tick;
 mod timed;
 mod transaction;
+mod waiting;
 
 pub use command::*;
 pub use command_bytes::CommandKind;

@@ -37,6 +37,12 @@ impl LiteTopics {
         names.iter().filter_map(|name| self.queue(name)).map(|queue| queue as usize).collect()
     }
 
+    /// Whether the queue is that of one of these lite topics.
+    pub(crate) fn is_of(&self, queue: usize, names: &BTreeSet<String>) -> bool {
+        let lite = u32::try_from(queue).ok().and_then(|queue| self.names.get(&queue));
+        lite.is_some_and(|lite| names.contains(&*lite.name))
+    }
+
     /// Queues and names, by queue.
     pub(crate) fn names(&self) -> Vec<(u32, Arc<str>)> {
         let mut names: Vec<_> =
@@ -106,7 +112,6 @@ impl<R: ReplyTo> Engine<R> {
         state.lite.insert(queue, name);
         for index in state.group_topics.clone() {
             self.state.grow_group_topic(index);
-            self.dirty.push(index);
         }
     }
 

@@ -107,7 +107,7 @@ impl<R: ReplyTo> Engine<R> {
         let progress = self.state.group_topic_mut(index);
         if let Some(queue) = progress.and_then(|p| p.queues.get_mut(place.queue as usize)) {
             queue.revive(place.offset, message_group_hash);
-            self.dirty.push(index);
+            self.wake(index, place.queue);
         }
     }
 }

@@ -39,7 +39,7 @@ impl<R: ReplyTo> Engine<R> {
         if let Some((first, batch)) = left {
             self.drop_expiry(index, place.queue, first, &batch);
         }
-        self.dirty.push(index);
+        self.wake(index, place.queue);
         true
     }
 }

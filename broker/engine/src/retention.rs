@@ -87,7 +87,7 @@ impl<R: ReplyTo> Engine<R> {
             for (first, batch) in gone {
                 self.drop_expiry(index, queue, first, &batch);
             }
-            self.dirty.push(index);
+            self.wake(index, queue);
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use broker_delivery::{GroupQueue, RangeSet};
+use broker_delivery::{GroupQueue, LeaseBatch, RangeSet};
 use broker_model::{ConsumerGroup, GroupName, MessageType, Order, ReceiptHandle, Topic, TopicName};
 
 use crate::clients::Clients;
-use crate::command::Receive;
 use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
 use crate::lite_topic::LiteTopics;
 use crate::pull::WaitingPull;
+use crate::waiting::Waiting;
 
 /// A topic on this shard.
 #[derive(Debug)]
@@ -59,14 +59,6 @@ impl<R> TopicState<R> {
     }
 }
 
-/// A poll that waits for messages.
-#[derive(Debug)]
-pub(crate) struct Waiter<R> {
-    pub(crate) id: u64,
-    pub(crate) reply: R,
-    pub(crate) receive: Receive,
-}
-
 /// A consumer of a broadcasting group.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
@@ -84,7 +76,7 @@ pub(crate) struct GroupTopic<R> {
     pub(crate) start: usize,
     /// Whether a consumer of the group was ever here.
     pub(crate) is_polled: bool,
-    pub(crate) waiters: VecDeque<Waiter<R>>,
+    pub(crate) waiters: Waiting<R>,
     /// Cursors decided and not committed: nothing is handed out meanwhile.
     pub(crate) cursors_pending: u32,
     /// Deadlines that passed meanwhile: a cursor decided before them may forget their deliveries.
@@ -193,7 +185,7 @@ impl<R> State<R> {
             queues: Vec::new(),
             start: 0,
             is_polled: false,
-            waiters: VecDeque::new(),
+            waiters: Waiting::default(),
             cursors_pending: 0,
             passed: Vec::new(),
             attempts: VecDeque::new(),
@@ -290,17 +282,30 @@ impl<R> State<R> {
     }
 
     /// Forgets progress and returns its waiting polls.
-    pub(crate) fn remove_group_topic(&mut self, index: usize) -> VecDeque<Waiter<R>> {
+    pub(crate) fn remove_group_topic(&mut self, index: usize) -> Waiting<R> {
         let Some(progress) = self.group_topics.get_mut(index).and_then(Option::take) else {
-            return VecDeque::new();
+            return Waiting::default();
         };
         self.group_topic_indexes.remove(&(progress.group, progress.topic));
         self.free_group_topics.push(index);
         if let Some(topic) = self.topics.get_mut(&progress.topic) {
             topic.group_topics.retain(|other| *other != index);
         }
-        self.expiries.retain(|expiry| expiry.group_topic != index);
-        self.poll_ends.retain(|end| end.group_topic != index);
+        for (queue, state) in (0u32..).zip(&progress.queues) {
+            for (first, lease) in state.leases() {
+                let LeaseBatch { deadline_ms, nonce, .. } = *lease;
+                self.expiries.remove(&Expiry {
+                    deadline_ms,
+                    group_topic: index,
+                    queue,
+                    first,
+                    nonce,
+                });
+            }
+        }
+        for waiter in progress.waiters.iter() {
+            self.poll_ends.remove(&waiter.end(index));
+        }
         self.waiters -= progress.waiters.len();
         progress.waiters
     }

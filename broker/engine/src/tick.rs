@@ -21,7 +21,8 @@ impl<R: ReplyTo> Engine<R> {
         let declared = self.declared_from.filter(|_| !self.state.subscribers.is_empty());
         let declared = declared.map(|_| 0);
         let times = [declared, expiry, self.next_poll_end_ms(), check, due, lite, trim];
-        times.into_iter().flatten().min()
+        let at_once = self.has_polls_to_serve().then_some(0);
+        times.into_iter().flatten().chain(at_once).min()
     }
 
     /// When [`Engine::end_polls`] has something to do next.
@@ -62,8 +63,8 @@ impl<R: ReplyTo> Engine<R> {
             }
             self.state.poll_ends.remove(&end);
             let Some(progress) = self.state.group_topic_mut(end.group_topic) else { continue };
-            let at = progress.waiters.iter().position(|waiter| waiter.id == end.waiter);
-            if let Some(waiter) = at.and_then(|at| progress.waiters.remove(at)) {
+            // One that is looking yet is answered when it has looked at everything.
+            if let Some(waiter) = progress.waiters.end(end.waiter) {
                 self.state.waiters -= 1;
                 effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
             }
@@ -91,6 +92,6 @@ impl<R: ReplyTo> Engine<R> {
         for offset in exhausted {
             self.dead_letter(Place { group, topic, queue: expiry.queue, offset }, effects);
         }
-        self.dirty.push(expiry.group_topic);
+        self.wake(expiry.group_topic, expiry.queue);
     }
 }

@@ -100,6 +100,15 @@ impl Filter {
         }
     }
 
+    /// The hashes of which a message's tag must be one, sorted; none when the coarse check lets everything pass.
+    #[must_use]
+    pub fn tags(&self) -> Option<&[u64]> {
+        match self {
+            Self::All | Self::Sql(_) => None,
+            Self::Tags(hashes) => Some(hashes),
+        }
+    }
+
     /// The condition that has to be evaluated on a message's properties; none when the coarse check is exact.
     #[must_use]
     pub fn as_sql(&self) -> Option<&SqlFilter> {

@@ -85,6 +85,10 @@ pub const INDEX_ENTRIES_PER_SHARD_MAX: u64 = 32 * 1024 * 1024;
 pub const LAG_ENTRIES_PER_READ_MAX: u64 = 128 * 1024;
 /// Blocks of index files, of 64 messages each, that it reads for the same.
 pub const LAG_SEALED_BLOCKS_PER_READ_MAX: u64 = 256;
+/// Messages that one poll looks at in one step of a shard; it goes on in the next one.
+pub const LOOKED_AT_PER_TURN_MAX: u32 = 4 * 1024;
+/// Messages that all polls look at in one step of a shard.
+pub const LOOKED_AT_PER_STEP_MAX: u32 = 32 * 1024;
 /// How often messages beyond their topic's retention are looked for.
 pub const RETENTION_CHECK_MS: u64 = 10_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).

@@ -201,6 +201,7 @@ impl<R: ReplyTo> Replica<R> {
 
     /// Does what time has made due, then gathers everything to be done outside.
     pub fn step(&mut self, now_ms: u64) -> Output<R> {
+        self.engine.begin_step();
         if self.failure.is_none() && self.is_leader() {
             self.tick(now_ms);
             self.serve_waiters(now_ms);
@@ -210,6 +211,8 @@ impl<R: ReplyTo> Replica<R> {
         self.process_ready(now_ms);
         self.apply_in_memory(now_ms);
         self.stop_without_index();
+        // Polls that come before the next step may look as well.
+        self.engine.begin_step();
         let write = self.log.take_write();
         let replies = std::mem::take(&mut self.open.now);
         let new_topics = std::mem::take(&mut self.open.new_topics);

@@ -13,7 +13,8 @@ use broker_model::{ConsumerGroup, Topic};
 use bytes::{Buf, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
-use fields::{Reader, put_text, put_u32, put_u64};
+pub use fields::record_bytes;
+use fields::{Reader, put_text, put_u32, put_u32s, put_u64, put_u64s};
 pub use heads::{MessageHead, message_heads};
 pub use message::{MessageRecord, message_bytes};
 pub use progress::{Lease, Place};
@@ -52,6 +53,7 @@ const KIND_REDRIVE_TO: u8 = 27;
 const KIND_TRIM: u8 = 28;
 const KIND_RELEASE: u8 = 29;
 const KIND_PROLONG: u8 = 30;
+const KIND_SKIP: u8 = 31;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,6 +200,13 @@ pub enum Record {
         /// The first offset that is kept.
         offset: u64,
     },
+    /// Messages that follow each other did not pass a group's filter: those of them that were never handed out are done.
+    Skip {
+        /// The first one, for the group.
+        first: Place,
+        /// The offset behind the last one.
+        end: u64,
+    },
     /// A consumer of a broadcasting group has progress of its own, under a group number of its own.
     PutMember {
         /// Its number, never used again for another member or group.
@@ -315,6 +324,7 @@ impl Record {
                 put_u32s(payload, &[*topic, *queue]);
                 put_u64(payload, *offset);
             }
+            Self::Skip { first, end } => first.encode_range(*end, payload),
             Self::PutMember { number: first, group: second, client_id: name }
             | Self::PutLiteTopic { topic: first, queue: second, name } => {
                 put_u32s(payload, &[*first, *second]);
@@ -352,6 +362,7 @@ impl Record {
             Self::Trim { .. } => KIND_TRIM,
             Self::Release { .. } => KIND_RELEASE,
             Self::Prolong { .. } => KIND_PROLONG,
+            Self::Skip { .. } => KIND_SKIP,
             Self::PutMember { .. } => KIND_PUT_MEMBER,
             Self::DeleteMember { .. } => KIND_DELETE_MEMBER,
             Self::PutLiteTopic { .. } => KIND_PUT_LITE_TOPIC,
@@ -407,14 +418,6 @@ impl Record {
     }
 }
 
-/// Bytes of the first record of a payload, with what stands in front of it; none when there is no whole one.
-#[must_use]
-pub fn record_bytes(payload: &[u8]) -> Option<usize> {
-    let (length, _) = payload.split_first_chunk::<4>()?;
-    let length = RECORD_HEADER_BYTES.checked_add(u32::from_le_bytes(*length) as usize)?;
-    (length <= payload.len()).then_some(length)
-}
-
 /// Fills in length and checksum of the record that begins at `start`.
 fn seal(payload: &mut BytesMut, start: usize) {
     let body = start + RECORD_HEADER_BYTES;
@@ -422,14 +425,6 @@ fn seal(payload: &mut BytesMut, start: usize) {
     let checksum = crc32c_append(0, &payload[body..]);
     payload[start..start + 4].copy_from_slice(&length.to_le_bytes());
     payload[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
-}
-
-fn put_u32s(payload: &mut BytesMut, values: &[u32]) {
-    values.iter().for_each(|value| put_u32(payload, *value));
-}
-
-fn put_u64s(payload: &mut BytesMut, values: &[u64]) {
-    values.iter().for_each(|value| put_u64(payload, *value));
 }
 
 #[cfg(test)]

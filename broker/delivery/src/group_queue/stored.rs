@@ -36,7 +36,7 @@ impl GroupQueue {
             bytes.put_u64_le(batch.deadline_ms);
         }
         bytes.put_u64_le(self.again.len() as u64);
-        for (offset, waiting) in &self.again {
+        for (offset, waiting) in self.again.iter() {
             bytes.put_u64_le(*offset);
             bytes.put_u32_le(waiting.deliveries);
             bytes.put_u32_le(waiting.nonce);

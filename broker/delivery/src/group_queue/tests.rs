@@ -2,6 +2,7 @@
 //! back, attempts count up to the limit, and replaying what was logged gives the same state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use proptest::prelude::*;
 
@@ -45,6 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug, Clone)]
 enum Logged {
     Lease(Batch, u32, u64),
+    Skip(u64, u64),
     Acknowledge(u64),
     Change { offset: u64, nonce: u32, attempt: u32, new_nonce: u32, deadline_ms: u64 },
     Release { offset: u64, nonce: u32 },
@@ -84,11 +86,16 @@ impl Model {
 
     fn receive(&mut self, limit: u32, filter: u64) {
         let passes = |offset: u64| offset.is_multiple_of(filter);
+        let mut looks = 1_000;
         let batch = if self.is_ordered {
             self.select_in_order(limit, passes)
         } else {
-            let again = self.state.select_again(limit, passes);
-            again.or_else(|| self.state.select_new(self.end, limit, passes))
+            let again =
+                self.state.select_again(limit, None, &mut looks, |o| passes(o).then_some(0));
+            again.or_else(|| {
+                self.skip_new(&mut looks, passes);
+                self.state.select_new(self.end, limit, passes)
+            })
         };
         let Some(batch) = batch else { return };
         assert!(batch.mask.count_ones() <= limit && batch.attempt <= ATTEMPTS_MAX);
@@ -115,14 +122,35 @@ impl Model {
         }
     }
 
+    fn skip_new(&mut self, looks: &mut u32, passes: impl Fn(u64) -> bool) {
+        let Range { start: first, end } = self.state.look_for_new(self.end, looks, &passes);
+        self.skip(Skipped { first, end, is_new: true }, passes);
+    }
+
+    fn skip(&mut self, skipped: Skipped, passes: impl Fn(u64) -> bool) {
+        let Skipped { first, end, is_new } = skipped;
+        for offset in first..end {
+            assert!(!passes(offset) && !self.held.contains_key(&offset));
+            self.done.insert(offset);
+        }
+        if is_new {
+            self.state.skip(first, end);
+            self.log.push(Logged::Skip(first, end));
+        } else {
+            assert_eq!(end, first + 1);
+            self.state.acknowledge(first);
+            self.log.push(Logged::Acknowledge(first));
+        }
+    }
+
     fn select_in_order(&mut self, limit: u32, passes: impl Fn(u64) -> bool) -> Option<Batch> {
         loop {
-            let turn = self.state.select_in_order(self.end, limit, 40, message_group, &passes);
-            for offset in &turn.skipped {
-                assert!(!passes(*offset) && !self.held.contains_key(offset));
-                self.state.acknowledge(*offset);
-                self.log.push(Logged::Acknowledge(*offset));
-                self.done.insert(*offset);
+            let mut looks = 25;
+            let state = &mut self.state;
+            let turn =
+                state.select_in_order(self.end, limit, 40, &mut looks, message_group, &passes);
+            for skipped in &turn.skipped {
+                self.skip(*skipped, &passes);
             }
             if turn.batch.is_some() || turn.skipped.is_empty() {
                 return turn.batch;
@@ -297,6 +325,7 @@ proptest! {
                     replayed.lease(*batch, *nonce, *deadline_ms);
                     prop_assert!(!replayed.lease(*batch, *nonce, *deadline_ms), "applied twice");
                 }
+                Logged::Skip(first, end) => replayed.skip(*first, *end),
                 Logged::Acknowledge(offset) => {
                     replayed.acknowledge(*offset);
                 }
@@ -336,6 +365,34 @@ fn a_filter_that_nothing_passes_finishes_messages_without_delivering_them() {
 }
 
 #[test]
+fn no_look_goes_on_for_longer_than_it_may() {
+    let mut queue = GroupQueue::default();
+    let mut looks = 500;
+    assert_eq!(queue.look_for_new(100_000, &mut looks, |_| false), 0..500);
+    queue.skip(0, 500);
+    queue.skip(0, 500);
+    assert_eq!((queue.cursor(), looks), (500, 0), "the next look goes on there");
+    assert!(queue.has_ready(100_000));
+    for batch in (0..10).map(|n| 500 + n * 64) {
+        queue.lease(Batch { first: batch, span: 64, mask: u64::MAX, attempt: 1 }, 7, 100);
+        queue.expire(batch, 7, 5);
+    }
+    let tag_of = |offset| Some(u64::from(offset > 1_100));
+    looks = 100;
+    assert_eq!(queue.select_again(32, Some(&[1]), &mut looks, tag_of), None);
+    assert!(looks == 0 && queue.may_have_due(Some(&[1])));
+    let mut looks = 1_000;
+    let found = queue.select_again(32, Some(&[1]), &mut looks, tag_of).unwrap();
+    assert_eq!((found.first, found.mask.count_ones(), looks), (1_101, 32, 460));
+    assert!(!queue.may_have_due(Some(&[2])), "all is known by now");
+    let mut queue = GroupQueue::default();
+    let mut looks = 500;
+    let turn = queue.select_in_order(100_000, 32, 1_000, &mut looks, |_| 7, |_| false);
+    assert_eq!((turn.batch, looks), (None, 0), "of one message group, so that none is free before");
+    assert!(turn.skipped.len() <= 1 && queue.next <= 500);
+}
+
+#[test]
 fn a_stale_handle_is_told_from_an_expired_one() {
     let mut queue = GroupQueue::default();
     let batch = queue.select_new(1, 1, |_| true).unwrap();
@@ -347,7 +404,7 @@ fn a_stale_handle_is_told_from_an_expired_one() {
         HandleState::Expired,
         "nobody else has it: an ack still counts"
     );
-    let again = queue.select_again(1, |_| true).unwrap();
+    let again = queue.select_again(1, None, &mut 9, |_| Some(0)).unwrap();
     assert_eq!(again.attempt, 2);
     queue.lease(again, 8, 200);
     assert_eq!(queue.handle_state(0, 7), HandleState::Stale);
@@ -366,7 +423,7 @@ fn what_leaves_does_not_expire_and_is_nobodys() {
     queue.leave(0);
     assert_eq!(queue.handle_state(0, 7), HandleState::Leaving);
     assert!(queue.expire(0, 7, 1).iter().eq(&[1]), "the other one of its batch expires");
-    assert!(queue.select_again(2, |_| true).is_none());
+    assert!(queue.select_again(2, None, &mut 9, |_| Some(0)).is_none());
     queue.acknowledge(0);
     assert_eq!(queue.handle_state(0, 7), HandleState::Done);
     assert_eq!((queue.cursor(), queue.inflight()), (1, 0));
@@ -395,15 +452,22 @@ fn a_batch_of_new_messages_counts_although_an_acknowledgement_from_before_a_rese
     assert_eq!(queue.handle_state(0, 7), HandleState::Current);
     assert_eq!(queue.handle_state(2, 7), HandleState::Done, "it did not pass the filter");
     queue.expire(0, 7, 5);
-    assert_eq!(queue.select_again(10, |_| true).map(|again| again.attempt), Some(2));
-    assert_eq!(queue.select_again(10, |offset| offset > 3).unwrap().first, 4, "looked at only");
+    assert_eq!(
+        queue.select_again(10, None, &mut 9, |_| Some(0)).map(|again| again.attempt),
+        Some(2)
+    );
+    assert_eq!(
+        queue.select_again(10, None, &mut 9, |offset| (offset > 3).then_some(0)).unwrap().first,
+        4,
+        "looked at only"
+    );
 }
 
 #[test]
 fn a_delivery_that_reached_nobody_does_not_count_and_its_message_stays_the_first_of_its_group() {
     let mut queue = GroupQueue::default();
     for nonce in 1..5 {
-        let turn = queue.select_in_order(3, 32, 100, |_| 7, |_| true);
+        let turn = queue.select_in_order(3, 32, 100, &mut 9, |_| 7, |_| true);
         assert_eq!(
             turn.batch.map(|batch| (batch.first, batch.mask, batch.attempt)),
             Some((0, 1, 1))
@@ -418,6 +482,6 @@ fn a_delivery_that_reached_nobody_does_not_count_and_its_message_stays_the_first
     queue.lease(concurrent, 9, 100);
     queue.release(1, 9);
     assert_eq!(queue.handle_state(0, 9), HandleState::Current, "the other one of its batch stays");
-    let again = queue.select_again(32, |_| true).unwrap();
+    let again = queue.select_again(32, None, &mut 9, |_| Some(0)).unwrap();
     assert_eq!((again.first, again.mask, again.attempt), (1, 1, 1));
 }

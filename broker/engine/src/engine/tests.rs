@@ -14,6 +14,7 @@ use super::*;
 use crate::{NewMessage, Outcome, Receive, Reply, Send, Target, Visible};
 
 mod declared;
+mod polls;
 
 #[derive(Debug, Clone, Copy)]
 struct Here;

@@ -7,7 +7,7 @@ use broker_store::Log;
 use crate::command::{Delivery, Receive};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::state::Waiter;
+use crate::waiting::Waiter;
 
 impl<R: ReplyTo> Engine<R> {
     /// A group in order gives a named receive that comes again what it gave before: the answer did not arrive.

@@ -21,6 +21,7 @@ use crate::maintenance::{self, WantsSpare, Work};
 use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
+mod bounded;
 mod condensing;
 mod declared;
 mod deliveries;

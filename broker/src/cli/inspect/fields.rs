@@ -113,6 +113,13 @@ fn of_catalog(record: Record) -> (String, Map<String, Value>) {
         Record::Trim { topic, queue, offset } => {
             ("trim", json!({"topic": topic, "queue": queue, "offset": offset}))
         }
+        Record::Skip { first, end } => (
+            "skip",
+            joined(
+                of_place(&first),
+                json!({"end": end, "messages": end.saturating_sub(first.offset)}),
+            ),
+        ),
         Record::Client { number, id } => ("client", json!({"number": number, "id": id})),
         other => ("other", json!({"text": format!("{other:?}")})),
     };

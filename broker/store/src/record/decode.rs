@@ -6,7 +6,8 @@ use super::{
     KIND_DELETE_GROUP, KIND_DELETE_LITE_TOPIC, KIND_DELETE_MEMBER, KIND_DELETE_TOPIC, KIND_DUE,
     KIND_DUE_TO, KIND_END_TRANSACTION, KIND_HALF, KIND_LEASE, KIND_MESSAGE, KIND_PROLONG,
     KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC, KIND_PUT_MEMBER, KIND_PUT_TOPIC, KIND_RECALL,
-    KIND_REDRIVE, KIND_RELEASE, KIND_RESET, KIND_TIMED, KIND_TRANSACTION_CHECK, KIND_TRIM,
+    KIND_REDRIVE, KIND_RELEASE, KIND_RESET, KIND_SKIP, KIND_TIMED, KIND_TRANSACTION_CHECK,
+    KIND_TRIM,
 };
 use super::{Lease, MessageRecord, Place, Record, RecordError, catalog};
 
@@ -85,6 +86,7 @@ impl Record {
             KIND_RELEASE => {
                 Self::Release { place: Place::decode_fields(reader)?, nonce: reader.u32()? }
             }
+            KIND_SKIP => Self::Skip { first: Place::decode_fields(reader)?, end: reader.u64()? },
             KIND_PROLONG => Self::Prolong {
                 first: Place::decode_fields(reader)?,
                 nonce: reader.u32()?,

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::RecordError;
+use super::{RECORD_HEADER_BYTES, RecordError};
 
 pub(super) fn put_u32(payload: &mut BytesMut, value: u32) {
     payload.extend_from_slice(&value.to_le_bytes());
@@ -57,4 +57,20 @@ impl Reader {
         let count = self.u32()? as usize;
         if count > self.rest.len() { Err(RecordError::Short) } else { Ok(count) }
     }
+}
+
+pub(super) fn put_u32s(payload: &mut BytesMut, values: &[u32]) {
+    values.iter().for_each(|value| put_u32(payload, *value));
+}
+
+pub(super) fn put_u64s(payload: &mut BytesMut, values: &[u64]) {
+    values.iter().for_each(|value| put_u64(payload, *value));
+}
+
+/// Bytes of the first record of a payload, with what stands in front of it; none when there is no whole one.
+#[must_use]
+pub fn record_bytes(payload: &[u8]) -> Option<usize> {
+    let (length, _) = payload.split_first_chunk::<4>()?;
+    let length = RECORD_HEADER_BYTES.checked_add(u32::from_le_bytes(*length) as usize)?;
+    (length <= payload.len()).then_some(length)
 }

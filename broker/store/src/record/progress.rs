@@ -47,6 +47,12 @@ impl Place {
         put_u64(payload, self.offset);
     }
 
+    /// The messages from this one to the offset behind the last one.
+    pub(super) fn encode_range(&self, end: u64, payload: &mut BytesMut) {
+        self.encode_fields(payload);
+        put_u64(payload, end);
+    }
+
     pub(super) fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
         Ok(Self {
             group: reader.u32()?,

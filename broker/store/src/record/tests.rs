@@ -54,6 +54,7 @@ fn later_kinds() -> Vec<Record> {
         Record::Trim { topic: 1, queue: 2, offset: 3 },
         Record::Release { place: place(), nonce: 5 },
         Record::Prolong { first: place(), nonce: 5, deadline_ms: 6 },
+        Record::Skip { first: place(), end: 9 },
     ]
 }
 

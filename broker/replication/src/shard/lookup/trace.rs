@@ -206,6 +206,7 @@ impl Tracer<'_> {
             Record::DeadLetter { place, stands } => self.dead_lettered(place, stands, time_ms),
             Record::Redrive { topic, offset, .. } => self.redriven(topic, offset, time_ms),
             Record::Cursor(place) => self.cursor(place, time_ms),
+            Record::Skip { first, end } => self.skipped(first, end, time_ms),
             _ => {}
         }
     }
@@ -274,6 +275,14 @@ impl Tracer<'_> {
             };
             let step = TraceStep::InvisibleChanged { attempt: held.attempt, invisible_until_ms };
             self.note_at(index, first.group, 0, time_ms, step);
+        }
+    }
+
+    fn skipped(&mut self, first: Place, end: u64, time_ms: u64) {
+        for index in self.standing(first.topic, first.queue) {
+            if (first.offset..end).contains(&self.stands[index].offset) {
+                self.note_at(index, first.group, 0, time_ms, TraceStep::FilteredOut);
+            }
         }
     }
 

@@ -1,0 +1,71 @@
+//! Messages that a filter lets nothing of through: they are done for the group without being handed out, however many they
+//! are, in as few steps and records as can be.
+
+use std::ops::Range;
+
+use super::{GroupQueue, Waiting};
+
+/// Messages that follow each other and did not pass the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped {
+    /// The first one.
+    pub first: u64,
+    /// The offset behind the last one.
+    pub end: u64,
+    /// Whether none of them was ever handed out. One that was stands alone.
+    pub is_new: bool,
+}
+
+/// Adds a message behind those before it.
+pub(super) fn add_skipped(skipped: &mut Vec<Skipped>, offset: u64, is_new: bool) {
+    match skipped.last_mut() {
+        Some(last) if last.end == offset && last.is_new && is_new => last.end += 1,
+        _ => skipped.push(Skipped { first: offset, end: offset + 1, is_new }),
+    }
+}
+
+impl GroupQueue {
+    /// New messages that do not pass the filter, before the first one that does. Takes what it looks at from `looks`, and
+    /// ends when nothing is left of it.
+    pub fn look_for_new(
+        &self,
+        end: u64,
+        looks: &mut u32,
+        passes: impl Fn(u64) -> bool,
+    ) -> Range<u64> {
+        let mut offset = self.next;
+        while offset < end && *looks > 0 && !passes(offset) {
+            *looks -= 1;
+            offset += 1;
+        }
+        self.next..offset
+    }
+
+    /// Finishes messages that were never handed out and did not pass the filter: those of a range that nobody looked at, or
+    /// that wait for their turn.
+    pub fn skip(&mut self, first: u64, end: u64) {
+        if end <= first {
+            return;
+        }
+        if first > self.next {
+            self.look_up_to(first - 1);
+        }
+        let waiting = self.again.range(first..end).map(|(offset, _)| *offset);
+        let waiting: Vec<u64> = waiting.filter(|offset| self.was_never_out(*offset)).collect();
+        for offset in waiting {
+            self.again.remove(&offset);
+            self.in_order(|groups| groups.finish(offset));
+            self.done_insert(offset);
+        }
+        if end > self.next {
+            self.done.insert(self.next.max(first), end);
+            self.next = end;
+        }
+        self.advance();
+    }
+
+    /// Whether a message waits for its first delivery.
+    pub(super) fn was_never_out(&self, offset: u64) -> bool {
+        self.again.get(&offset) == Some(&Waiting::default()) && !self.revived.contains(&offset)
+    }
+}

@@ -17,6 +17,7 @@ pub(crate) mod receive;
 mod repair;
 pub(crate) mod send;
 pub(crate) mod serve;
+mod status;
 pub(crate) mod topic;
 mod usage;
 
@@ -59,6 +60,8 @@ enum Verb {
     Message(message::MessageVerb),
     /// Show how far consumer groups are behind.
     Lag(lag::LagArguments),
+    /// Show a broker: version, shards, disk, and whether its manifests are in force.
+    Status(status::StatusArguments),
     /// Look into the log of a data directory, or of a copy of one. Changes nothing.
     Inspect(inspect::InspectArguments),
     /// Make a damaged log writable again; says what is lost, and does nothing without --yes.
@@ -91,6 +94,7 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Receive(arguments) => block_on(receive::run(arguments)),
         Verb::Message(verb) => block_on(message::run(verb)),
         Verb::Lag(arguments) => block_on(lag::run(arguments)),
+        Verb::Status(arguments) => block_on(status::run(arguments)),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Repair(arguments) => repair::run(&arguments),
         Verb::Bench(arguments) => crate::bench::run(arguments),

@@ -52,6 +52,24 @@ impl Health {
         shards.iter().filter_map(damage).collect()
     }
 
+    /// What people should know of a broker that is ready, one line each: damage, and manifests that are not in force.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.damages();
+        let manifests = self.context().and_then(BrokerContext::manifests);
+        if let Some(manifests) = manifests.filter(|manifests| !manifests.in_force) {
+            let (total, told) = (manifests.problems_total, manifests.problems.len());
+            remarks.push(format!(
+                "manifests are not in force: {total} problems in {}",
+                manifests.directory
+            ));
+            remarks.extend(manifests.problems);
+            if total as usize > told {
+                remarks.push("and more; see the log".to_owned());
+            }
+        }
+        remarks
+    }
+
     /// # Errors
     /// Why requests should not be sent here now.
     pub(crate) fn readiness(&self) -> Result<(), String> {

@@ -1,171 +1,355 @@
 //! Topics and ConsumerGroups declared as YAML files in a directory, for a broker without Kubernetes: read at start,
-//! watched afterwards. A bad change is logged once and changes nothing. Removing a file keeps the data unless its
-//! `deletionPolicy` is Delete.
+//! watched afterwards. What is wrong is told, and stays as it was; the rest is put in force. Removing a file keeps the
+//! data unless its `deletionPolicy` is Delete, and the absence has to last. docs/operations/manifests.md is for users.
 
+mod absence;
 mod declaration;
 mod folder;
+mod kept;
+mod put;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use broker_engine::Refusal;
-use broker_replication::{ApplyOptions, Catalog, CatalogError};
+use broker_grpc::BrokerContext;
+use broker_proto::admin::ManifestsStatus;
+use broker_replication::Catalog;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use declaration::{Declaration, Key, Thing};
-use folder::Folder;
+use crate::cli::failure::Failure;
+use crate::cli::message::rfc3339;
+use absence::{Absences, Verdict};
+use declaration::{Declaration, Key, OWNER_INSTANCE, Set};
+use folder::Contents;
+use put::Put;
 
-/// How often the directory is looked at.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the directory is looked at. A change counts when two looks in a row read the same: a file that is being
+/// written is not taken.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Problems, and notices, in the status of the broker.
+const LINES_TOLD: usize = 16;
+/// Tells a debug build how long something has to be away, in milliseconds.
+const ABSENCE_VARIABLE: &str = "PINNACE_TEST_ABSENCE_MS";
 
-/// Why the manifests are not in force.
+/// Why something that is declared is not in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ManifestsError {
+enum Problem {
     /// The files are wrong, or ask for what cannot be.
     Wrong(String),
     /// The broker could not do it now.
     Failed(String),
-    /// A shard is read-only because its log is damaged.
+    /// A shard is read-only because its log is damaged; a repair ends with a restart, which applies it.
     ReadOnly(String),
+}
+
+impl Problem {
+    fn text(&self) -> &str {
+        match self {
+            Self::Wrong(text) | Self::Failed(text) | Self::ReadOnly(text) => text,
+        }
+    }
 }
 
 /// A directory of manifests and what of it is in force.
 #[derive(Debug)]
 pub(crate) struct Manifests {
-    folder: Folder,
-    applied: BTreeMap<Key, Declaration>,
-    /// Told already.
-    last_complaint: Option<String>,
+    directory: PathBuf,
+    data: PathBuf,
+    cluster: String,
+    absence_ms: u64,
+    /// What the last look read; none when it could not.
+    last: Option<Contents>,
+    /// What the last two looks read alike.
+    set: Set,
+    /// `set` is older than `last`.
+    is_behind: bool,
+    in_force: BTreeMap<Key, Declaration>,
+    /// What this process put in force, or found so.
+    confirmed: BTreeSet<Key>,
+    absences: Absences,
+    /// What is said about each thing that is away.
+    away: BTreeMap<Key, String>,
+    problems: Vec<Problem>,
 }
 
 impl Manifests {
-    /// Nothing is read yet.
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        let folder = Folder::new(directory);
-        Self { folder, applied: BTreeMap::new(), last_complaint: None }
-    }
-
-    /// Reads all files and puts them in force: topics before groups.
+    /// Reads all files and puts them in force: topics before groups. What was in force before this process stays, whatever
+    /// the files say now.
     ///
     /// # Errors
-    /// [`ManifestsError`] in one line that names file, document and field; what came before it is in force.
-    pub(crate) async fn apply(&mut self, catalog: &Catalog) -> Result<(), ManifestsError> {
-        let wanted = declaration::read(&self.folder.read()?)?;
-        for (key, declaration) in &wanted {
-            if self.applied.get(key).is_some_and(|a| a.declares_same(declaration)) {
-                continue;
-            }
-            let changed = match put(catalog, declaration).await {
-                Err(ManifestsError::ReadOnly(text)) => {
-                    // The broker serves what can be read; a repair ends with a restart, which applies this again.
-                    tracing::warn!("not applied: {text}");
-                    continue;
-                }
-                put => put?,
-            };
-            if changed {
-                tracing::info!(origin = declaration.origin, "{} applied", declaration.thing);
-            }
-            self.applied.insert(key.clone(), declaration.clone());
-        }
-        self.let_go(catalog, &wanted).await
-    }
-
-    /// What is no longer declared.
-    async fn let_go(
-        &mut self,
+    /// Of the first start with manifests only: wrong files, or what the broker could not do. Nothing was in force before.
+    pub(crate) async fn start(
+        directory: PathBuf,
+        data: PathBuf,
+        cluster: String,
         catalog: &Catalog,
-        wanted: &BTreeMap<Key, Declaration>,
-    ) -> Result<(), ManifestsError> {
-        let gone: Vec<Key> =
-            self.applied.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
-        for key in gone {
-            let Some(declaration) = self.applied.get(&key) else { continue };
-            let Declaration { thing, origin, .. } = declaration;
-            if declaration.delete_when_removed {
-                remove(catalog, declaration).await?;
-                tracing::info!(origin, "{thing} deleted, as its removed manifest asked");
-            } else {
-                tracing::info!(origin, "the manifest of {thing} is gone; its data is kept");
+    ) -> Result<Self, Failure> {
+        let kept = kept::read(&data).unwrap_or_else(|error| {
+            tracing::warn!("the kept manifests cannot be read, and are found out again: {error}");
+            None
+        });
+        let is_first = kept.is_none() && !owns_anything(catalog);
+        let mut manifests = Self {
+            directory,
+            data,
+            cluster,
+            absence_ms: absence_ms(),
+            last: None,
+            set: Set::default(),
+            is_behind: false,
+            in_force: kept.unwrap_or_default(),
+            confirmed: BTreeSet::new(),
+            absences: Absences::default(),
+            away: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        let contents = manifests.read().await;
+        let problems = match contents {
+            Ok(contents) => {
+                manifests.set = declaration::read(&contents, &manifests.cluster);
+                manifests.last = Some(contents);
+                manifests.reconcile(catalog, 0).await
             }
-            self.applied.remove(&key);
+            Err(text) => vec![Problem::Wrong(text)],
+        };
+        if is_first && let Some(failure) = failure_of(&problems) {
+            return Err(failure);
         }
-        Ok(())
+        manifests.tell(problems);
+        Ok(manifests)
     }
 
-    /// Applies every change of the directory until stopped.
-    pub(crate) async fn watch(mut self, catalog: Catalog, stop: CancellationToken) {
-        let mut unfinished = false;
+    /// Follows every change of the directory until stopped.
+    pub(crate) async fn watch(mut self, context: Arc<BrokerContext>, stop: CancellationToken) {
+        let begun = Instant::now();
         loop {
+            context.set_manifests(self.status());
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
             }
-            if !self.folder.has_changed() && !unfinished {
+            let contents = self.read().await;
+            let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.look(contents, &context.catalog, now_ms).await;
+        }
+    }
+
+    /// What is in force, for whoever asks the broker.
+    pub(crate) fn status(&self) -> ManifestsStatus {
+        let problems = self.problems.iter().map(|problem| problem.text().to_owned());
+        let notices = self.set.notices.iter().chain(self.away.values());
+        ManifestsStatus {
+            directory: self.directory.display().to_string(),
+            objects: u32::try_from(self.set.wanted.len()).unwrap_or(u32::MAX),
+            in_force: self.problems.is_empty(),
+            problems: problems.take(LINES_TOLD).collect(),
+            problems_total: u32::try_from(self.problems.len()).unwrap_or(u32::MAX),
+            notices: notices.take(LINES_TOLD).cloned().collect(),
+        }
+    }
+
+    /// Not on this thread: a directory may lie on a file system that hangs.
+    async fn read(&self) -> Result<Contents, String> {
+        let directory = self.directory.clone();
+        let read = tokio::task::spawn_blocking(move || folder::read(&directory)).await;
+        read.unwrap_or_else(|error| Err(format!("reading the manifests broke off: {error}")))
+    }
+
+    /// One look at the directory.
+    async fn look(&mut self, contents: Result<Contents, String>, catalog: &Catalog, now_ms: u64) {
+        match contents {
+            Err(text) => {
+                self.last = None;
+                self.absences.interrupt();
+                self.away.clear();
+                self.tell(vec![Problem::Wrong(format!("{text}; what was in force stays"))]);
+            }
+            Ok(contents) if self.last.as_ref() != Some(&contents) => {
+                self.last = Some(contents);
+                self.is_behind = true;
+            }
+            Ok(contents) => {
+                if self.is_behind {
+                    let notices = std::mem::take(&mut self.set.notices);
+                    self.set = declaration::read(&contents, &self.cluster);
+                    self.is_behind = false;
+                    tell_news(&notices, &self.set.notices);
+                }
+                let problems = self.reconcile(catalog, now_ms).await;
+                self.tell(problems);
+            }
+        }
+    }
+
+    /// Puts in force what is declared and is not yet, and lets go of what is gone. Says what is wrong.
+    async fn reconcile(&mut self, catalog: &Catalog, now_ms: u64) -> Vec<Problem> {
+        let set = std::mem::take(&mut self.set);
+        let as_is = |text: &String| Problem::Wrong(text.clone());
+        let mut problems: Vec<Problem> = set.problems.iter().map(as_is).collect();
+        let mut has_changed = false;
+        for (key, declaration) in &set.wanted {
+            let before = self.in_force.get(key);
+            let is_known = put::is_known(catalog, declaration);
+            if is_known && self.confirmed.contains(key) && before == Some(declaration) {
                 continue;
             }
-            let outcome = self.apply(&catalog).await;
-            // What the files ask for wrongly stays wrong until they change; the rest is tried again.
-            unfinished = matches!(outcome, Err(ManifestsError::Failed(_)));
-            self.tell(outcome);
-        }
-    }
-
-    fn tell(&mut self, outcome: Result<(), ManifestsError>) {
-        let complaint = match outcome {
-            Ok(()) => None,
-            Err(
-                ManifestsError::Wrong(text)
-                | ManifestsError::Failed(text)
-                | ManifestsError::ReadOnly(text),
-            ) => Some(text),
-        };
-        if self.last_complaint != complaint {
-            match &complaint {
-                Some(text) => tracing::error!("manifests not applied, the old state stays: {text}"),
-                None => tracing::info!("all manifests are in force again"),
+            if !is_known && self.confirmed.contains(key) {
+                tracing::warn!("{} was deleted, and is declared", declaration.thing);
+            }
+            // Only what exists can be changed in a way that is not allowed.
+            match put::put(catalog, declaration, before.filter(|_| is_known)).await {
+                Ok(put) => {
+                    tell_put(declaration, &put);
+                    has_changed |= before != Some(declaration);
+                    self.confirmed.insert(key.clone());
+                    self.in_force.insert(key.clone(), declaration.clone());
+                }
+                Err(problem) => problems.push(problem),
             }
         }
-        self.last_complaint = complaint;
-    }
-}
-
-/// Whether anything changed.
-async fn put(catalog: &Catalog, declaration: &Declaration) -> Result<bool, ManifestsError> {
-    let options =
-        ApplyOptions { take_ownership: declaration.take_ownership, ..ApplyOptions::default() };
-    let outcome = match &declaration.thing {
-        Thing::Topic(topic) => {
-            catalog.apply_topic((**topic).clone(), options).await.map(|(_, changed)| changed)
+        has_changed |= self.let_go(catalog, &set, now_ms, &mut problems).await;
+        self.set = set;
+        if has_changed && let Err(error) = kept::write(&self.data, &self.in_force) {
+            let text =
+                format!("what is in force cannot be kept in {}: {error}", self.data.display());
+            problems.push(Problem::Failed(text));
         }
-        Thing::Group(group) => {
-            catalog.apply_group((**group).clone(), options).await.map(|(_, changed)| changed)
+        problems
+    }
+
+    /// What no file declares any more; says whether any of it was let go of.
+    async fn let_go(
+        &mut self,
+        catalog: &Catalog,
+        set: &Set,
+        now_ms: u64,
+        problems: &mut Vec<Problem>,
+    ) -> bool {
+        let told = std::mem::take(&mut self.away);
+        let is_away = |key: &&Key| !set.wanted.contains_key(*key);
+        let away: Vec<Key> = self.in_force.keys().filter(is_away).cloned().collect();
+        let mut provable = Vec::new();
+        for key in away {
+            let Some(declaration) = self.in_force.get(&key) else { continue };
+            let doubt = match problems.first() {
+                Some(_) => Some("not all manifests are in force".to_owned()),
+                None => absence::doubt(declaration, set),
+            };
+            match doubt {
+                None => provable.push(key),
+                Some(doubt) => {
+                    let (thing, origin) = (&declaration.thing, &declaration.origin);
+                    let text = format!(
+                        "no file declares {thing} any more (it was {origin}); it stays, because {doubt}"
+                    );
+                    self.away.insert(key, text);
+                }
+            }
         }
-    };
-    let changed = outcome.map_err(|error| explain(declaration, &error))?;
-    if let (Thing::Group(group), Some(reset)) = (&declaration.thing, &declaration.reset) {
-        // The shards remember its id: at the next start they are asked again, and do nothing.
-        let done = catalog.reset_offsets(&reset.of(&group.name)).await;
-        done.map_err(|refusal| explain(declaration, &refusal.into()))?;
+        let mut has_changed = false;
+        for (key, verdict) in self.absences.look(provable, now_ms, self.absence_ms) {
+            let Some(declaration) = self.in_force.get(&key) else { continue };
+            match verdict {
+                Verdict::New(after_ms) => {
+                    let text = announcement(catalog, declaration, after_ms).await;
+                    self.away.insert(key, text);
+                }
+                Verdict::Waiting => {
+                    let text = told.get(&key).cloned().unwrap_or_default();
+                    self.away.insert(key, text);
+                }
+                Verdict::Gone => match put::let_go(catalog, declaration).await {
+                    Ok(what) => {
+                        tracing::warn!("{what}");
+                        self.in_force.remove(&key);
+                        self.confirmed.remove(&key);
+                        has_changed = true;
+                    }
+                    Err(problem) => problems.push(problem),
+                },
+            }
+        }
+        for (key, text) in self.away.iter().filter(|(key, text)| told.get(*key) != Some(*text)) {
+            tracing::warn!(?key, "{text}");
+        }
+        has_changed
     }
-    Ok(changed)
+
+    /// Each problem is told once, and once when there is none any more.
+    fn tell(&mut self, problems: Vec<Problem>) {
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::error!("a manifest is not in force: {}", problem.text());
+        }
+        if problems.is_empty() && !self.problems.is_empty() {
+            tracing::info!("all manifests are in force again");
+        }
+        self.problems = problems;
+    }
 }
 
-async fn remove(catalog: &Catalog, declaration: &Declaration) -> Result<(), ManifestsError> {
-    let outcome = match &declaration.thing {
-        Thing::Topic(topic) => catalog.delete_topic(&topic.name, topic.owner.as_ref(), true).await,
-        Thing::Group(group) => catalog.delete_group(&group.name, group.owner.as_ref(), true).await,
-    };
-    outcome.map(|_was_there| ()).map_err(|error| explain(declaration, &error))
+fn absence_ms() -> u64 {
+    let told = std::env::var(ABSENCE_VARIABLE).ok().filter(|_| cfg!(debug_assertions));
+    told.and_then(|text| text.parse().ok()).unwrap_or(absence::ABSENCE_MS_MIN)
 }
 
-fn explain(declaration: &Declaration, error: &CatalogError) -> ManifestsError {
-    let text = format!("{}: {error}", declaration.origin);
-    match error {
-        CatalogError::Shard(Refusal::TopicNotFound(_)) => ManifestsError::Wrong(text),
-        CatalogError::Shard(Refusal::ReadOnly(_)) => ManifestsError::ReadOnly(text),
-        CatalogError::Shard(_) => ManifestsError::Failed(text),
-        _ => ManifestsError::Wrong(text),
+/// Whether files ever declared what this broker has.
+fn owns_anything(catalog: &Catalog) -> bool {
+    let is_ours = |owner: Option<&broker_model::Owner>| {
+        owner.is_some_and(|owner| owner.instance == OWNER_INSTANCE)
+    };
+    catalog.topics().iter().any(|entry| is_ours(entry.topic.owner.as_ref()))
+        || catalog.groups().iter().any(|entry| is_ours(entry.group.owner.as_ref()))
+}
+
+/// Why a first start ends, in one line.
+fn failure_of(problems: &[Problem]) -> Option<Failure> {
+    let counts = |problem: &&Problem| !matches!(problem, Problem::ReadOnly(_));
+    let mut counted = problems.iter().filter(counts);
+    let first = counted.next()?;
+    let more = counted.count();
+    let more = if more == 0 { String::new() } else { format!(" (and {more} more problems)") };
+    let text = format!("{}{more}", first.text());
+    Some(match first {
+        Problem::Wrong(_) => Failure::input(text),
+        Problem::Failed(_) | Problem::ReadOnly(_) => Failure::runtime(text),
+    })
+}
+
+fn tell_put(declaration: &Declaration, put: &Put) {
+    let Declaration { thing, origin, .. } = declaration;
+    if let Some(before) = &put.taken_from {
+        tracing::warn!(%origin, "{thing} belonged to {before}, which no file declares any more");
+    }
+    if put.has_changed {
+        tracing::info!(%origin, "{thing} applied");
     }
 }
+
+fn tell_news(before: &[String], now: &[String]) {
+    for notice in now.iter().filter(|notice| !before.contains(notice)) {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// What will become of something that is away, and when.
+async fn announcement(catalog: &Catalog, declaration: &Declaration, after_ms: u64) -> String {
+    let Declaration { thing, origin, .. } = declaration;
+    let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis());
+    let at = rfc3339(u64::try_from(now_ms).unwrap_or(0).saturating_add(after_ms));
+    let what = if declaration.delete_when_removed {
+        let messages = put::messages(catalog, declaration).await;
+        let with = messages.map_or_else(String::new, |count| format!(" with its {count} messages"));
+        format!("is deleted{with}, as its deletionPolicy asks,")
+    } else {
+        "belongs to nobody, and keeps its data,".to_owned()
+    };
+    format!(
+        "no file declares {thing} any more (it was {origin}): it {what} at {at} unless a file declares it again"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ mod traffic;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use broker_grpc::BrokerContext;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -43,6 +44,7 @@ impl Sources {
         if let Some(context) = self.health.context() {
             families.extend(shards::families(&context.catalog, self).await);
             families.extend(traffic::families(context, self));
+            families.extend(self.manifests(context));
         }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Families(families)));
@@ -67,6 +69,21 @@ impl Sources {
                 .with(self.node(), space.free_bytes as f64),
             Family::gauge("pinnace_disk_total_bytes", "Size of the volume of the data")
                 .with(self.node(), space.total_bytes as f64),
+        ]
+    }
+
+    /// Nothing when the broker follows no manifests.
+    fn manifests(&self, context: &BrokerContext) -> Vec<Family> {
+        let Some(status) = context.manifests() else { return Vec::new() };
+        let in_force = "pinnace_manifests_in_force";
+        let help = "1 when everything that the manifests declare is in force, else 0";
+        let problems = Family::gauge(
+            "pinnace_manifests_problems",
+            "What of the manifests is wrong or not in force, in lines of /readyz",
+        );
+        vec![
+            Family::gauge(in_force, help).with(self.node(), f64::from(u8::from(status.in_force))),
+            problems.with(self.node(), f64::from(status.problems_total)),
         ]
     }
 

@@ -22,7 +22,7 @@ use crate::cli::serve::ServeArguments;
 use crate::health::{Health, Phase};
 use crate::listener::cores::{Cores, STOP_TIMEOUT};
 use crate::listener::tls::{CertificateSource, Tls};
-use crate::manifests::{Manifests, ManifestsError};
+use crate::manifests::Manifests;
 use crate::metrics::Sources;
 use crate::shutdown::{self, Signals};
 use crate::wiring;
@@ -112,7 +112,8 @@ async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result
     tokio::spawn(housekeeping(Arc::clone(&context), opened.events));
     let watching = CancellationToken::new();
     if let Some(manifests) = opened.manifests {
-        tokio::spawn(manifests.watch(context.catalog.clone(), watching.clone()));
+        context.set_manifests(manifests.status());
+        tokio::spawn(manifests.watch(Arc::clone(&context), watching.clone()));
     }
     doors::serve_messaging(doors.messaging, &tls, cores, &context);
     doors::serve_admin(doors.admin, &tls, &context);
@@ -172,12 +173,8 @@ async fn apply_manifests(
     catalog: &Catalog,
 ) -> Result<Option<Manifests>, Failure> {
     let Some(directory) = &arguments.manifests else { return Ok(None) };
-    let mut manifests = Manifests::new(directory.clone());
-    manifests.apply(catalog).await.map_err(|error| match error {
-        ManifestsError::Wrong(text) => Failure::input(text),
-        ManifestsError::Failed(text) | ManifestsError::ReadOnly(text) => Failure::runtime(text),
-    })?;
-    Ok(Some(manifests))
+    let ServeArguments { data, cluster, .. } = arguments.clone();
+    Manifests::start(directory.clone(), data, cluster, catalog).await.map(Some)
 }
 
 fn certificate(arguments: &ServeArguments, advertised: &Advertised) -> CertificateSource {

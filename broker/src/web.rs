@@ -42,7 +42,7 @@ async fn readyz(State(sources): State<Arc<Sources>>) -> Response {
     match sources.health.readiness() {
         // Ready all the same: the other shards serve, and this one is read.
         Ok(()) => {
-            let lines = sources.health.damages().into_iter();
+            let lines = sources.health.remarks().into_iter();
             lines.fold("ok\n".to_owned(), |text, line| text + &line + "\n").into_response()
         }
         Err(reason) => {

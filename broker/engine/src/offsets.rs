@@ -84,7 +84,7 @@ impl<R: ReplyTo> Engine<R> {
     ) -> Result<(), Refusal> {
         let number = self.group_number(&request.group)?;
         let is_named = !request.id.is_empty();
-        if is_named && self.state.resets.get(&number) == Some(&request.id) {
+        if is_named && self.was_carried_out(number, request)? {
             return Ok(());
         }
         let places = self.reset_places(number, request)?;
@@ -92,9 +92,26 @@ impl<R: ReplyTo> Engine<R> {
             self.append_cursor(place, effects);
         }
         if is_named {
-            effects.append(&Record::Reset { group: number, id: request.id.clone() });
+            effects.append(&Record::Reset { group: number, id: remembered(request) });
         }
         Ok(())
+    }
+
+    /// Whether the last reset of the group has this id; another reset under the same id is refused.
+    fn was_carried_out(&self, group: u32, request: &ResetOffsets) -> Result<bool, Refusal> {
+        let Some(known) = self.state.resets.get(&group) else { return Ok(false) };
+        // Earlier versions remembered the id alone.
+        let (id, target) =
+            known.split_once('\n').map_or((&**known, None), |(id, to)| (id, Some(to)));
+        if id != request.id {
+            return Ok(false);
+        }
+        match target {
+            Some(target) if target != target_of(request) => {
+                Err(Refusal::ResetDiffers { group: request.group.clone(), id: id.to_owned() })
+            }
+            _ => Ok(true),
+        }
     }
 
     /// The new cursor of every queue, for the group itself or for each of its consumers when it broadcasts.
@@ -155,4 +172,26 @@ fn offset_of(queue: &Queue, at: OffsetAt, cursor: u64) -> u64 {
         OffsetAt::TimeMs(time_ms) => queue.offset_at(time_ms),
         OffsetAt::Shift(by) => cursor.saturating_add_signed(by).clamp(queue.base(), queue.end()),
     }
+}
+
+/// What is remembered of a reset: its id, and behind a line feed its target.
+fn remembered(request: &ResetOffsets) -> String {
+    format!("{}\n{}", request.id, target_of(request))
+}
+
+fn target_of(request: &ResetOffsets) -> String {
+    let mut target = match request.to {
+        OffsetAt::Earliest => "earliest".to_owned(),
+        OffsetAt::Latest => "latest".to_owned(),
+        OffsetAt::TimeMs(time_ms) => format!("time {time_ms}"),
+        OffsetAt::Shift(by) => format!("shift {by}"),
+    };
+    // A dead-letter topic may come to the shard between two askings.
+    let mut topics: Vec<_> = request.topics.iter().filter(|name| !name.is_dead_letter()).collect();
+    topics.sort();
+    for topic in topics {
+        target.push(' ');
+        target.push_str(topic.as_str());
+    }
+    target
 }

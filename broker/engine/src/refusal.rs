@@ -49,6 +49,16 @@ pub enum Refusal {
     /// The delivery is over: acknowledged by another holder, expired and handed out again, or never made.
     #[error("the receipt handle is no longer valid: its message was delivered again or is gone")]
     InvalidHandle,
+    /// A reset of this id was carried out, and was another one.
+    #[error(
+        "the reset {id:?} of consumer group {group} was carried out with another target; give it another id to reset again"
+    )]
+    ResetDiffers {
+        /// The group.
+        group: GroupName,
+        /// Names the reset.
+        id: String,
+    },
     /// A limit was reached; the message names it.
     #[error("too many requests: {0}")]
     TooMany(String),

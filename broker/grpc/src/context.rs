@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use broker_model::{GroupName, Topic, TopicName};
-use broker_proto::admin;
+use broker_proto::admin::{self, ManifestsStatus};
 use broker_proto::rocketmq::{Code, MessageQueue, Resource};
 use broker_replication::{Catalog, ShardHandle, TopicEntry};
 use prost::Message as _;
@@ -96,6 +96,7 @@ pub struct BrokerContext {
     /// What went in and out.
     pub traffic: Traffic,
     pub(crate) watchers: Semaphore,
+    manifests: Mutex<Option<ManifestsStatus>>,
     stopping: watch::Sender<bool>,
     next_shard: AtomicUsize,
 }
@@ -137,9 +138,21 @@ impl BrokerContext {
             set_log_level: options.set_log_level,
             traffic: Traffic::default(),
             watchers: Semaphore::new(WATCHERS_MAX),
+            manifests: Mutex::new(None),
             stopping: watch::Sender::new(false),
             next_shard: AtomicUsize::new(0),
         })
+    }
+
+    /// Takes note of the manifests that the broker follows.
+    pub fn set_manifests(&self, status: ManifestsStatus) {
+        *self.manifests.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// The manifests that the broker follows; none when it follows none.
+    #[must_use]
+    pub fn manifests(&self) -> Option<ManifestsStatus> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends telemetry and state streams and answers waiting receives, so that connections can close.

@@ -64,7 +64,9 @@ impl From<Refusal> for Failure {
             Refusal::TooMany(_) | Refusal::DiskFull | Refusal::NoRoom => Code::TooManyRequests,
             Refusal::TooManyLiteTopics => Code::LiteTopicQuotaExceeded,
             // Not MESSAGE_NOT_FOUND: some clients take that for success (protocol section 7.3).
-            Refusal::QueueNotFound { .. } | Refusal::NotTimed => Code::BadRequest,
+            Refusal::QueueNotFound { .. } | Refusal::NotTimed | Refusal::ResetDiffers { .. } => {
+                Code::BadRequest
+            }
             Refusal::OffsetOutOfRange { .. } => Code::IllegalOffset,
             Refusal::TransactionNotFound => Code::NotFound,
             Refusal::TransactionEnded { .. } => Code::PreconditionFailed,
@@ -142,6 +144,7 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
         Refusal::QueueNotFound { .. }
         | Refusal::OffsetOutOfRange { .. }
         | Refusal::NotTimed
+        | Refusal::ResetDiffers { .. }
         | Refusal::TransactionNotFound
         | Refusal::TransactionEnded { .. } => tonic::Status::failed_precondition(message),
         Refusal::TooMany(_) | Refusal::TooManyLiteTopics | Refusal::DiskFull | Refusal::NoRoom => {

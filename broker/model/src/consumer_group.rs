@@ -104,6 +104,22 @@ pub struct Subscription {
     pub start_from: StartFrom,
 }
 
+/// Why a group cannot become another one; the same rules as those of the resource `ConsumerGroup`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumerGroupChangeError {
+    /// Another model.
+    #[error(
+        "the model of consumer group {0} cannot be changed: progress is kept differently; delete the group first, or \
+         use another name"
+    )]
+    Model(GroupName),
+    /// Another lite topic.
+    #[error(
+        "the liteTopic of consumer group {0} cannot be changed; delete the group first, or use another name"
+    )]
+    LiteTopic(GroupName),
+}
+
 /// The settings of a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerGroup {
@@ -149,6 +165,24 @@ impl ConsumerGroup {
         legal.map_err(|error| ConsumerGroupError::Owner { name: name(), error })
     }
 
+    /// Checks whether this group may become `next`, another set of settings for the same name. A group that appeared by
+    /// first use may become anything: nobody said before what it is.
+    ///
+    /// # Errors
+    /// [`ConsumerGroupChangeError`] naming what cannot be changed.
+    pub fn check_change(&self, next: &Self) -> Result<(), ConsumerGroupChangeError> {
+        if *self == Self::with_defaults(self.name.clone()) {
+            return Ok(());
+        }
+        if self.model != next.model {
+            return Err(ConsumerGroupChangeError::Model(self.name.clone()));
+        }
+        if self.lite_topic != next.lite_topic {
+            return Err(ConsumerGroupChangeError::LiteTopic(self.name.clone()));
+        }
+        Ok(())
+    }
+
     /// The group as an earlier version stored it, which let any number pass: what is too large becomes the largest.
     #[must_use]
     pub fn bounded(self) -> Self {
@@ -182,6 +216,23 @@ impl ConsumerGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_declared_group_keeps_its_model_and_its_lite_topic() {
+        let by_first_use = ConsumerGroup::with_defaults(GroupName::parse("billing").unwrap());
+        let declared = ConsumerGroup { owner: Some(Owner::default()), ..by_first_use.clone() };
+        let casts = ConsumerGroup { model: Model::Broadcasting, ..declared.clone() };
+        let lite_topic = Some(TopicName::parse("rooms").unwrap());
+        let lite = ConsumerGroup { lite_topic, ..declared.clone() };
+        assert_eq!(by_first_use.check_change(&casts), Ok(()));
+        assert_eq!(by_first_use.check_change(&lite), Ok(()));
+        let name = || declared.name.clone();
+        assert_eq!(declared.check_change(&casts), Err(ConsumerGroupChangeError::Model(name())));
+        assert_eq!(declared.check_change(&lite), Err(ConsumerGroupChangeError::LiteTopic(name())));
+        assert_eq!(lite.check_change(&declared), Err(ConsumerGroupChangeError::LiteTopic(name())));
+        let paused = ConsumerGroup { is_consuming: false, ..declared.clone() };
+        assert_eq!(declared.check_change(&paused), Ok(()));
+    }
 
     #[test]
     fn a_group_is_refused_with_what_is_too_much_of_it() {

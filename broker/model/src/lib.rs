@@ -20,7 +20,8 @@ pub mod topic;
 pub mod transaction_id;
 
 pub use consumer_group::{
-    ConsumerGroup, ConsumerGroupError, DeadLetterPolicy, Model, Order, StartFrom, Subscription,
+    ConsumerGroup, ConsumerGroupChangeError, ConsumerGroupError, DeadLetterPolicy, Model, Order,
+    StartFrom, Subscription,
 };
 pub use filter::{EvaluationError, Filter, FilterError, SqlFilter, Truth, tag_hash};
 pub use handle_text::HandleError;
@@ -33,5 +34,5 @@ pub use recall_handle::RecallHandle;
 pub use receipt_handle::ReceiptHandle;
 pub use retry_policy::{Backoff, RetryError, RetryPolicy};
 pub use shard::{ShardId, shard_name, shard_of_name};
-pub use topic::{QueuePlacement, Topic, TopicError};
+pub use topic::{QueuePlacement, Topic, TopicChangeError, TopicError};
 pub use transaction_id::TransactionId;

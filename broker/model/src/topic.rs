@@ -70,6 +70,51 @@ pub enum TopicError {
     },
 }
 
+/// Why a topic cannot become another one; the same rules as those of the resource `Topic`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicChangeError {
+    /// Another type.
+    #[error(
+        "topic {name} has the type {have}, which cannot be changed to {wanted}; delete it first or use another name"
+    )]
+    Type {
+        /// The topic.
+        name: TopicName,
+        /// Its type.
+        have: MessageType,
+        /// What was asked.
+        wanted: MessageType,
+    },
+    /// Fewer queues.
+    #[error(
+        "topic {name} has {have} queues, which cannot be reduced to {wanted}: messages in removed queues would be lost"
+    )]
+    FewerQueues {
+        /// The topic.
+        name: TopicName,
+        /// Its queues.
+        have: u32,
+        /// What was asked.
+        wanted: u32,
+    },
+    /// More queues of a FIFO topic.
+    #[error(
+        "the number of queues of a FIFO topic cannot be changed: message groups would lose their order; topic {name} \
+         has {have}, not {wanted}"
+    )]
+    FifoQueues {
+        /// The topic.
+        name: TopicName,
+        /// Its queues.
+        have: u32,
+        /// What was asked.
+        wanted: u32,
+    },
+    /// A shard would lose queues.
+    #[error("the placement of topic {0} takes queues away from a shard that has them")]
+    Placement(TopicName),
+}
+
 /// The settings of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -160,6 +205,28 @@ impl Topic {
                 let name = self.name.clone();
                 return Err(TopicError::OutOfRange { name, setting, value, unit, min, max });
             }
+        }
+        Ok(())
+    }
+
+    /// Checks whether this topic may become `next`, another set of settings for the same name.
+    ///
+    /// # Errors
+    /// [`TopicChangeError`] naming what cannot be changed.
+    pub fn check_change(&self, next: &Self) -> Result<(), TopicChangeError> {
+        let (name, have, wanted) = (self.name.clone(), self.queues, next.queues);
+        if self.message_type != next.message_type {
+            let (have, wanted) = (self.message_type, next.message_type);
+            return Err(TopicChangeError::Type { name, have, wanted });
+        }
+        if wanted < have {
+            return Err(TopicChangeError::FewerQueues { name, have, wanted });
+        }
+        if self.message_type == MessageType::Fifo && wanted != have {
+            return Err(TopicChangeError::FifoQueues { name, have, wanted });
+        }
+        if self.placement.iter().any(|placed| next.queues_on(placed.shard) < placed.queues) {
+            return Err(TopicChangeError::Placement(name));
         }
         Ok(())
     }
@@ -276,6 +343,31 @@ mod tests {
         assert!(stored.validate().is_err());
         assert_eq!(stored.bounded().validate(), Ok(()));
         assert_eq!(orders().bounded(), orders());
+    }
+
+    #[test]
+    fn a_topic_keeps_its_type_its_queues_and_the_order_in_them() {
+        let fifo = Topic { message_type: MessageType::Fifo, ..orders() };
+        let with = |topic: &Topic, queues| Topic {
+            queues,
+            placement: Topic::spread(queues, &[ShardId(0)]),
+            ..topic.clone()
+        };
+        assert_eq!(orders().check_change(&with(&orders(), 5)), Ok(()));
+        assert_eq!(
+            fifo.check_change(&Topic { retention_ms: Some(60_000), ..fifo.clone() }),
+            Ok(())
+        );
+        let moved = Topic { placement: Topic::spread(4, &[ShardId(0), ShardId(1)]), ..orders() };
+        for (have, wanted, words) in [
+            (&orders(), &fifo, "cannot be changed to FIFO"),
+            (&orders(), &with(&orders(), 3), "cannot be reduced to 3"),
+            (&fifo, &with(&fifo, 5), "message groups would lose their order"),
+            (&orders(), &moved, "takes queues away"),
+        ] {
+            let text = have.check_change(wanted).unwrap_err().to_string();
+            assert!(text.contains(words), "{text}");
+        }
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{
-    ApplyGroupRequest, ApplyGroupResponse, ApplyTopicRequest, ApplyTopicResponse,
-    DeleteGroupRequest, DeleteTopicRequest, Group, GroupStatus, ListGroupsRequest,
-    ListTopicsRequest, Owner, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-    ResetOffsetsRequest, Topic, TopicStatus,
+    ApplyGroupRequest, ApplyGroupResponse, ApplyTopicRequest, ApplyTopicResponse, BrokerStatus,
+    DeleteGroupRequest, DeleteTopicRequest, GetBrokerRequest, Group, GroupStatus,
+    ListGroupsRequest, ListTopicsRequest, Owner, RedriveDeadLettersRequest,
+    RedriveDeadLettersResponse, ResetOffsetsRequest, Topic, TopicStatus,
 };
 use clap::Args;
 use tonic::transport::{Channel, Endpoint};
@@ -114,6 +114,13 @@ impl Admin {
         let mut groups: Vec<_> = answer.groups.into_iter().map(|g| (take(&g.name), g)).collect();
         groups.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
         Ok(groups.into_iter().map(|(status, group)| (group, status)).collect())
+    }
+
+    /// The broker itself.
+    pub(crate) async fn broker(&mut self) -> Result<BrokerStatus, Failure> {
+        let answer = self.client.get_broker(timed(GetBrokerRequest {})).await;
+        let answer = answer.map_err(|status| self.failure(&status))?;
+        Ok(answer.into_inner().broker.unwrap_or_default())
     }
 
     /// Creates a topic; refuses to change one that differs.

@@ -23,7 +23,7 @@ pub(crate) struct ServeArguments {
     /// Directory that holds everything that survives; made when missing.
     #[arg(long, value_name = "DIR", env = "PINNACE_DATA", default_value = "./pinnace-data")]
     pub(crate) data: PathBuf,
-    /// Directory of Topic and ConsumerGroup manifests (YAML) to apply and to watch.
+    /// Directory of Topic and ConsumerGroup manifests (YAML or JSON, in folders too) to apply and to watch.
     #[arg(long, value_name = "DIR", env = "PINNACE_MANIFESTS")]
     pub(crate) manifests: Option<PathBuf>,
     /// Address for clients.

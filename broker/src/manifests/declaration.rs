@@ -1,4 +1,4 @@
-//! From the specs of manifests to the model's topics and groups. Pure: texts in, declarations or one line out.
+//! From the texts of manifests to the model's topics and groups. Pure: texts in, declarations and what is wrong out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,14 @@ use operator_api::consumer_group as group_spec;
 use operator_api::manifest::{Declared, Manifest, Origin};
 use operator_api::quantity::QuantityError;
 use operator_api::topic::{AdoptionPolicy, DeletionPolicy, MessageType as TypeSpec};
-use operator_api::{ConsumerGroupSpec, TopicSpec};
+use operator_api::{ConsumerGroupSpec, TopicSpec, rules};
 
-use super::ManifestsError;
+use super::folder::Contents;
 
 /// `instance` of the owner of everything declared by files.
-const OWNER_INSTANCE: &str = "manifests";
+pub(super) const OWNER_INSTANCE: &str = "manifests";
+/// The cluster that a manifest means when it names none.
+const CLUSTER_DEFAULT: &str = "default";
 
 /// Topics come before groups: that is the order of applying.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,53 +69,149 @@ pub(super) struct Declaration {
     pub(super) reset: Option<Reset>,
     pub(super) take_ownership: bool,
     pub(super) delete_when_removed: bool,
-    /// File and document, for people.
-    pub(super) origin: String,
+    /// File and document.
+    pub(super) origin: Origin,
+    /// What it was made of.
+    pub(super) manifest: Manifest,
 }
 
 impl Declaration {
-    /// Whether both ask for the same; where they stand does not matter.
-    pub(super) fn declares_same(&self, other: &Self) -> bool {
-        let parts = |d: &Self| (d.take_ownership, d.delete_when_removed);
-        self.thing == other.thing && self.reset == other.reset && parts(self) == parts(other)
-    }
-
-    fn key(&self) -> Key {
+    /// What it is called.
+    pub(super) fn key(&self) -> Key {
         match &self.thing {
             Thing::Topic(topic) => Key::Topic(topic.name.to_string()),
             Thing::Group(group) => Key::Group(group.name.to_string()),
         }
     }
-}
 
-/// Reads all files as one set. A BrokerCluster has no meaning for one process and is passed over.
-///
-/// # Errors
-/// One line: the first error with file, document and field, and how many more there are.
-pub(super) fn read(
-    files: &[(String, String)],
-) -> Result<BTreeMap<Key, Declaration>, ManifestsError> {
-    let files = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-    let manifests = operator_api::manifest::load_all(files).map_err(|errors| {
-        let more = errors.len().saturating_sub(1);
-        let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        let rest = if more == 0 { String::new() } else { format!(" (and {more} more errors)") };
-        ManifestsError::Wrong(format!("{first}{rest}"))
-    })?;
-    let mut wanted = BTreeMap::new();
-    for manifest in manifests {
-        let declaration = match manifest {
-            Manifest::Topic(declared) => topic(&declared)?,
-            Manifest::ConsumerGroup(declared) => group(&declared)?,
-            Manifest::BrokerCluster(_) => continue,
-        };
-        wanted.insert(declaration.key(), declaration);
+    /// The mark that it leaves on what it declares.
+    pub(super) fn owner(&self) -> Option<&Owner> {
+        match &self.thing {
+            Thing::Topic(topic) => topic.owner.as_ref(),
+            Thing::Group(group) => group.owner.as_ref(),
+        }
     }
-    Ok(wanted)
+
+    /// What is declared for a broker of this cluster; none for a kind that one process has no use for.
+    ///
+    /// # Errors
+    /// One line with file, document and field.
+    pub(super) fn of(manifest: &Manifest) -> Result<Option<Self>, String> {
+        match manifest {
+            Manifest::Topic(declared) => topic(declared, manifest).map(Some),
+            Manifest::ConsumerGroup(declared) => group(declared, manifest).map(Some),
+            Manifest::BrokerCluster(_) => Ok(None),
+        }
+    }
+
+    /// Whether the API server would let this follow `before`, the same thing declared earlier. An object under another
+    /// name is a new object, and may be of another cluster and say the name in another way.
+    ///
+    /// # Errors
+    /// One line with file, document and what cannot be changed.
+    pub(super) fn check_change(&self, before: &Self) -> Result<(), String> {
+        let is_same_object = match (self.owner(), before.owner()) {
+            (Some(now), Some(before)) => now.is_same_object(before),
+            _ => false,
+        };
+        let violations = match (&before.manifest, &self.manifest) {
+            (Manifest::Topic(old), Manifest::Topic(new)) => {
+                let mut old = old.spec.clone();
+                if !is_same_object {
+                    old.cluster_ref.clone_from(&new.spec.cluster_ref);
+                    old.topic_name.clone_from(&new.spec.topic_name);
+                }
+                rules::change_of_topic(&old, &new.spec)
+            }
+            (Manifest::ConsumerGroup(old), Manifest::ConsumerGroup(new)) => {
+                let mut old = old.spec.clone();
+                if !is_same_object {
+                    old.cluster_ref.clone_from(&new.spec.cluster_ref);
+                    old.group_name.clone_from(&new.spec.group_name);
+                }
+                rules::change_of_consumer_group(&old, &new.spec)
+            }
+            _ => Vec::new(),
+        };
+        match violations.first() {
+            None => Ok(()),
+            Some(first) => Err(wrong(&self.origin, &first.field, &first.message)),
+        }
+    }
 }
 
-fn wrong(origin: &Origin, field: &str, error: impl fmt::Display) -> ManifestsError {
-    ManifestsError::Wrong(format!("{origin}, field {field}: {error}"))
+/// Everything that one look at the directory tells.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    /// What is declared, as far as it is not wrong.
+    pub(super) wanted: BTreeMap<Key, Declaration>,
+    /// What is wrong with files, each in one line.
+    pub(super) problems: Vec<String>,
+    /// What is passed over, each in one line.
+    pub(super) notices: Vec<String>,
+    /// Names of all manifest files.
+    pub(super) files: Vec<String>,
+    /// Of these, those with nothing in them at all.
+    pub(super) blank_files: Vec<String>,
+    /// And those with no object in them.
+    pub(super) files_without_objects: Vec<String>,
+}
+
+/// Reads all files as one set, for a broker of this cluster.
+pub(super) fn read(contents: &Contents, cluster: &str) -> Set {
+    let files = contents.files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let loaded = operator_api::manifest::load_all(files);
+    let is_blank = |text: &str| text.trim_start_matches('\u{feff}').trim().is_empty();
+    let blank = contents.files.iter().filter(|(_, text)| is_blank(text));
+    let mut set = Set {
+        files: contents.files.keys().cloned().collect(),
+        blank_files: blank.map(|(name, _)| name.clone()).collect(),
+        files_without_objects: loaded.without_objects,
+        ..Set::default()
+    };
+    set.problems.clone_from(&contents.unreadable);
+    set.problems.extend(loaded.errors.iter().map(ToString::to_string));
+    let mut not_read = contents.not_read.clone();
+    not_read.extend(loaded.passed_over);
+    set.notices.extend(not_read_notice(&not_read));
+    for manifest in &loaded.manifests {
+        match Declaration::of(manifest) {
+            Ok(None) => {}
+            Ok(Some(declaration)) => match other_cluster(manifest, cluster) {
+                Some(other) => set.notices.push(format!(
+                    "{}: {} is for the cluster {other:?} and this is {cluster:?}; passed over",
+                    declaration.origin, declaration.thing
+                )),
+                None => drop(set.wanted.insert(declaration.key(), declaration)),
+            },
+            Err(problem) => set.problems.push(problem),
+        }
+    }
+    set
+}
+
+/// The cluster that a manifest names when it is another one.
+fn other_cluster<'a>(manifest: &'a Manifest, own: &str) -> Option<&'a str> {
+    let named = match manifest {
+        Manifest::Topic(declared) => &declared.spec.cluster_ref,
+        Manifest::ConsumerGroup(declared) => &declared.spec.cluster_ref,
+        Manifest::BrokerCluster(_) => return None,
+    };
+    Some(named.name.as_str()).filter(|name| *name != own && *name != CLUSTER_DEFAULT)
+}
+
+/// Names in one line.
+const NAMES_TOLD: usize = 10;
+
+fn not_read_notice(names: &[String]) -> Option<String> {
+    let first = names.get(..NAMES_TOLD).unwrap_or(names).join(", ");
+    let more = names.len().saturating_sub(NAMES_TOLD);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!names.is_empty()).then(|| format!("not read, because they are no manifests: {first}{more}"))
+}
+
+fn wrong(origin: &Origin, field: &str, error: impl fmt::Display) -> String {
+    format!("{origin}, field {field}: {error}")
 }
 
 fn owner<S>(declared: &Declared<S>) -> Option<Owner> {
@@ -125,7 +223,7 @@ fn owner<S>(declared: &Declared<S>) -> Option<Owner> {
     })
 }
 
-fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> {
+fn topic(declared: &Declared<TopicSpec>, manifest: &Manifest) -> Result<Declaration, String> {
     let Declared { name, spec, origin, .. } = declared;
     let name = TopicName::parse_declared(spec.topic_name(name))
         .map_err(|error| wrong(origin, "spec.topicName", error))?;
@@ -152,7 +250,8 @@ fn topic(declared: &Declared<TopicSpec>) -> Result<Declaration, ManifestsError> 
         reset: None,
         take_ownership: spec.adoption_policy == AdoptionPolicy::Adopt,
         delete_when_removed: spec.deletion_policy == DeletionPolicy::Delete,
-        origin: origin.to_string(),
+        origin: origin.clone(),
+        manifest: manifest.clone(),
     })
 }
 
@@ -167,7 +266,10 @@ fn message_type(spec: TypeSpec) -> MessageType {
     }
 }
 
-fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, ManifestsError> {
+fn group(
+    declared: &Declared<ConsumerGroupSpec>,
+    manifest: &Manifest,
+) -> Result<Declaration, String> {
     let Declared { name, spec, origin, .. } = declared;
     let name = GroupName::parse(spec.group_name(name))
         .map_err(|error| wrong(origin, "spec.groupName", error))?;
@@ -197,14 +299,15 @@ fn group(declared: &Declared<ConsumerGroupSpec>) -> Result<Declaration, Manifest
         reset: spec.offset_reset.as_ref().map(|wanted| reset(wanted, origin)).transpose()?,
         take_ownership: spec.adoption_policy == AdoptionPolicy::Adopt,
         delete_when_removed: spec.deletion_policy == DeletionPolicy::Delete,
-        origin: origin.to_string(),
+        origin: origin.clone(),
+        manifest: manifest.clone(),
     })
 }
 
 fn subscriptions(
     specs: &[group_spec::Subscription],
     origin: &Origin,
-) -> Result<Vec<Subscription>, ManifestsError> {
+) -> Result<Vec<Subscription>, String> {
     let subscription = |(index, wanted): (usize, &group_spec::Subscription)| {
         let field = format!("spec.subscriptions[{index}].topic");
         let topic = TopicName::parse(&wanted.topic).map_err(|e| wrong(origin, &field, e))?;
@@ -222,7 +325,7 @@ fn subscriptions(
     specs.iter().enumerate().map(subscription).collect()
 }
 
-fn reset(spec: &group_spec::OffsetReset, origin: &Origin) -> Result<Reset, ManifestsError> {
+fn reset(spec: &group_spec::OffsetReset, origin: &Origin) -> Result<Reset, String> {
     let to = match &spec.to {
         group_spec::OffsetResetTo { time: Some(time), .. } => {
             let time_ms = time.as_unix_ms();
@@ -284,8 +387,14 @@ spec:
     backoff: {list: [1s, 10s]}
 ";
 
-    fn read_text(text: &str) -> Result<BTreeMap<Key, Declaration>, ManifestsError> {
-        read(&[("shop.yaml".to_owned(), text.to_owned())])
+    fn read_file(name: &str, text: &str) -> Set {
+        let files = [(name.to_owned(), text.to_owned())].into();
+        read(&Contents { files, ..Contents::default() }, "shop")
+    }
+
+    fn read_text(text: &str) -> Result<BTreeMap<Key, Declaration>, String> {
+        let set = read_file("shop.yaml", text);
+        if set.problems.is_empty() { Ok(set.wanted) } else { Err(set.problems.join(" / ")) }
     }
 
     #[test]
@@ -330,8 +439,6 @@ spec:
         let reset = declared.reset.as_ref().unwrap().of(&made.name);
         assert_eq!((reset.id.as_str(), reset.to), ("again", OffsetAt::TimeMs(1_000)));
         assert_eq!(reset.topics[0].as_str(), "orders");
-        let other = read_text(&group.replace("id: again", "id: once-more")).unwrap();
-        assert!(!declared.declares_same(other.values().next().unwrap()));
     }
 
     #[test]
@@ -395,23 +502,47 @@ spec:
     #[test]
     fn errors_name_file_document_and_field() {
         let bad = format!("{TOPIC}---\n{}", TOPIC.replace("queues: 4", "queues: 0"));
-        let Err(ManifestsError::Wrong(text)) = read_text(&bad) else { panic!("accepted") };
+        let Err(text) = read_text(&bad) else { panic!("accepted") };
         for part in ["shop.yaml", "document 2", "spec.queues"] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\n'), "{text}");
         let reserved = TOPIC.replace("  queues: 4", "  topicName: TBW102");
-        let Err(ManifestsError::Wrong(text)) = read_text(&reserved) else { panic!("accepted") };
+        let Err(text) = read_text(&reserved) else { panic!("accepted") };
         assert!(text.contains("spec.topicName") && text.contains("reserved"), "{text}");
     }
 
     #[test]
-    fn only_what_is_asked_for_counts_as_a_change() {
-        let first = read_text(TOPIC).unwrap();
-        let moved = read(&[("other.yaml".to_owned(), format!("---\n{TOPIC}"))]).unwrap();
-        let changed = read_text(&TOPIC.replace("queues: 4", "queues: 8")).unwrap();
-        let of = |set: &BTreeMap<Key, Declaration>| set.values().next().unwrap().clone();
-        assert!(of(&first).declares_same(&of(&moved)));
-        assert!(!of(&first).declares_same(&of(&changed)));
+    fn what_is_for_another_cluster_is_passed_over_with_a_line() {
+        let named =
+            |name: &str| TOPIC.replace("spec:", &format!("spec:\n  clusterRef: {{name: {name}}}"));
+        for own in ["shop", "default"] {
+            assert_eq!(read_file("shop.yaml", &named(own)).wanted.len(), 1, "{own}");
+        }
+        let set = read_file("shop.yaml", &named("other"));
+        assert!(set.wanted.is_empty() && set.problems.is_empty(), "{set:?}");
+        assert!(set.notices[0].contains("topic orders is for the cluster \"other\""), "{set:?}");
+    }
+
+    #[test]
+    fn what_the_api_server_refuses_to_change_is_refused() {
+        let one = |text: &str| read_text(text).unwrap().into_values().next().unwrap();
+        let fifo = TOPIC.replace("NORMAL", "FIFO");
+        let reset = |to: &str| format!("{GROUP}  offsetReset: {{id: a, to: {{position: {to}}}}}\n");
+        let lite = format!("{GROUP}  liteTopic: rooms\n");
+        for (before, after, words) in [
+            (fifo.clone(), fifo.replace("queues: 4", "queues: 5"), "FIFO topic cannot be changed"),
+            (GROUP.into(), format!("{GROUP}  model: Broadcasting\n"), "model cannot be changed"),
+            (lite.clone(), lite.replace("rooms", "other"), "liteTopic cannot be changed"),
+            (reset("Latest"), reset("Earliest"), "give it another id to reset again"),
+        ] {
+            let (before, after) = (one(&before), one(&after));
+            assert_eq!(before.check_change(&before), Ok(()));
+            let text = after.check_change(&before).unwrap_err();
+            assert!(text.contains(words) && text.contains("shop.yaml document 1"), "{text}");
+        }
+        let renamed = TOPIC.replace("name: orders", "name: orders-2");
+        let renamed = renamed.replace("spec:", "spec:\n  topicName: orders");
+        assert_eq!(one(&renamed).check_change(&one(TOPIC)), Ok(()), "another object is a new one");
     }
 }

@@ -17,6 +17,7 @@ pub(super) fn broker_status(context: &BrokerContext) -> BrokerStatus {
         disk_total_bytes: disk.total_bytes,
         cluster_map_version: context.endpoints.map().map_or(0, |held| held.map.version),
         endpoint: context.advertised.clone(),
+        manifests: context.manifests(),
     }
 }
 

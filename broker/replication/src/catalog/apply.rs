@@ -101,6 +101,8 @@ impl Catalog {
             if same && group.owner == entry.group.owner {
                 return Ok((entry.clone(), false));
             }
+            let legal = entry.group.check_change(&group);
+            legal.map_err(|error| CatalogError::Differs(error.to_string()))?;
             if options.create_only && !same {
                 return Err(CatalogError::Differs(group_difference(&entry.group, &group)));
             }
@@ -269,6 +271,8 @@ fn next_owner(
             Ok(Some(wanted))
         }
         (Some(known), Some(_)) => Err(CatalogError::OwnedByAnother(known.clone())),
+        // Let go of, by its owner or with force.
+        (Some(_), None) if options.take_ownership => Ok(None),
         // Without an owner of one's own one may say again what is so, but change nothing that is owned.
         (Some(known), None) if is_same => Ok(Some(known.clone())),
         (Some(known), None) => Err(CatalogError::OwnedByAnother(known.clone())),
@@ -288,25 +292,7 @@ fn check_topic_change(
     is_same: bool,
     options: ApplyOptions,
 ) -> Result<(), CatalogError> {
-    let name = &topic.name;
-    if known.message_type != topic.message_type {
-        return Err(CatalogError::Differs(format!(
-            "topic {name} has the type {}, which cannot be changed to {}; delete it first or use another name",
-            known.message_type, topic.message_type
-        )));
-    }
-    if topic.queues < known.queues {
-        return Err(CatalogError::Differs(format!(
-            "topic {name} has {} queues, which cannot be reduced to {}",
-            known.queues, topic.queues
-        )));
-    }
-    let shrinks = known.placement.iter().any(|p| topic.queues_on(p.shard) < p.queues);
-    if shrinks {
-        return Err(CatalogError::Differs(format!(
-            "the placement of topic {name} takes queues away from a shard that has them"
-        )));
-    }
+    known.check_change(topic).map_err(|error| CatalogError::Differs(error.to_string()))?;
     if options.create_only && !is_same {
         return Err(CatalogError::Differs(topic_difference(known, topic)));
     }

@@ -2,9 +2,12 @@
 
 use serde::Deserialize;
 
+use serde_yaml::Value;
+
 use super::*;
 use crate::consumer_group::{FilterType, Model};
 use crate::topic::MessageType;
+use crate::{API_VERSION, rules};
 
 #[derive(Deserialize)]
 struct Table {
@@ -142,15 +145,16 @@ fn what_is_no_manifest_of_ours_is_refused() {
 
 #[test]
 fn a_thing_declared_twice_is_refused_with_both_places() {
-    let errors = load_all([("a.yaml", ORDERS), ("b.yaml", ORDERS)]).unwrap_err();
-    let text = errors[0].to_string();
+    let twice = load_all([("a.yaml", ORDERS), ("b.yaml", ORDERS)]);
+    assert!(twice.manifests.is_empty(), "neither is taken: {twice:?}");
+    let text = twice.errors[0].to_string();
     assert!(
         text.contains(
             "b.yaml document 1: Topic \"orders\" is already declared in a.yaml document 1"
         ),
         "{text}"
     );
-    assert_eq!(load_all([("a.yaml", ORDERS)]).unwrap().len(), 3);
+    assert_eq!(load_all([("a.yaml", ORDERS)]).manifests.len(), 3);
 }
 
 #[test]
@@ -174,4 +178,125 @@ fn an_absent_spec_is_the_default_spec() {
     assert!(
         matches!(cluster, Manifest::BrokerCluster(d) if d.spec == BrokerClusterSpec::default())
     );
+}
+
+#[test]
+fn what_is_wrong_is_left_out_and_the_rest_is_read() {
+    let wrong = ORDERS.replace("queues: 4", "queues: many").replace("name: default", "name: other");
+    let other = ORDERS.replace("orders", "notes").replace("billing", "audit");
+    let loaded = load_all([
+        ("a.yaml", wrong.as_str()),
+        ("b.yaml", other.as_str()),
+        ("c.yaml", "a: ["),
+        ("d.yaml", ""),
+        ("e.yaml", "# later\n---\n"),
+    ]);
+    assert_eq!(loaded.manifests.len(), 5);
+    assert_eq!(loaded.errors.len(), 2, "{:?}", loaded.errors);
+    assert_eq!(loaded.without_objects, ["d.yaml", "e.yaml"]);
+}
+
+#[test]
+fn what_kubectl_reads_is_read_the_same() {
+    let one = |file: &str, text: &str| {
+        let mut all = load(file, text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        assert_eq!(all.len(), 1, "{text}");
+        all.remove(0)
+    };
+    let topic = |file: &str, text: &str| match one(file, text) {
+        Manifest::Topic(declared) => declared,
+        other => panic!("{other:?}"),
+    };
+    let head = "apiVersion: pinnace.dev/v1alpha1\nkind: Topic\nmetadata: {name: t}\n";
+    assert_eq!(topic("f.yaml", &format!("\u{feff}{head}spec: {{queues: 2}}")).spec.queues, 2);
+    let merged = format!("{head}spec: {{<<: {{queues: 3, messageType: FIFO}}, queues: 5}}");
+    let merged = topic("f.yaml", &merged).spec;
+    assert_eq!((merged.queues, merged.message_type), (5, MessageType::Fifo));
+    let json = "{\n\t\"apiVersion\": \"pinnace.dev/v1alpha1\", \"kind\": \"Topic\",\n\t\"metadata\": {\"name\": \"t\"}, \"spec\": {\"queues\": 7}}";
+    assert_eq!(topic("f.JSON", json).spec.queues, 7);
+    let nulls = format!("{head}spec: {{queues: null, retention: null, access: {{write: no}}}}");
+    let nulls = topic("f.yaml", &nulls).spec;
+    assert_eq!((nulls.queues, nulls.retention.is_none()), (8, true));
+    assert!(!nulls.access.unwrap().write);
+    assert_eq!(topic("f.yaml", &format!("{head}spec:")).spec, TopicSpec::default());
+    assert_eq!(
+        topic(
+            "f.yaml",
+            &head
+                .replace("name: t", "name: a.b-1, namespace: shop")
+                .replace("}\n", "}\nspec: {topicName: A_b}\n")
+        )
+        .spec
+        .topic_name
+        .unwrap(),
+        "A_b"
+    );
+}
+
+#[test]
+fn exported_objects_are_read_alone_and_in_lists() {
+    let exported = "
+apiVersion: v1
+items:
+- apiVersion: pinnace.dev/v1alpha1
+  kind: Topic
+  metadata:
+    annotations: {kubectl.kubernetes.io/last-applied-configuration: '{}'}
+    creationTimestamp: \"2026-01-31T08:00:00Z\"
+    deletionGracePeriodSeconds: 0
+    deletionTimestamp: \"2026-01-31T08:00:00Z\"
+    finalizers: [pinnace.dev/topic]
+    generation: 3
+    managedFields: [{manager: kubectl, operation: Apply}]
+    name: orders
+    namespace: shop
+    ownerReferences: [{kind: Shop, name: s, uid: u}]
+    resourceVersion: \"12345\"
+    uid: 1c0d1d5e
+  spec: {clusterRef: {name: default}, queues: 4}
+  status: {observedGeneration: 3, conditions: []}
+- apiVersion: pinnace.dev/v1alpha1
+  kind: ConsumerGroup
+  metadata: {name: Billing}
+kind: List
+metadata:
+  resourceVersion: \"\"
+";
+    let loaded = load_all([("all.yaml", exported)]);
+    let [Manifest::Topic(topic)] = loaded.manifests.as_slice() else { panic!("{loaded:?}") };
+    assert_eq!(topic.origin.to_string(), "all.yaml document 1 item 1");
+    assert_eq!((topic.spec.queues, topic.namespace.as_deref()), (4, Some("shop")));
+    let text = loaded.errors[0].to_string();
+    assert!(text.starts_with("all.yaml document 1 item 2, field metadata.name: "), "{text}");
+    assert!(text.contains("lower-case") && text.contains("spec.groupName"), "{text}");
+    let typed = exported.replace("apiVersion: v1\n", "apiVersion: pinnace.dev/v1alpha1\n");
+    let typed = typed.replace("kind: List", "kind: TopicList");
+    assert_eq!(load_all([("all.yaml", typed.as_str())]).manifests.len(), 1);
+    assert!(load("all.yaml", "{apiVersion: v1, kind: List}").unwrap().is_empty());
+    assert!(load("all.yaml", "{apiVersion: v1, kind: List, items: 1}").is_err());
+}
+
+#[test]
+fn names_are_those_that_kubernetes_takes() {
+    let text = "{apiVersion: pinnace.dev/v1alpha1, kind: Topic, metadata: {name: t, namespace: n}}";
+    assert!(load("f.yaml", text).is_ok());
+    for (right, wrong) in [
+        ("name: t", "name: Orders"),
+        ("name: t", "name: a_b"),
+        ("name: t", "name: -a"),
+        ("name: t", "name: a..b"),
+        ("namespace: n", "namespace: A"),
+        ("namespace: n", "namespace: a.b"),
+    ] {
+        let errors = load("f.yaml", &text.replacen(right, wrong, 1)).expect_err(wrong);
+        assert!(errors[0].to_string().contains("lower-case"), "{wrong}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_json_file_that_is_no_manifest_is_passed_over() {
+    let loaded = load_all([("package.json", "{\"name\": \"shop\"}"), ("broken.json", "{")]);
+    assert_eq!(loaded.passed_over, ["package.json"]);
+    assert!(loaded.errors[0].to_string().contains("no legal JSON"), "{:?}", loaded.errors);
+    assert!(load("f.json", "{\"kind\": \"Topic\"}").is_err(), "it wants to be one");
 }

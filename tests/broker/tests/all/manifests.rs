@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use broker_proto::admin::{ListGroupsRequest, ListTopicsRequest, Topic};
 use tests_broker::broker::{Broker, Options, Place, serve_command};
 use tests_broker::client::message;
+use tests_broker::{binary, get};
 
 const TOPIC: &str = "apiVersion: pinnace.dev/v1alpha1
 kind: Topic
@@ -25,13 +26,17 @@ spec:
     maxAttempts: 5
 ";
 
+/// Tells a debug build how long something has to be away from the files, in milliseconds. How long it really is, is tested
+/// with the time as an argument.
+const ABSENCE_MS: &str = "PINNACE_TEST_ABSENCE_MS";
+
 /// A folder with one file.
 fn declare(place: &Place, text: &str) -> (PathBuf, Options) {
     let folder = place.path("manifests");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("shop.yaml"), text).unwrap();
     let options = Options::default().with("--manifests", folder.display());
-    (folder, options)
+    (folder, options.environment(ABSENCE_MS, 0))
 }
 
 async fn topics(broker: &Broker) -> Vec<Topic> {
@@ -128,6 +133,44 @@ async fn a_declared_reset_is_carried_out_once_for_each_id() {
     drop(broker);
     let again = place.start(&options);
     assert_eq!(lag(&again).await, 1, "the same id is not carried out again at a start");
+}
+
+#[tokio::test]
+async fn a_broker_starts_with_a_wrong_file_and_says_so_wherever_it_is_asked() {
+    let place = Place::new();
+    let (folder, options) = declare(&place, TOPIC);
+    drop(place.start(&options));
+    fs::write(folder.join("shop.yaml"), TOPIC.replace("queues: 4", "queues: 2")).unwrap();
+    fs::create_dir(folder.join("more")).unwrap();
+    fs::write(folder.join("more/notes.yaml"), TOPIC.replace("orders", "notes")).unwrap();
+    let broker = place.start(&options);
+    let found: Vec<_> = topics(&broker).await.iter().map(|t| (t.name.clone(), t.queues)).collect();
+    assert_eq!(found, [("notes".to_owned(), 4), ("orders".to_owned(), 4)]);
+    let why = "shop.yaml document 1";
+    let page = |path: &str| get(broker.http, path).unwrap();
+    let ready = page("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(ready.contains("manifests are not in force") && ready.contains(why), "{ready}");
+    assert!(page("/metrics").contains("pinnace_manifests_in_force{"), "{}", page("/metrics"));
+    assert!(broker.logged().contains(why));
+    let status = || {
+        let mut command = Command::new(binary());
+        command.args(["status", "--admin", &broker.admin.to_string()]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let said = status();
+    for part in ["NOT in force, 1 problems", why, "topic orders stays as it is", "shard-0   leader"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    fs::write(folder.join("shop.yaml"), TOPIC).unwrap();
+    until("all in force", async || status().contains("in force, 2 objects")).await;
+    let line = |page: &str| {
+        page.lines()
+            .any(|line| line.starts_with("pinnace_manifests_in_force{") && line.ends_with(" 1.0"))
+    };
+    assert!(line(&page("/metrics")), "{}", page("/metrics"));
+    assert!(page("/readyz").ends_with("ok\n"));
 }
 
 #[test]

@@ -77,11 +77,15 @@ pub enum PlantedBug {
     TimeOfSegment,
     /// A transaction is rolled back after one question.
     OneQuestion,
+    /// A delivery that reached nobody counts.
+    CountedRelease,
+    /// Every shard that a poll waits on answers it.
+    IgnoredClaim,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
         Self::TornFrames,
@@ -113,6 +117,8 @@ impl PlantedBug {
         Self::NoRotation,
         Self::TimeOfSegment,
         Self::OneQuestion,
+        Self::CountedRelease,
+        Self::IgnoredClaim,
     ];
 
     /// The switch inside the broker, for those that sit there.

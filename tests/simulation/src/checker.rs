@@ -163,6 +163,8 @@ pub struct Checker {
     given: BTreeSet<(u32, Place, u32)>,
     /// How often the process died.
     lives: u64,
+    /// Unanswered, and nobody waits for it.
+    given_up_polls: BTreeSet<u64>,
     /// Groups whose dead letters may have been put back.
     revived: BTreeSet<String>,
     /// Deliveries checked.
@@ -213,6 +215,7 @@ impl Checker {
             questions: Questions::default(),
             given: BTreeSet::new(),
             lives: 0,
+            given_up_polls: BTreeSet::new(),
             revived: BTreeSet::new(),
             deliveries: 0,
         }
@@ -266,7 +269,20 @@ impl Checker {
         // A named receive is remembered in memory only, and so is whose turn it is.
         self.attempt_ids.clear();
         self.passed_over.clear();
+        self.given_up_polls.clear();
         self.lives += 1;
+    }
+
+    /// Nobody waits for the answer to a poll any more; it may come yet.
+    pub fn poll_given_up(&mut self, ticket: u64) {
+        self.given_up_polls.insert(ticket);
+    }
+
+    /// A poll that nobody waits for was answered with nothing, which says nothing.
+    pub fn poll_ended(&mut self, ticket: u64) {
+        self.seq += 1;
+        self.asked.remove(&ticket);
+        self.given_up_polls.remove(&ticket);
     }
 
     /// The broker's clock is about to be set back: what was due or over by now stays so.

@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use broker_engine::{
-    Acknowledge, ChangeInvisible, Command, EndTransaction, ForwardToDeadLetter, Hidden, Join,
-    NewMessage, OffsetAt, Outcome, Recall, Receive, Redrive, Reply, ResetOffsets, Send, SetOffset,
-    Target, TransactionCheck, Visible,
+    Acknowledge, ChangeInvisible, Command, Delivery, EndTransaction, ForwardToDeadLetter, Hidden,
+    Join, NewMessage, OffsetAt, Outcome, Recall, Receive, Redrive, Reply, ResetOffsets, Send,
+    SetOffset, Target, TransactionCheck, Visible,
 };
 use broker_model::{
     GroupName, MessageType, Model, RecallHandle, ReceiptHandle, ShardId, TopicName, TransactionId,
@@ -360,6 +360,15 @@ impl Clients {
         self.held.clear();
     }
 
+    /// Messages came.
+    pub fn was_given(&mut self, receive: &Receive, deliveries: &[Delivery]) {
+        self.held.extend(deliveries.iter().map(|delivery| Held {
+            group: receive.group.clone(),
+            topic: receive.topic.clone(),
+            handle: delivery.handle,
+        }));
+    }
+
     /// A transaction's producer is asked how it ended.
     pub fn asked(&mut self, check: &TransactionCheck, random: &mut Random) -> Option<NewCall> {
         let broker_engine::Source::Memory { body, .. } = &check.source else { return None };
@@ -395,11 +404,7 @@ impl Clients {
                 }
             }
             (Command::Receive(receive), Ok(Outcome::Received(deliveries))) => {
-                self.held.extend(deliveries.iter().map(|delivery| Held {
-                    group: receive.group.clone(),
-                    topic: receive.topic.clone(),
-                    handle: delivery.handle,
-                }));
+                self.was_given(&receive, deliveries);
             }
             (Command::ChangeInvisible(change), Ok(Outcome::InvisibleChanged(handle))) => {
                 let (group, topic) = (change.group, change.topic);

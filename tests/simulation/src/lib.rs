@@ -12,6 +12,7 @@ pub mod process;
 pub mod random;
 pub mod regressions;
 pub mod searches;
+pub mod shards;
 pub mod soak;
 pub mod trace;
 pub mod world;
@@ -44,7 +45,10 @@ pub fn run(seed: u64, bug: Option<PlantedBug>) -> Result<Summary, Failure> {
 /// # Errors
 /// As [`run`].
 pub fn run_plan(plan: &Plan, bug: Option<PlantedBug>, prints: bool) -> Result<Summary, Failure> {
-    guarded(plan, bug, || world::World::new(plan, bug, prints).play())
+    guarded(plan, bug, || match plan.shards {
+        1 => world::World::new(plan, bug, prints).play(),
+        _ => shards::Shards::new(plan, bug, prints).play(),
+    })
 }
 
 /// With the switches of a plan and a bug; a panic is a failure like others.

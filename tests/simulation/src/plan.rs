@@ -45,6 +45,24 @@ pub struct FaultRates {
     pub slow_operations: u64,
 }
 
+impl FaultRates {
+    /// What can go wrong with one shard of several while the process lives.
+    #[must_use]
+    pub fn of_one_shard(&self) -> Self {
+        Self {
+            kill: 0,
+            bit_flip: 0,
+            broken_range: 0,
+            failed_writes: 0,
+            failed_syncs: 0,
+            failed_reads: 0,
+            stale_reads: 0,
+            misdirected_reads: 0,
+            ..self.clone()
+        }
+    }
+}
+
 /// A group, and what it reads.
 #[derive(Debug, Clone)]
 pub struct PlannedGroup {
@@ -105,6 +123,8 @@ pub struct Plan {
     pub wait_ms_max: u64,
     /// Questions for the oldest message that is kept, and looks at full segments, out of 1,000 steps each.
     pub retention: u64,
+    /// Shards of the process.
+    pub shards: u64,
     /// Most messages that a receive asks for.
     pub batch_max: u64,
     /// Searches by time and resets to one, changes of a group's settings, forged handles: out of 1,000 client calls each.
@@ -302,6 +322,7 @@ impl Plan {
             is_steady: false,
             wait_ms_max: *random.pick(&[300, 5_000, 40_000]).unwrap_or(&300),
             retention: 0,
+            shards: 1,
             batch_max: 10,
             times: 0,
             settings: 0,
@@ -316,6 +337,7 @@ impl Plan {
         let mut random = Random::new(seed ^ VARIETY_SALT);
         if random.happens(500) {
             plan.vary(&mut random);
+            plan.shards = *random.pick(&[1, 1, 1, 2, 3]).unwrap_or(&1);
         }
         plan
     }

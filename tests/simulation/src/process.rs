@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use broker_engine::ReplyTo;
+use broker_model::ShardId;
 use broker_replication::maintenance::{Findings, Room, Work};
 use broker_replication::replica::{self, Replica, StartError};
+use broker_replication::shard_poll::Claim;
 use broker_replication::transport::NoPeers;
 use broker_store::log::LogOptions;
 use broker_store::segments::Segment;
@@ -22,6 +24,22 @@ pub struct Ticket {
     pub number: u64,
     /// Whether who asked is gone.
     pub gone: Rc<Cell<bool>>,
+    /// Of a poll that waits on several shards: the claim, and who we are.
+    pub claim: Option<(Claim, ShardId)>,
+}
+
+impl Ticket {
+    /// For one shard alone.
+    #[must_use]
+    pub fn new(number: u64, gone: Rc<Cell<bool>>) -> Self {
+        Self { number, gone, claim: None }
+    }
+
+    /// Whether another shard answers the poll.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.claim.as_ref().is_some_and(|(claim, shard)| claim.is_lost_to(*shard))
+    }
 }
 
 /// The whole head is a message's one key.
@@ -31,7 +49,11 @@ fn head_as_key(head: &[u8], hashes: &mut Vec<u64>) {
 
 impl ReplyTo for Ticket {
     fn is_gone(&self) -> bool {
-        self.gone.get()
+        self.gone.get() || self.is_lost()
+    }
+
+    fn claim(&self) -> bool {
+        self.claim.as_ref().is_none_or(|(claim, shard)| claim.take(*shard))
     }
 }
 

@@ -54,6 +54,25 @@ pub struct Summary {
     pub starts_behind_retention: u64,
 }
 
+impl Summary {
+    /// Of both together.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            trace: self.trace.rotate_left(1) ^ other.trace,
+            events: self.events + other.events,
+            deliveries: self.deliveries + other.deliveries,
+            starts: self.starts + other.starts,
+            refusals: self.refusals + other.refusals,
+            sealed: self.sealed + other.sealed,
+            recycled: self.recycled + other.recycled,
+            condensed: self.condensed + other.condensed,
+            taken: self.taken + other.taken,
+            starts_behind_retention: self.starts_behind_retention + other.starts_behind_retention,
+        }
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct World {

@@ -54,10 +54,12 @@ bites! {
     the_lowest_priority_first_is_caught: LowestPriorityFirst => "of a higher priority",
     a_queue_that_starves_is_caught: NoRotation => "starves",
     a_time_that_lands_before_its_message_is_caught: TimeOfSegment => "time",
+    a_delivery_to_nobody_that_counts_is_caught: CountedRelease => "",
+    a_poll_that_two_shards_answer_is_caught: IgnoredClaim => "answered one poll",
     a_transaction_that_is_not_asked_about_often_enough_is_caught: OneQuestion => "questions",
 }
 
 #[test]
 fn every_planted_bug_has_its_test() {
-    assert_eq!(PlantedBug::ALL.len(), 31, "a new one needs a line above");
+    assert_eq!(PlantedBug::ALL.len(), 33, "a new one needs a line above");
 }

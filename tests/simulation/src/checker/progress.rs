@@ -11,6 +11,8 @@ pub(super) struct Progress {
     lost: bool,
     /// The last delivery reached nobody and was given back: the next one may have its number.
     is_released: bool,
+    /// In time, and the process has lived since: the next one has its number.
+    is_uncounted: bool,
     /// Lost receives of the group when it was last looked at.
     pub(super) lost_receives: u64,
     pub(super) nonce: u32,
@@ -58,6 +60,7 @@ impl Progress {
     /// The process died; what was decided before `durable` is kept.
     pub(super) fn killed(&mut self, durable: u64) {
         self.ghosts += std::mem::take(&mut self.unknown);
+        self.is_uncounted = false;
         self.is_unsure |= self.told.take().is_some_and(|told| told >= durable);
         if self.lost {
             // From an earlier life, and not seen since.
@@ -151,6 +154,7 @@ impl Progress {
         if self.is_unsure {
             return (1, u32::MAX);
         }
+        let high = high - u32::from(self.is_uncounted && extra == 0);
         (if self.lost { self.floor + 1 } else { self.counted() + 1 }, high)
     }
 
@@ -160,8 +164,13 @@ impl Progress {
     }
 
     /// It was asked to take this delivery back, which reached nobody.
-    pub(super) fn release(&mut self, nonce: u32) {
-        self.is_released |= self.is_held && self.nonce == nonce && self.attempt > 0;
+    pub(super) fn release(&mut self, nonce: u32, now_ms: u64, may_be_refused: bool) {
+        let is_it = self.is_held && self.nonce == nonce && self.attempt > 0;
+        self.is_released |= is_it;
+        if is_it && now_ms < self.until_ms && !self.is_renaming && !may_be_refused {
+            self.is_uncounted = true;
+            self.until_ms = now_ms;
+        }
         self.let_go(nonce);
     }
 
@@ -182,7 +191,9 @@ impl Progress {
 
     /// Whether the next receive finds it.
     pub(super) fn waits(&self, lost_receives: u64, attempts_max: u32, now_ms: u64) -> bool {
-        self.is_open() && self.is_free(lost_receives, now_ms) && self.attempt < attempts_max
+        self.is_open()
+            && self.is_free(lost_receives, now_ms)
+            && self.attempt - u32::from(self.is_uncounted) < attempts_max
     }
 
     /// Whether it is done for certain, and stays so.
@@ -237,6 +248,7 @@ impl Progress {
         self.is_lasting = true;
         self.lost = false;
         self.is_released = false;
+        self.is_uncounted = false;
         self.is_renaming = false;
         self.ghosts = 0;
         if std::mem::take(&mut self.is_unsure) {

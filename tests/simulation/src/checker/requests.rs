@@ -43,8 +43,10 @@ impl Checker {
                 progress.give_up(forward.handle.nonce, seq);
             }
             Command::Release(handles) => {
+                let may_be_refused = !self.has_room_always;
                 for handle in handles {
-                    self.progress_mut(handle.group, place_of(handle)).release(handle.nonce);
+                    let progress = self.progress_mut(handle.group, place_of(handle));
+                    progress.release(handle.nonce, now_ms, may_be_refused);
                 }
             }
             Command::Recall(recall) => {

@@ -94,8 +94,9 @@ impl Checker {
         if self.has_room_always {
             self.check_question_times(now_ms)?;
         }
-        let polls: Vec<Receive> =
-            self.asked.values().filter_map(|a| as_receive(&a.command)).collect();
+        let is_awaited = |ticket: &u64| !self.given_up_polls.contains(ticket);
+        let awaited = self.asked.iter().filter(|(ticket, _)| is_awaited(ticket));
+        let polls: Vec<Receive> = awaited.filter_map(|(_, a)| as_receive(&a.command)).collect();
         for receive in polls {
             if receive.poll_until_ms <= now_ms {
                 return Err(format!(

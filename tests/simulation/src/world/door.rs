@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use broker_engine::{Command, Outcome, Refusal, Reply, Source, TransactionCheck};
 
+use broker_model::ShardId;
+use broker_replication::shard_poll::Claim;
 use broker_store::WriteError;
 use broker_store::sealed_index::IndexError;
 
@@ -23,12 +25,23 @@ impl World {
 
     /// Gives a command to the replica; the number of its ticket.
     pub(crate) fn submit(&mut self, command: Command, gone: Rc<Cell<bool>>) -> Result<u64, String> {
+        self.submit_claimed(command, gone, None)
+    }
+
+    /// The same for a poll that other shards may answer.
+    pub(crate) fn submit_claimed(
+        &mut self,
+        command: Command,
+        gone: Rc<Cell<bool>>,
+        claim: Option<(Claim, ShardId)>,
+    ) -> Result<u64, String> {
         self.next_ticket += 1;
         let number = self.next_ticket;
         let now_ms = self.now_ms();
         self.trace.note(now_ms, format_args!("asked {number}: {command:?}"));
         self.checker.submitted(number, &command, now_ms);
-        let ticket = Ticket { number, gone };
+        let claim = claim.filter(|_| self.bug != Some(PlantedBug::IgnoredClaim));
+        let ticket = Ticket { number, gone, claim };
         let distorted = match self.bug {
             Some(bug) => bug.distort(command.clone()),
             None => Some(command.clone()),
@@ -99,6 +112,14 @@ impl World {
         }
         let is_gone = ticket.gone.get();
         if let Ok(Outcome::Received(deliveries)) = &reply
+            && (is_gone || ticket.is_lost())
+            && deliveries.is_empty()
+        {
+            self.checker.poll_ended(ticket.number);
+            self.calls.remove(&ticket.number);
+            return Ok(());
+        }
+        if let Ok(Outcome::Received(deliveries)) = &reply
             && !deliveries.is_empty()
         {
             let deliveries = deliveries.clone();
@@ -148,13 +169,20 @@ impl World {
 
     /// As the shell does when it finds that a poller is gone.
     fn give_back(&mut self, handles: Vec<broker_model::ReceiptHandle>) -> Result<(), String> {
+        if self.bug == Some(PlantedBug::CountedRelease) {
+            let release = Command::Release(handles);
+            let now_ms = self.now_ms();
+            self.next_ticket += 1;
+            self.checker.submitted(self.next_ticket, &release, now_ms);
+            return Ok(());
+        }
         self.submit(Command::Release(handles), Rc::default())?;
         Ok(())
     }
 
     fn give_back_secretly(&mut self, handles: Vec<broker_model::ReceiptHandle>) {
         let now_ms = self.now_ms();
-        let ticket = Ticket { number: 0, gone: Rc::default() };
+        let ticket = Ticket::new(0, Rc::default());
         if let Some(process) = &mut self.process {
             process.replica.submit(now_ms, Command::Release(handles), ticket);
         }

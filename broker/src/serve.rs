@@ -142,6 +142,7 @@ async fn open(
     let data = arguments.data.clone();
     let ids = wiring::shard_ids(&data, arguments.shards, &arguments.shard_ids)?;
     let (catalog, events) = wiring::open_shards(&data, ids, cores).await?;
+    catalog.complete_shards().await.context("cannot make the shards agree")?;
     let id = arguments.broker_id;
     let context = wiring::broker_context(catalog.clone(), id, advertised, data)?;
     match apply_manifests(arguments, &catalog).await {

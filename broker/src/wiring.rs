@@ -111,14 +111,13 @@ pub(crate) async fn open_shards(
 fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> (Catalog, ShardEvents) {
     let (events, heard) = mpsc::unbounded_channel();
     let mut handles: Vec<ShardHandle> = Vec::new();
-    let (mut topics, mut groups) = (Vec::new(), Vec::new());
+    let mut known = Vec::new();
     for (index, mut shard) in open.into_iter().enumerate() {
         handles.push(shard.handle.clone());
-        topics.append(&mut shard.topics);
-        groups.append(&mut shard.groups);
+        known.push(std::mem::take(&mut shard.known));
         cores.spawn_on(index, shard.run(events.clone()));
     }
-    (Catalog::new(handles, topics, groups, real_clock::now_ms()), heard)
+    (Catalog::new(handles, known, real_clock::now_ms()), heard)
 }
 
 fn random_seed() -> anyhow::Result<u64> {

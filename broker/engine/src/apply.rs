@@ -6,7 +6,7 @@ use std::sync::Arc;
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
 use broker_model::limits::{INFLIGHT_PER_GROUP_QUEUE_MAX, QUEUES_PER_TOPIC_MAX};
 use broker_model::{ConsumerGroup, MessageType, Order, Topic};
-use broker_store::record::{DeadLetterReference, Place, Reference};
+use broker_store::record::{DeadLetterReference, NameKind, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
 
@@ -79,10 +79,19 @@ impl<R: ReplyTo> Engine<R> {
                 if topic.name.is_dead_letter() {
                     effects.new_topics.push((*topic).clone());
                 }
+                let name = topic.name.as_str();
+                self.state.known_names.declare(NameKind::Topic, name, at.time_ms);
                 self.apply_put_topic(number, topic.bounded());
             }
             Record::DeleteTopic { number } => self.apply_delete_topic(number, effects),
-            Record::PutGroup { number, group } => self.apply_put_group(number, group.bounded()),
+            Record::PutGroup { number, group } => {
+                let name = group.name.as_str();
+                self.state.known_names.declare(NameKind::Group, name, at.time_ms);
+                self.apply_put_group(number, group.bounded());
+            }
+            Record::DeleteName { kind, name } => {
+                self.state.known_names.delete(kind, &name, at.time_ms);
+            }
             Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
             Record::Timed { number, due_ms, message } => {
                 self.state.timed.insert((due_ms, number), hidden(&message, at));
@@ -385,6 +394,7 @@ impl<R: ReplyTo> Engine<R> {
             self.forget_progress(index, &Refusal::TopicNotFound(name.clone()), effects);
         }
         self.state.topic_numbers.remove(&name);
+        self.state.known_names.forget(NameKind::Topic, name.as_str());
         if let Some(topic) = self.state.topics.remove(&number) {
             self.state.index_entries -= topic.queues.iter().map(Queue::index_entries).sum::<u64>();
             for waiter in topic.pulls {
@@ -430,6 +440,7 @@ impl<R: ReplyTo> Engine<R> {
         self.forget_subscriber(number);
         let Some(group) = self.state.groups.remove(&number) else { return };
         self.state.group_numbers.remove(&group.name);
+        self.state.known_names.forget(NameKind::Group, group.name.as_str());
         self.state.resets.remove(&number);
         self.forget_group_progress(number, &refusal, effects);
     }

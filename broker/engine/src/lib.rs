@@ -15,6 +15,7 @@ pub mod held;
 mod hidden;
 mod identity;
 mod index;
+mod known_names;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod lite_topic;
 mod lookup;
@@ -47,6 +48,7 @@ pub use command::*;
 pub use command_bytes::CommandKind;
 pub use effects::{Effects, Frame, Reply, ReplyTo};
 pub use engine::Engine;
+pub use known_names::{Known, NameKind};
 pub use lookup::{Names, NamesOf};
 pub use refusal::Refusal;
 pub use stored_state::StoredStateError;

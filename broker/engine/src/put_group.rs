@@ -2,6 +2,7 @@
 
 use broker_model::{ConsumerGroup, GroupName};
 use broker_store::Record;
+use broker_store::record::NameKind;
 
 use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
@@ -27,6 +28,8 @@ impl<R: ReplyTo> Engine<R> {
         match self.state.group_numbers.get(name) {
             Some(&number) => {
                 effects.append(&Record::DeleteGroup { number });
+                let (kind, name) = (NameKind::Group, name.to_string());
+                effects.append(&Record::DeleteName { kind, name });
                 self.deleting_groups.push(number);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }

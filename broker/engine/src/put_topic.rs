@@ -2,6 +2,7 @@
 
 use broker_model::{Topic, TopicName};
 use broker_store::Record;
+use broker_store::record::NameKind;
 
 use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
@@ -21,6 +22,8 @@ impl<R: ReplyTo> Engine<R> {
         match self.topic_number(name) {
             Ok(number) => {
                 effects.append(&Record::DeleteTopic { number });
+                let (kind, name) = (NameKind::Topic, name.to_string());
+                effects.append(&Record::DeleteName { kind, name });
                 self.deleting_topics.push(number);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }

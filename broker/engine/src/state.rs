@@ -9,6 +9,7 @@ use broker_model::{ConsumerGroup, GroupName, MessageType, Order, ReceiptHandle, 
 use crate::clients::Clients;
 use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
+use crate::known_names::KnownNames;
 use crate::lite_topic::LiteTopics;
 use crate::pull::WaitingPull;
 use crate::waiting::Waiting;
@@ -138,6 +139,7 @@ pub(crate) struct State<R> {
     /// Group to the id of its last reset.
     pub(crate) resets: HashMap<u32, String>,
     pub(crate) clients: Clients,
+    pub(crate) known_names: KnownNames,
     /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
     pub(crate) index_entries: u64,
     pub(crate) waiters: usize,
@@ -166,6 +168,7 @@ impl<R> Default for State<R> {
             member_numbers: HashMap::new(),
             resets: HashMap::new(),
             clients: Clients::default(),
+            known_names: KnownNames::default(),
             index_entries: 0,
             waiters: 0,
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use broker_delivery::GroupQueue;
 use broker_model::limits::LITE_TOPICS_PER_TOPIC_MAX;
 use broker_model::{MessageType, TopicName};
-use broker_store::record::Record;
+use broker_store::record::{NameKind, Record};
 use broker_store::snapshot::PartFile;
 use broker_store::{IndexBuilder, SealedRun};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -34,6 +34,7 @@ const ITEM_PROGRESS: u8 = 6;
 const ITEM_TIMED: u8 = 7;
 const ITEM_HALF: u8 = 8;
 const ITEM_ENDED: u8 = 9;
+const ITEM_KNOWN_NAME: u8 = 10;
 
 /// Behind the progress on the first queue when no consumer was ever there.
 const NEVER_POLLED: u8 = 1;
@@ -148,6 +149,14 @@ impl<R: ReplyTo> Engine<R> {
         for (&group, id) in sorted(&state.resets) {
             parts.record(&Record::Reset { group, id: id.clone() })?;
         }
+        for (kind, name, is_deleted, time_ms) in state.known_names.times() {
+            parts.item(ITEM_KNOWN_NAME, |bytes| {
+                bytes.put_u8(kind as u8);
+                bytes.put_u8(u8::from(is_deleted));
+                bytes.put_u64_le(time_ms);
+                bytes.put_slice(name.as_bytes());
+            })?;
+        }
         for (number, id) in state.clients.by_number() {
             parts.record(&Record::Client { number, id: id.to_string() })?;
         }
@@ -232,6 +241,7 @@ impl<R: ReplyTo> Engine<R> {
                 state.transactions.set_last_number(half);
             }),
             ITEM_TOPIC_NAME => return self.load_topic_name(&mut item),
+            ITEM_KNOWN_NAME => return self.load_known_name(&mut item),
             ITEM_QUEUE => return self.load_queue(&mut item),
             ITEM_REDRIVEN => load_three(&mut item).map(|(topic, start, end)| {
                 state.topics.get_mut(&topic).map(|topic| topic.redriven.insert(start, end));
@@ -265,6 +275,22 @@ impl<R: ReplyTo> Engine<R> {
         let next = &mut self.state.next_topic_number;
         *next = (*next).max(number.saturating_add(1));
         self.state.topic_names.insert(number, name);
+        Ok(())
+    }
+
+    fn load_known_name(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let length = |_| StoredStateError("length");
+        let kind = item.try_get_u8().map_err(length)?;
+        let is_deleted = item.try_get_u8().map_err(length)? != 0;
+        let time_ms = item.try_get_u64_le().map_err(length)?;
+        let name = std::str::from_utf8(item).map_err(|_| StoredStateError("name"))?;
+        let kind = NameKind::from_number(kind).ok_or(StoredStateError("kind of name"))?;
+        let names = &mut self.state.known_names;
+        if is_deleted {
+            names.delete(kind, name, time_ms);
+        } else {
+            names.declare(kind, name, time_ms);
+        }
         Ok(())
     }
 

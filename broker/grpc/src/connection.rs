@@ -13,6 +13,13 @@ const OPEN: u64 = 0;
 pub struct Connection(Arc<AtomicU64>);
 
 impl Connection {
+    /// One that proves of nothing that it arrived.
+    pub(crate) fn unproven() -> Self {
+        let connection = Self::default();
+        connection.close(OPEN);
+        connection
+    }
+
     /// When it ended; none while it is open.
     pub(crate) fn closed_ms(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Acquire)).filter(|closed_ms| *closed_ms != OPEN)

@@ -84,6 +84,7 @@ impl From<CatalogError> for Failure {
         let code = match error {
             CatalogError::Shard(refusal) => return refusal.into(),
             CatalogError::Illegal(_) => Code::BadRequest,
+            CatalogError::Deleted(_) => Code::ConsumerGroupNotFound,
             CatalogError::Limit(_) => Code::TooManyRequests,
             CatalogError::Differs(_)
             | CatalogError::OwnedByAnother(_)
@@ -124,6 +125,7 @@ pub(crate) fn admin_failure(error: CatalogError) -> tonic::Status {
     let message = error.to_string();
     match error {
         CatalogError::Illegal(_) => tonic::Status::invalid_argument(message),
+        CatalogError::Deleted(_) => tonic::Status::not_found(message),
         CatalogError::Differs(_) => tonic::Status::already_exists(message),
         CatalogError::OwnedByAnother(_) | CatalogError::WrongVersion { .. } => {
             tonic::Status::failed_precondition(message)

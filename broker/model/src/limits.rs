@@ -51,6 +51,8 @@ pub const QUEUES_PER_TOPIC_MAX: u32 = 1024;
 pub const QUEUES_DEFAULT: u32 = 8;
 /// Topics of one broker.
 pub const TOPICS_MAX: usize = 100_000;
+/// Names of deleted topics and groups that a shard remembers.
+pub const DELETED_NAMES_MAX: usize = 10_000;
 /// Consumer groups of one broker.
 pub const GROUPS_MAX: usize = 100_000;
 /// Longest filter expression, of tags or SQL.

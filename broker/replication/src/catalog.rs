@@ -2,15 +2,20 @@
 //! Changes are decided here, once for all shards, and are done when every shard has logged them.
 
 mod apply;
+mod complete;
+mod merged;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use broker_engine::{Command, GroupTopicProgress, Outcome, Refusal, ResetOffsets, TopicNumbers};
+use broker_engine::{
+    Command, GroupTopicProgress, Known, Outcome, Refusal, ResetOffsets, TopicNumbers,
+};
 use broker_model::{ConsumerGroup, GroupName, Owner, ShardId, Topic, TopicName};
 use tokio::sync::{Mutex, broadcast};
 
 use crate::shard::ShardHandle;
+use merged::{Merged, Repair};
 
 /// Changes that a slow listener may be behind before it has to start over.
 const CHANGES_BUFFERED: usize = 1024;
@@ -66,6 +71,11 @@ pub enum CatalogError {
     /// It exists with other settings that cannot, or shall not, be changed.
     #[error("{0}")]
     Differs(String),
+    /// It was declared and deleted: it does not come back by first use.
+    #[error(
+        "consumer group {0} was deleted; declare it again before it is used: with a ConsumerGroup, or pinnace group create"
+    )]
+    Deleted(GroupName),
     /// Somebody else declared it.
     #[error("it is declared by {0}; change it there, or delete it there first")]
     OwnedByAnother(Owner),
@@ -89,6 +99,8 @@ pub enum CatalogError {
 struct State {
     topics: HashMap<TopicName, Arc<TopicEntry>>,
     groups: HashMap<GroupName, Arc<GroupEntry>>,
+    /// Groups that were deleted and not declared again.
+    deleted_groups: HashSet<GroupName>,
     version: u64,
 }
 
@@ -96,8 +108,8 @@ struct State {
 struct Inner {
     shards: Vec<ShardHandle>,
     state: RwLock<State>,
-    /// One change at a time.
-    changing: Mutex<()>,
+    /// One change at a time. Holds what shards do not know that others do.
+    changing: Mutex<Vec<Repair>>,
     changes: broadcast::Sender<CatalogChange>,
 }
 
@@ -108,25 +120,19 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// A catalog of running shards and of what their logs say. `version` must be above any version used before: the time
-    /// will do.
+    /// A catalog of running shards and of what their logs say, in the same order. `version` must be above any version used
+    /// before: the time will do. Where shards differ, what was declared last holds; [`Catalog::complete_shards`] tells the
+    /// others.
     #[must_use]
-    pub fn new(
-        shards: Vec<ShardHandle>,
-        topics: Vec<Topic>,
-        groups: Vec<ConsumerGroup>,
-        version: u64,
-    ) -> Self {
-        let mut state = State { topics: HashMap::new(), groups: HashMap::new(), version };
-        for topic in topics {
-            state.put_topic(topic);
-        }
-        for group in groups {
-            state.put_group(group);
-        }
+    pub fn new(shards: Vec<ShardHandle>, known: Vec<Known>, version: u64) -> Self {
+        let Merged { topics, groups, deleted_groups, repairs } = Merged::of(known);
+        let (named, grouped) = (HashMap::new(), HashMap::new());
+        let mut state = State { topics: named, groups: grouped, deleted_groups, version };
+        topics.into_iter().for_each(|topic| drop(state.put_topic(topic)));
+        groups.into_iter().for_each(|group| drop(state.put_group(group)));
         let (changes, _) = broadcast::channel(CHANGES_BUFFERED);
-        let state = RwLock::new(state);
-        Self { inner: Arc::new(Inner { shards, state, changing: Mutex::new(()), changes }) }
+        let (state, changing) = (RwLock::new(state), Mutex::new(repairs));
+        Self { inner: Arc::new(Inner { shards, state, changing, changes }) }
     }
 
     /// The shards of this broker.
@@ -307,6 +313,7 @@ impl State {
 
     fn put_group(&mut self, group: ConsumerGroup) -> Arc<GroupEntry> {
         self.version += 1;
+        self.deleted_groups.remove(&group.name);
         let entry = Arc::new(GroupEntry { group, version: self.version });
         self.groups.insert(entry.group.name.clone(), entry.clone());
         entry

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker_engine::{Command, Reply, ReplyTo, TransactionCheck};
-use broker_model::{ConsumerGroup, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
+use broker_engine::{Command, Known, Reply, ReplyTo, TransactionCheck};
+use broker_model::{ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
 use broker_store::sealed_index::IndexError;
@@ -183,9 +183,7 @@ pub struct OpenShard {
     /// To talk to it once it runs.
     pub handle: ShardHandle,
     /// What its log says exists.
-    pub topics: Vec<Topic>,
-    /// What its log says exists.
-    pub groups: Vec<ConsumerGroup>,
+    pub known: Known,
     task: ShardTask,
 }
 
@@ -260,8 +258,7 @@ pub fn open_shard(
     });
     let (inputs, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
     let handle = ShardHandle { shared: shared.clone(), inputs };
-    let topics = replica.engine().topics().cloned().collect();
-    let groups = replica.engine().groups().cloned().collect();
+    let known = replica.engine().known();
     let mut task = ShardTask {
         replica,
         writer,
@@ -283,7 +280,7 @@ pub fn open_shard(
         is_nearly_full: false,
     };
     task.look_at_room()?;
-    Ok(OpenShard { handle, topics, groups, task })
+    Ok(OpenShard { handle, known, task })
 }
 
 fn tell_what_is_wrong(name: &str, replica: &Replica<Slot>) {

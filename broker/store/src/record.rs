@@ -13,6 +13,7 @@ use broker_model::{ConsumerGroup, Topic};
 use bytes::{Buf, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
+pub use catalog::NameKind;
 pub use fields::record_bytes;
 use fields::{Reader, put_text, put_u32, put_u32s, put_u64, put_u64s};
 pub use heads::{MessageHead, message_heads};
@@ -54,6 +55,7 @@ const KIND_TRIM: u8 = 28;
 const KIND_RELEASE: u8 = 29;
 const KIND_PROLONG: u8 = 30;
 const KIND_SKIP: u8 = 31;
+const KIND_DELETE_NAME: u8 = 32;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,6 +135,13 @@ pub enum Record {
         due_ms: u64,
         /// The message; its offset says nothing.
         message: MessageRecord,
+    },
+    /// Who declared a topic or group deleted it: its name does not come back by first use.
+    DeleteName {
+        /// Of what.
+        kind: NameKind,
+        /// The name.
+        name: String,
     },
     /// A timed message is due: it stands in its queue, by reference, from now on.
     Due {
@@ -289,6 +298,10 @@ impl Record {
                 put_u32(payload, *number);
                 catalog::encode_group(group, payload);
             }
+            Self::DeleteName { kind, name } => {
+                payload.extend_from_slice(&[*kind as u8]);
+                put_text(payload, name);
+            }
             Self::DeleteTopic { number }
             | Self::DeleteGroup { number }
             | Self::DeleteMember { number } => put_u32(payload, *number),
@@ -363,6 +376,7 @@ impl Record {
             Self::Release { .. } => KIND_RELEASE,
             Self::Prolong { .. } => KIND_PROLONG,
             Self::Skip { .. } => KIND_SKIP,
+            Self::DeleteName { .. } => KIND_DELETE_NAME,
             Self::PutMember { .. } => KIND_PUT_MEMBER,
             Self::DeleteMember { .. } => KIND_DELETE_MEMBER,
             Self::PutLiteTopic { .. } => KIND_PUT_LITE_TOPIC,

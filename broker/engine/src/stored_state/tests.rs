@@ -124,6 +124,7 @@ impl Bench {
             put_topic(DELETED, "gone", MessageType::Normal, 1),
             put_topic(DEAD, "%DLQ%billing", MessageType::Normal, 1),
             Record::DeleteTopic { number: DELETED },
+            Record::DeleteName { kind: NameKind::Topic, name: "deleted".to_owned() },
             put_group(BILLING, "billing"),
             put_group(CASTS, "casts"),
             // It never polled where it was declared.
@@ -229,7 +230,7 @@ fn item(kind: u8, fields: &[u8]) -> Bytes {
 fn a_state_with_every_kind_of_item_comes_back_byte_for_byte() {
     let bench = Bench::filled();
     let parts = stored(&bench.engine);
-    assert_eq!(kinds(&parts), (ITEM_RECORD..=ITEM_ENDED).collect());
+    assert_eq!(kinds(&parts), (ITEM_RECORD..=ITEM_KNOWN_NAME).collect());
     let engine = loaded_with_runs(&bench);
     assert_eq!(stored(&engine), parts);
     let (before, after) = (&bench.engine.state, &engine.state);
@@ -356,7 +357,8 @@ fn hostile_numbers_are_refused() {
     Record::Acknowledge(place(1, 1, 0, u64::MAX)).encode(&mut record);
     assert_eq!(refused(item(ITEM_RECORD, &record)), StoredStateError("record"));
     assert_eq!(refused(item(0, &[])), StoredStateError("kind of item"));
-    assert_eq!(refused(item(10, &[])), StoredStateError("kind of item"));
+    assert_eq!(refused(item(11, &[])), StoredStateError("kind of item"));
+    assert_eq!(refused(item(ITEM_KNOWN_NAME, &[3; 12])), StoredStateError("kind of name"));
     assert_eq!(refused(Bytes::from_static(&[0; 9])), StoredStateError("length"));
     assert_eq!(refused(Bytes::from_static(&[255; 9])), StoredStateError("length"));
     let name =
@@ -520,6 +522,10 @@ fn any_record() -> impl Strategy<Value = Record> {
         1 => (1u32..3, name).prop_map(|(group, id)| Record::Reset { group, id: id.into() }),
         1 => (1u32..7).prop_map(|number| Record::DeleteTopic { number }),
         1 => (1u32..3).prop_map(|number| Record::DeleteGroup { number }),
+        1 => (1u32..3).prop_map(|number| Record::DeleteName {
+            kind: NameKind::Group,
+            name: format!("group-{number}"),
+        }),
     ]
 }
 

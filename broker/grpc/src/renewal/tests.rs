@@ -169,7 +169,7 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
     let shard = broker_replication::open_shard(&disk, Arc::new(StoppedClock), &options).unwrap();
     let handle = shard.handle.clone();
     tokio::spawn(shard.run(tokio::sync::mpsc::unbounded_channel().0));
-    let catalog = Catalog::new(vec![handle.clone()], Vec::new(), Vec::new(), 1);
+    let catalog = Catalog::new(vec![handle.clone()], Vec::new(), 1);
     let (group, topic) =
         (GroupName::parse("billing").unwrap(), TopicName::parse("orders").unwrap());
     let settings = Topic::with_defaults(

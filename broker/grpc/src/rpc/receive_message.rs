@@ -126,9 +126,17 @@ fn check(
         is_renewed,
         attempt_id: request.attempt_id.unwrap_or_default(),
         session,
-        connection: extensions.get::<Connection>().cloned(),
+        connection: connection(caller, extensions),
         lite_topics: None,
     })
+}
+
+/// That of another broker, which passed the call on, says nothing about the client's.
+fn connection(caller: &Caller<'_>, extensions: &Extensions) -> Option<Connection> {
+    match caller.is_passed_on() {
+        true => Some(Connection::unproven()),
+        false => extensions.get::<Connection>().cloned(),
+    }
 }
 
 /// A poll on a LITE topic begins anew when the client changes its subscription while it waits.

@@ -69,7 +69,7 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
         handles.push(shard.handle.clone());
         tokio::spawn(shard.run(says.clone()));
     }
-    let catalog = Catalog::new(handles, Vec::new(), Vec::new(), 1);
+    let catalog = Catalog::new(handles, Vec::new(), 1);
     serve(catalog, events).await
 }
 

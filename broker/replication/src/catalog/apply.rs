@@ -133,13 +133,14 @@ impl Catalog {
         }
         let mut state = self.write();
         state.groups.remove(name);
+        state.deleted_groups.insert(name.clone());
         state.version += 1;
         drop(state);
         self.tell(CatalogChange::GroupDeleted(name.clone()));
         Ok(true)
     }
 
-    /// The group, created with default settings when it is used for the first time. A read-only shard keeps it in memory,
+    /// The group, created with default settings when it is used for the first time, unless its name was deleted. A read-only shard keeps it in memory,
     /// so that what it holds can be received.
     ///
     /// # Errors
@@ -152,27 +153,12 @@ impl Catalog {
         if let Some(entry) = self.group(name.as_str()) {
             return Ok(entry);
         }
+        if self.read().deleted_groups.contains(name) {
+            return Err(CatalogError::Deleted(name.clone()));
+        }
         self.check_room("consumer groups", self.read().groups.len(), GROUPS_MAX)?;
         let (entry, _) = self.log_group(ConsumerGroup::with_defaults(name.clone())).await?;
         Ok(entry)
-    }
-
-    /// Makes all shards know what the first one knows: a stop in the middle of a change may have left some behind.
-    ///
-    /// # Errors
-    /// [`CatalogError::Shard`].
-    pub async fn complete_shards(&self) -> Result<(), CatalogError> {
-        let _one_at_a_time = self.inner.changing.lock().await;
-        let topics = self.topics();
-        for shard in self.shards().iter().skip(1).filter(|shard| shard.damage().is_none()) {
-            for entry in topics.iter().filter(|entry| !entry.topic.name.is_dead_letter()) {
-                shard.submit(Command::PutTopic(Box::new(entry.topic.clone()))).await?;
-            }
-            for entry in self.groups() {
-                shard.submit(Command::PutGroup(Box::new(entry.group.clone()))).await?;
-            }
-        }
-        Ok(())
     }
 
     /// What is declared must be kept by every shard, or by none.

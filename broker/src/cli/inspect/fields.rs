@@ -80,6 +80,9 @@ fn of_catalog(record: Record) -> (String, Map<String, Value>) {
             });
             ("put topic", settings)
         }
+        Record::DeleteName { kind, name } => {
+            ("delete name", json!({"kind": format!("{kind:?}"), "name": name}))
+        }
         Record::PutGroup { number, group } => {
             let settings = json!({
                 "number": number, "name": group.name.to_string(),

@@ -9,6 +9,28 @@ use bytes::BytesMut;
 use super::RecordError;
 use super::fields::{Reader, put_text, put_u32, put_u64};
 
+/// What has a name. Numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum NameKind {
+    /// A topic.
+    Topic = 1,
+    /// A consumer group.
+    Group = 2,
+}
+
+impl NameKind {
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Topic, Self::Group].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+pub(super) fn name_kind(number: u8) -> Result<NameKind, RecordError> {
+    NameKind::from_number(number).ok_or(RecordError::IllegalField("kind of name"))
+}
+
 pub(super) fn encode_topic(topic: &Topic, payload: &mut BytesMut) {
     put_text(payload, topic.name.as_str());
     payload.extend_from_slice(&[

@@ -52,6 +52,7 @@ fn later_kinds() -> Vec<Record> {
             back_to: Some(Origin { place: place(), message_group_hash: 5 }),
         },
         Record::Trim { topic: 1, queue: 2, offset: 3 },
+        Record::DeleteName { kind: NameKind::Group, name: "billing".into() },
         Record::Release { place: place(), nonce: 5 },
         Record::Prolong { first: place(), nonce: 5, deadline_ms: 6 },
         Record::Skip { first: place(), end: 9 },

@@ -20,4 +20,5 @@ mod process;
 mod push_consumers;
 mod rpcs;
 mod several_shards;
+mod shards_agree;
 mod transport;

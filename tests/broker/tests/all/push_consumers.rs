@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use broker_proto::admin::{ApplyGroupRequest, Group, MessageType, Order};
-use broker_proto::rocketmq::{Code, Message, MessageType as WireType, ReceiveMessageRequest};
+use broker_proto::rocketmq::{
+    ClientType, Code, HeartbeatRequest, Message, MessageType as WireType, ReceiveMessageRequest,
+    Settings, Subscription, TelemetryCommand, settings::PubSub, telemetry_command::Command,
+};
 use tests_broker::Client;
 use tests_broker::broker::{Broker, Options, Place};
-use tests_broker::client::{attempt, message, message_id, receive_request};
+use tests_broker::client::{attempt, message, message_id, receive_request, resource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -172,14 +175,28 @@ async fn nobody_else_gets_it(broker: &Broker, how_long: Duration) {
     }
 }
 
-/// Gives signs of life, as clients do.
-fn beat(client: &Client) -> tokio::task::JoinHandle<()> {
+/// Says who it is and gives signs of life, as clients do.
+async fn beat(client: &Client) -> tokio::task::JoinHandle<()> {
+    let (group, client_type) = (Some(resource("billing")), ClientType::PushConsumer.into());
+    let subscription = Subscription { group: group.clone(), ..Subscription::default() };
+    let settings = Settings {
+        client_type: Some(client_type),
+        pub_sub: Some(PubSub::Subscription(subscription)),
+        ..Settings::default()
+    };
+    let (commands, outbound) = tokio::sync::mpsc::channel(1);
+    let command = Some(Command::Settings(settings));
+    commands.send(TelemetryCommand { status: None, command }).await.unwrap();
+    let outbound = tokio_stream::wrappers::ReceiverStream::new(outbound);
     let mut client = client.clone();
+    let mut inbound = client.service.telemetry(outbound).await.unwrap().into_inner();
+    let answer = inbound.message().await.unwrap().unwrap();
+    assert_eq!(code(&answer.status), Code::Ok);
     tokio::spawn(async move {
         loop {
-            let heartbeat = broker_proto::rocketmq::HeartbeatRequest::default();
+            let heartbeat = HeartbeatRequest { group: group.clone(), client_type };
             let _gone = client.service.heartbeat(heartbeat).await;
-            tokio::time::sleep(SLICE / 6).await;
+            tokio::time::sleep(SLICE / 12).await;
         }
     })
 }
@@ -191,8 +208,8 @@ async fn what_a_consumer_had_that_is_gone_comes_to_others_after_about_a_slice() 
     create(&broker, MessageType::Normal).await;
     send(&broker, MessageType::Normal, &["first"]).await;
     let mut client = broker.client("consumer").await;
+    let beats = beat(&client).await;
     let _held = next(&mut client).await;
-    let beats = beat(&client);
     // It is at work for so long that it was prolonged for more than a slice.
     nobody_else_gets_it(&broker, 2 * SLICE).await;
     beats.abort();
@@ -208,8 +225,8 @@ async fn a_restart_takes_nothing_from_a_consumer_at_work(end: impl FnOnce(Broker
     create(&broker, MessageType::Normal).await;
     send(&broker, MessageType::Normal, &["first"]).await;
     let mut client = broker.client("consumer").await;
+    let beats = beat(&client).await;
     let (held, _) = next(&mut client).await;
-    let beats = beat(&client);
     nobody_else_gets_it(&broker, SLICE + SLICE / 2).await;
     beats.abort();
     end(broker);

@@ -1,6 +1,7 @@
 //! Applying committed records: the only place where state changes for good. Runs the same on a leader, a follower and in
 //! recovery; whatever the records say, it never panics.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
@@ -10,7 +11,7 @@ use broker_store::record::{DeadLetterReference, NameKind, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
 
-use crate::declared::declared_topics;
+use crate::declared::{DECLARED_AT_ONCE_MAX, declared_topics};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::hidden::{HalfMessage, HiddenMessage};
@@ -379,6 +380,14 @@ impl<R: ReplyTo> Engine<R> {
         } else if state.queues.len() < queues {
             state.queues.resize_with(queues, Queue::default);
         }
+        let subscribers = self.state.subscribers.get(&topic.name);
+        if let Some(first) = subscribers
+            .filter(|s| s.len() > DECLARED_AT_ONCE_MAX)
+            .and_then(BTreeSet::first)
+            .copied()
+        {
+            self.declared_from = Some(self.declared_from.map_or(first, |from| from.min(first)));
+        }
         state.topic = topic;
         for index in state.group_topics.clone() {
             self.state.grow_group_topic(index);
@@ -414,6 +423,9 @@ impl<R: ReplyTo> Engine<R> {
         self.forget_subscriber(number);
         for topic in declared_topics(&group) {
             self.state.subscribers.entry(topic.clone()).or_default().insert(number);
+        }
+        if declared_topics(&group).len() > DECLARED_AT_ONCE_MAX {
+            self.begin_later(number);
         }
         self.state.group_numbers.insert(group.name.clone(), number);
         self.state.groups.insert(number, group);
@@ -458,10 +470,10 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn forget_group_progress(&mut self, number: u32, refusal: &Refusal, effects: &mut Effects<R>) {
-        for index in 0..self.state.group_topics.len() {
-            if self.state.group_topic(index).is_some_and(|progress| progress.group == number) {
-                self.forget_progress(index, refusal, effects);
-            }
+        let known = self.state.group_topic_indexes.range((number, 0)..=(number, u32::MAX));
+        let indexes: Vec<usize> = known.map(|(_, index)| *index).collect();
+        for index in indexes {
+            self.forget_progress(index, refusal, effects);
         }
     }
 

@@ -12,8 +12,10 @@ use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
 
-/// Records appended by one step of the look at all groups after a start; the others come in the next.
-const RECORDS_PER_STEP: u32 = 4_096;
+/// Who declares more than so much is looked at again when that is committed: it may have been more than one step does.
+pub(crate) const DECLARED_AT_ONCE_MAX: usize = 3;
+/// Records that one declaration makes by itself; what is left begins in the look at all groups, step by step.
+const RECORDS_PER_DECLARATION: u32 = 4_096;
 
 impl<R: ReplyTo> Engine<R> {
     /// Begins what a group declares, behind the record that puts it.
@@ -23,7 +25,12 @@ impl<R: ReplyTo> Engine<R> {
         group: &ConsumerGroup,
         effects: &mut Effects<R>,
     ) {
+        let before = effects.records;
         for name in declared_topics(group) {
+            if effects.records - before >= RECORDS_PER_DECLARATION {
+                // Once it is committed ([`DECLARED_AT_ONCE_MAX`]).
+                return;
+            }
             let Some(&topic) = self.state.topic_numbers.get(name) else { continue };
             if self.deleting_topics.contains(&topic) {
                 continue;
@@ -48,7 +55,11 @@ impl<R: ReplyTo> Engine<R> {
             return;
         }
         let subscribers = self.state.subscribers.get(&topic.name).cloned().unwrap_or_default();
+        let before = effects.records;
         for group in subscribers {
+            if effects.records - before >= RECORDS_PER_DECLARATION {
+                return;
+            }
             let Some(settings) = self.state.groups.get(&group) else { continue };
             if !self.deleting_groups.contains(&group) {
                 let start = settings.start_from(&topic.name);
@@ -57,22 +68,35 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    /// Begins what an earlier version, which waited for the first consumer, left out. A part of it in each step.
-    pub(crate) fn begin_all_declared(&mut self, effects: &mut Effects<R>) {
-        let Some(from) = self.declared_from else { return };
+    pub(crate) fn begin_later(&mut self, group: u32) {
+        self.declared_from = Some(self.declared_from.map_or(group, |from| from.min(group)));
+    }
+
+    /// Begins what an earlier version, which waited for the first consumer, left out, and what a declaration was too long for. Up
+    /// to this much of work; says how much was done.
+    pub(crate) fn begin_all_declared(&mut self, work: u32, effects: &mut Effects<R>) -> u32 {
+        let Some(from) = self.declared_from.filter(|_| work > 0) else { return 0 };
         let before = effects.records;
         let subscribers = self.state.subscribers.values().flatten();
         let groups: BTreeSet<u32> = subscribers.copied().filter(|group| *group >= from).collect();
         for number in groups {
-            if effects.records - before >= RECORDS_PER_STEP {
+            let done = effects.records - before;
+            if done >= work {
                 self.declared_from = Some(number);
-                return;
+                return done;
             }
             if let Some(group) = self.state.groups.get(&number).cloned() {
                 self.begin_declared(number, &group, effects);
+                effects.end_piece();
+            }
+            if effects.records - before - done >= RECORDS_PER_DECLARATION {
+                // It may declare more than that.
+                self.declared_from = Some(number);
+                return effects.records - before;
             }
         }
         self.declared_from = None;
+        effects.records - before
     }
 
     fn begin_at(&mut self, group: u32, topic: u32, start: StartFrom, effects: &mut Effects<R>) {

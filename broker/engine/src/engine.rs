@@ -1,8 +1,8 @@
 //! The engine of one shard: a match of one line per verb, each in its own file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use broker_model::limits::LOOKED_AT_PER_STEP_MAX;
+use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, WORK_PER_STEP_MAX};
 use broker_model::{ConsumerGroup, ShardId, Topic, TopicName};
 use broker_store::sealed_index::IndexError;
 use broker_store::{IndexFailure, Log};
@@ -12,6 +12,7 @@ use crate::effects::{Effects, ReplyTo};
 use crate::refusal::Refusal;
 use crate::retention::RetentionCheck;
 use crate::state::State;
+use crate::task::{Task, TaskKind};
 
 /// State and decisions of one shard. `R` is where answers go.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ pub struct Engine<R> {
     /// Group topics with polls that have not looked at everything, and with which of them the next look begins.
     pub(crate) looking: BTreeSet<usize>,
     pub(crate) looking_from: usize,
+    /// Commands that are carried out step by step, the oldest first.
+    pub(crate) tasks: VecDeque<Task<R>>,
+    /// What may be done yet in this step.
+    pub(crate) work: u32,
     /// Messages that polls may look at yet in this step.
     pub(crate) looks: u32,
     /// Groups and topics whose deletion is decided but not committed: made again, they get new numbers.
@@ -36,6 +41,8 @@ pub struct Engine<R> {
     pub(crate) dirty_topics: Vec<u32>,
     /// When lite topics are looked through; none while there is no LITE topic.
     pub(crate) next_lite_check_ms: Option<u64>,
+    /// The topic and queue with which the look at lite topics goes on.
+    pub(crate) lite_checked_to: (u32, u32),
     pub(crate) retention: RetentionCheck,
     /// The group with which the look at declared subscriptions after a start goes on; none when it is over.
     pub(crate) declared_from: Option<u32>,
@@ -56,11 +63,14 @@ impl<R: ReplyTo> Engine<R> {
             dirty: Vec::new(),
             looking: BTreeSet::new(),
             looking_from: 0,
+            tasks: VecDeque::new(),
+            work: WORK_PER_STEP_MAX,
             looks: LOOKED_AT_PER_STEP_MAX,
             deleting_groups: Vec::new(),
             deleting_topics: Vec::new(),
             dirty_topics: Vec::new(),
             next_lite_check_ms: None,
+            lite_checked_to: (0, 0),
             retention: RetentionCheck::default(),
             declared_from: Some(0),
             index_failure: IndexFailure::default(),
@@ -111,9 +121,13 @@ impl<R: ReplyTo> Engine<R> {
             Command::QueryOffset { topic, queue, at } => {
                 effects.now.push((reply, self.query_offset(&topic, queue, at)));
             }
-            Command::ResetOffsets(request) => self.reset_offsets(&request, reply, effects),
-            Command::Redrive(request) => self.redrive(&request, reply, effects),
-            Command::Join(join) => self.join(&join, reply, effects),
+            Command::ResetOffsets(request) => {
+                self.begin_task(reply, TaskKind::Reset(request.into()), effects);
+            }
+            Command::Redrive(request) => {
+                self.begin_task(reply, TaskKind::Redrive(request.into()), effects);
+            }
+            Command::Join(join) => self.begin_task(reply, TaskKind::Join(join.into()), effects),
             Command::Leave { group, client_id } => self.leave(&group, &client_id, reply, effects),
             Command::ReadMembers => {
                 effects.now.push((reply, Ok(Outcome::Members(self.members()))));
@@ -146,6 +160,8 @@ impl<R: ReplyTo> Engine<R> {
         }
         self.state.poll_ends.clear();
         self.looking.clear();
+        let unfinished = self.tasks.drain(..);
+        effects.now.extend(unfinished.map(|task| (task.reply, Err(Refusal::Unavailable))));
         for topic in self.state.topics.values_mut() {
             for waiter in topic.pulls.drain(..) {
                 self.state.waiters -= 1;

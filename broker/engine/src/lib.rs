@@ -39,6 +39,7 @@ mod serve;
 mod settle;
 mod state;
 mod stored_state;
+mod task;
 mod tick;
 mod timed;
 mod transaction;

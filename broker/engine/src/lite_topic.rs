@@ -1,20 +1,26 @@
 //! Lite topics: many small queues inside one LITE topic, made on first use and deleted when nobody used them for long.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use broker_model::limits::{LITE_EXPIRY_MS_DEFAULT, LITE_TOPICS_PER_TOPIC_MAX};
+use broker_model::MessageType;
+use broker_model::limits::{
+    LITE_EXPIRY_CHECK_MS, LITE_EXPIRY_MS_DEFAULT, LITE_TOPICS_PER_TOPIC_MAX,
+};
 use broker_store::Record;
 
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::refusal::Refusal;
 
+/// Lite topics looked at in one step, for whether somebody uses them; the others come in the next.
+const LOOKED_AT_PER_STEP: usize = 16 * 1024;
+
 /// The lite topics of one topic, on one shard. A lite topic's number is that of its queue.
 #[derive(Debug, Default)]
 pub(crate) struct LiteTopics {
     by_name: HashMap<Arc<str>, u32>,
-    names: HashMap<u32, LiteTopic>,
+    names: BTreeMap<u32, LiteTopic>,
     /// Queues of deleted lite topics, to be given to others.
     free: BTreeSet<u32>,
 }
@@ -115,27 +121,39 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    /// Deletes the lite topics that nobody used for long.
+    /// Deletes the lite topics that nobody used for long: looks at some of all, and goes on in the next step.
     pub(crate) fn expire_lite_topics(&mut self, now_ms: u64, effects: &mut Effects<R>) {
-        let mut leaving = Vec::new();
-        for (&topic, state) in &mut self.state.topics {
+        let (from_topic, mut from_queue) = std::mem::take(&mut self.lite_checked_to);
+        let lite = self.state.topics.iter().filter(|(number, state)| {
+            **number >= from_topic && state.topic.message_type == MessageType::Lite
+        });
+        let mut topics: Vec<u32> = lite.map(|(number, _)| *number).collect();
+        // The log must not depend on the order of a hash map.
+        topics.sort_unstable();
+        let mut left = LOOKED_AT_PER_STEP;
+        for topic in topics {
+            let from = if topic == from_topic { std::mem::take(&mut from_queue) } else { 0 };
+            let Some(state) = self.state.topics.get_mut(&topic) else { continue };
             let expiry_ms = state.topic.lite_expiry_ms.unwrap_or(LITE_EXPIRY_MS_DEFAULT);
-            for (&queue, lite) in &mut state.lite.names {
+            for (&queue, lite) in state.lite.names.range_mut(from..) {
+                if left == 0 {
+                    self.lite_checked_to = (topic, queue);
+                    self.next_lite_check_ms = Some(now_ms);
+                    return;
+                }
+                left = left.saturating_sub(1);
                 // After a start the last use is not known; the time counts from now then.
                 if lite.used_ms == 0 {
                     lite.used_ms = now_ms;
                 }
                 if !lite.is_leaving && lite.used_ms.saturating_add(expiry_ms) <= now_ms {
                     lite.is_leaving = true;
-                    leaving.push((topic, queue));
+                    effects.append(&Record::DeleteLiteTopic { topic, queue });
+                    effects.end_piece();
                 }
             }
         }
-        // The log must not depend on the order of a hash map.
-        leaving.sort_unstable();
-        for (topic, queue) in leaving {
-            effects.append(&Record::DeleteLiteTopic { topic, queue });
-        }
+        self.next_lite_check_ms = Some(now_ms.saturating_add(LITE_EXPIRY_CHECK_MS));
     }
 
     pub(crate) fn apply_delete_lite_topic(&mut self, topic: u32, queue: u32) {

@@ -9,25 +9,43 @@ use crate::command::{Join, Outcome};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::refusal::Refusal;
+use crate::task::Part;
+
+/// A consumer that comes, and how far it is.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    join: Join,
+    /// The topic that is begun next.
+    next: usize,
+}
+
+impl From<Join> for Joining {
+    fn from(join: Join) -> Self {
+        Self { join, next: 0 }
+    }
+}
 
 impl<R: ReplyTo> Engine<R> {
-    pub(crate) fn join(&mut self, join: &Join, reply: R, effects: &mut Effects<R>) {
-        let before = effects.records;
-        let joined = self.group_number(&join.group).and_then(|group| {
-            let reader = self.reader(group, &join.client_id, effects);
-            for topic in &join.topics {
-                let topic = self.topic_number(topic)?;
-                self.begin(reader, topic, effects);
+    /// A part of a join: the next topics are begun.
+    pub(crate) fn join_on(
+        &mut self,
+        joining: &mut Joining,
+        work: &mut u32,
+        effects: &mut Effects<R>,
+    ) -> Result<Part, Refusal> {
+        let group = self.group_number(&joining.join.group)?;
+        let reader = self.reader(group, &joining.join.client_id, effects);
+        while let Some(topic) = joining.join.topics.get(joining.next) {
+            if *work == 0 {
+                return Ok(Part::Unfinished);
             }
-            Ok(())
-        });
-        match joined {
-            Ok(()) if effects.records > before => {
-                effects.on_commit.push((reply, Ok(Outcome::Done)));
-            }
-            Ok(()) => effects.now.push((reply, Ok(Outcome::Done))),
-            Err(refusal) => effects.now.push((reply, Err(refusal))),
+            joining.next += 1;
+            let (topic, before) = (self.topic_number(topic)?, effects.records);
+            self.begin(reader, topic, effects);
+            *work = work.saturating_sub((effects.records - before).max(1));
+            effects.end_piece();
         }
+        Ok(Part::Finished(Outcome::Done))
     }
 
     pub(crate) fn leave(

@@ -1,7 +1,10 @@
 //! Offsets: read and set the progress of a group, find an offset by time, reset a group, read without delivering
 //! (protocol section 3.12).
 
+use std::collections::{BTreeSet, VecDeque};
+
 use broker_delivery::GroupQueue;
+use broker_model::limits::SHIFTED_QUEUES_MAX;
 use broker_model::{GroupName, TopicName};
 use broker_store::Record;
 use broker_store::record::Place;
@@ -11,6 +14,27 @@ use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
 use crate::refusal::Refusal;
+use crate::task::Part;
+
+/// Queues whose cursors are logged in one piece: all of a topic, unless it is a LITE topic with more.
+const QUEUES_PER_PIECE: usize = 1024;
+
+/// A reset, and how far it is. After a crash in the middle it is done on a part of the topics; doing it again does the rest.
+#[derive(Debug)]
+pub(crate) struct Resetting {
+    request: ResetOffsets,
+    group: u32,
+    /// Readers and topics that are left; none before it began.
+    pairs: Option<VecDeque<(u32, u32)>>,
+    /// Where in the first of them it goes on.
+    next_queue: usize,
+}
+
+impl From<ResetOffsets> for Resetting {
+    fn from(request: ResetOffsets) -> Self {
+        Self { request, group: 0, pairs: None, next_queue: 0 }
+    }
+}
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn read_offset(
@@ -61,40 +85,52 @@ impl<R: ReplyTo> Engine<R> {
         Ok(Place { group, topic, queue: *queue, offset: *offset })
     }
 
-    pub(crate) fn reset_offsets(
+    /// A part of a reset: whole pairs of a reader and a topic, as far as their queues are not too many.
+    pub(crate) fn reset_on(
         &mut self,
-        request: &ResetOffsets,
-        reply: R,
+        reset: &mut Resetting,
+        work: &mut u32,
         effects: &mut Effects<R>,
-    ) {
-        let before = effects.records;
-        match self.try_reset(request, effects) {
-            Ok(()) if effects.records > before => {
-                effects.on_commit.push((reply, Ok(Outcome::Done)));
+    ) -> Result<Part, Refusal> {
+        let number = self.group_number(&reset.request.group)?;
+        let is_named = !reset.request.id.is_empty();
+        if reset.pairs.is_none() {
+            if is_named && self.was_carried_out(number, &reset.request)? {
+                return Ok(Part::Finished(Outcome::Done));
             }
-            Ok(()) => effects.now.push((reply, Ok(Outcome::Done))),
-            Err(refusal) => effects.now.push((reply, Err(refusal))),
+            reset.group = number;
+            reset.pairs = Some(self.reset_pairs(number, &reset.request)?);
         }
-    }
-
-    fn try_reset(
-        &mut self,
-        request: &ResetOffsets,
-        effects: &mut Effects<R>,
-    ) -> Result<(), Refusal> {
-        let number = self.group_number(&request.group)?;
-        let is_named = !request.id.is_empty();
-        if is_named && self.was_carried_out(number, request)? {
-            return Ok(());
+        if reset.group != number {
+            // It was deleted, and made again.
+            return Err(Refusal::GroupNotFound(reset.request.group.clone()));
         }
-        let places = self.reset_places(number, request)?;
-        for place in places {
-            self.append_cursor(place, effects);
+        let is_shift = matches!(reset.request.to, OffsetAt::Shift(_));
+        let pairs = reset.pairs.get_or_insert_default();
+        while let Some((reader, topic)) = pairs.front().copied() {
+            if *work == 0 && !is_shift {
+                return Ok(Part::Unfinished);
+            }
+            let queues = self.state.topics.get(&topic).map_or(0, |state| state.queues.len());
+            let until = queues.min(reset.next_queue.saturating_add(QUEUES_PER_PIECE));
+            for queue in reset.next_queue..until {
+                self.reset_to(reader, topic, queue, reset.request.to, effects);
+            }
+            *work =
+                work.saturating_sub(u32::try_from(until - reset.next_queue).unwrap_or(1).max(1));
+            reset.next_queue = until;
+            if until == queues {
+                reset.next_queue = 0;
+                pairs.pop_front();
+            }
+            if !is_shift {
+                effects.end_piece();
+            }
         }
         if is_named {
-            effects.append(&Record::Reset { group: number, id: remembered(request) });
+            effects.append(&Record::Reset { group: number, id: remembered(&reset.request) });
         }
-        Ok(())
+        Ok(Part::Finished(Outcome::Done))
     }
 
     /// Whether the last reset of the group has this id; another reset under the same id is refused.
@@ -114,39 +150,60 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    /// The new cursor of every queue, for the group itself or for each of its consumers when it broadcasts.
-    fn reset_places(&self, group: u32, request: &ResetOffsets) -> Result<Vec<Place>, Refusal> {
-        let mut topics = Vec::new();
+    /// For whom and on which topics progress is set: the group itself, or each of its consumers when it broadcasts.
+    fn reset_pairs(
+        &self,
+        group: u32,
+        request: &ResetOffsets,
+    ) -> Result<VecDeque<(u32, u32)>, Refusal> {
+        let mut topics = BTreeSet::new();
         for name in &request.topics {
-            topics.push(self.topic_number(name)?);
+            topics.insert(self.topic_number(name)?);
         }
         let mut readers = self.state.members_of(group);
         if readers.is_empty() {
             readers.push(group);
         }
-        let known = self.state.group_topics.iter().flatten();
-        let mut pairs: Vec<(u32, u32)> = known
-            .filter(|progress| readers.contains(&progress.group))
-            .filter(|progress| topics.is_empty() || topics.contains(&progress.topic))
-            .map(|progress| (progress.group, progress.topic))
-            .collect();
-        // A topic that is named gets progress even when the group never received from it.
-        pairs.extend(readers.iter().flat_map(|reader| topics.iter().map(|t| (*reader, *t))));
-        pairs.sort_unstable();
-        pairs.dedup();
-        let mut places = Vec::new();
-        for (group, topic) in pairs {
-            let Some(state) = self.state.topics.get(&topic) else { continue };
-            let index = self.state.group_topic_indexes.get(&(group, topic));
-            let progress = index.and_then(|index| self.state.group_topic(*index));
-            for (number, queue) in (0u32..).zip(&state.queues) {
-                let state = progress.and_then(|p| p.queues.get(number as usize));
-                let cursor = state.map_or(0, GroupQueue::cursor);
-                let offset = offset_of(queue, request.to, cursor);
-                places.push(Place { group, topic, queue: number, offset });
+        let mut pairs = BTreeSet::new();
+        for reader in readers {
+            let known = self.state.group_topic_indexes.range((reader, 0)..=(reader, u32::MAX));
+            let known = known.map(|(pair, _)| *pair);
+            pairs.extend(known.filter(|(_, t)| topics.is_empty() || topics.contains(t)));
+            // A topic that is named gets progress even when the group never received from it.
+            pairs.extend(topics.iter().map(|topic| (reader, *topic)));
+        }
+        if matches!(request.to, OffsetAt::Shift(_)) {
+            let queues = |(_, topic): &(u32, u32)| {
+                self.state.topics.get(topic).map_or(0, |state| state.queues.len())
+            };
+            let queues: usize = pairs.iter().map(queues).sum();
+            if queues > SHIFTED_QUEUES_MAX {
+                return Err(Refusal::TooMany(format!(
+                    "a reset by a number of messages is carried out on all queues at once, and on {SHIFTED_QUEUES_MAX} at \
+                     most, not on {queues}: name some of the topics at a time, or reset to a time"
+                )));
             }
         }
-        Ok(places)
+        Ok(pairs.into_iter().collect())
+    }
+
+    fn reset_to(
+        &mut self,
+        reader: u32,
+        topic: u32,
+        number: usize,
+        to: OffsetAt,
+        effects: &mut Effects<R>,
+    ) {
+        let Some(queue) = self.state.topics.get(&topic).and_then(|t| t.queues.get(number)) else {
+            return;
+        };
+        let index = self.state.group_topic_indexes.get(&(reader, topic));
+        let progress = index.and_then(|index| self.state.group_topic(*index));
+        let state = progress.and_then(|progress| progress.queues.get(number));
+        let offset = offset_of(queue, to, state.map_or(0, GroupQueue::cursor));
+        let queue = u32::try_from(number).expect("queues of a topic are limited");
+        self.append_cursor(Place { group: reader, topic, queue, offset }, effects);
     }
 
     /// Logs new progress. Until it is committed nothing is handed out there: it would be forgotten by the commit.

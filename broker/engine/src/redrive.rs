@@ -9,49 +9,78 @@ use crate::command::{Outcome, Redrive, Redriven};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::refusal::Refusal;
+use crate::task::Part;
+
+/// A redrive, and how far it is.
+#[derive(Debug)]
+pub(crate) struct Redriving {
+    request: Redrive,
+    redriven: Redriven,
+    /// The next dead letter to look at.
+    next: u64,
+    /// Those that come later are not meant; none before it began.
+    until: Option<u64>,
+}
+
+impl From<Redrive> for Redriving {
+    fn from(request: Redrive) -> Self {
+        Self { request, redriven: Redriven::default(), next: 0, until: None }
+    }
+}
 
 impl<R: ReplyTo> Engine<R> {
-    pub(crate) fn redrive(&mut self, request: &Redrive, reply: R, effects: &mut Effects<R>) {
-        let before = effects.records;
-        match self.try_redrive(request, effects) {
-            Ok(redriven) if effects.records > before => {
-                effects.on_commit.push((reply, Ok(Outcome::Redriven(redriven))));
-            }
-            Ok(redriven) => effects.now.push((reply, Ok(Outcome::Redriven(redriven)))),
-            Err(refusal) => effects.now.push((reply, Err(refusal))),
-        }
-    }
-
-    fn try_redrive(
+    /// A part of a redrive: the next dead letters are looked at, and put back while they are wanted.
+    pub(crate) fn redrive_on(
         &mut self,
-        request: &Redrive,
+        redrive: &mut Redriving,
+        work: &mut u32,
         effects: &mut Effects<R>,
-    ) -> Result<Redriven, Refusal> {
-        self.group_number(&request.group)?;
-        let name = TopicName::dead_letter_of(&request.group);
+    ) -> Result<Part, Refusal> {
+        self.group_number(&redrive.request.group)?;
+        let name = TopicName::dead_letter_of(&redrive.request.group);
+        let known = self.state.topic_numbers.get(&name).copied();
         // Without a dead letter there is no topic yet.
-        let Some(&number) = self.state.topic_numbers.get(&name) else {
-            return Ok(Redriven::default());
+        let Some(number) = known else {
+            return Ok(Part::Finished(Outcome::Redriven(redrive.redriven)));
         };
-        let offsets = self.matching_dead_letters(number, request);
-        let total = offsets.len() as u64;
-        let taken = if request.is_dry_run { 0 } else { request.messages_max as usize };
-        let mut redriven = Redriven::default();
-        for offset in offsets.into_iter().take(taken) {
-            let Some(topic) = self.state.topics.get_mut(&number) else { break };
-            topic.redriving.insert(offset);
+        let queue = self.state.topics.get(&number).and_then(|topic| topic.queues.first());
+        let (base, end) = queue.map_or((0, 0), |queue| (queue.base(), queue.end()));
+        let until = *redrive.until.get_or_insert(end);
+        redrive.next = redrive.next.max(base);
+        while redrive.next < until.min(end) {
+            if *work == 0 {
+                return Ok(Part::Unfinished);
+            }
+            *work -= 1;
+            let offset = redrive.next;
+            redrive.next += 1;
+            if !self.leads_back(number, offset, &redrive.request) {
+                continue;
+            }
+            let Redriven { messages, left } = &mut redrive.redriven;
+            let is_wanted = *messages < u64::from(redrive.request.messages_max);
+            if redrive.request.is_dry_run || !is_wanted {
+                *left += 1;
+                continue;
+            }
+            *messages += 1;
+            if let Some(topic) = self.state.topics.get_mut(&number) {
+                topic.redriving.insert(offset);
+            }
             let back_to = self.origin_of(number, offset);
             effects.append(&Record::Redrive { topic: number, offset, back_to });
-            redriven.messages += 1;
+            effects.end_piece();
         }
-        redriven.left = total - redriven.messages;
-        Ok(redriven)
+        Ok(Part::Finished(Outcome::Redriven(redrive.redriven)))
     }
 
-    /// Dead letters that are still there and whose way back leads somewhere.
-    fn matching_dead_letters(&self, number: u32, request: &Redrive) -> Vec<u64> {
-        let Some(topic) = self.state.topics.get(&number) else { return Vec::new() };
-        let Some(queue) = topic.queues.first() else { return Vec::new() };
+    /// Whether a dead letter is still there and its way back leads somewhere.
+    fn leads_back(&self, number: u32, offset: u64, request: &Redrive) -> bool {
+        let Some(topic) = self.state.topics.get(&number) else { return false };
+        let Some(queue) = topic.queues.first() else { return false };
+        if topic.is_redriven(offset) || topic.redriving.contains(&offset) {
+            return false;
+        }
         let leads_back = |place: Place| {
             let index = self.state.group_topic_indexes.get(&(place.group, place.topic))?;
             self.state.group_topic(*index)?;
@@ -60,10 +89,7 @@ impl<R: ReplyTo> Engine<R> {
             let is_kept = origin.queues.get(place.queue as usize)?.contains(place.offset);
             (is_wanted && is_kept).then_some(())
         };
-        (queue.base()..queue.end())
-            .filter(|offset| !topic.is_redriven(*offset) && !topic.redriving.contains(offset))
-            .filter(|offset| queue.origin(*offset).and_then(leads_back).is_some())
-            .collect()
+        queue.origin(offset).and_then(leads_back).is_some()
     }
 
     /// Where a dead letter came from.

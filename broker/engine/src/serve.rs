@@ -13,13 +13,20 @@ use crate::state::{GroupTopic, TopicState};
 pub(crate) const ANY_QUEUE: u32 = u32::MAX;
 
 impl<R: ReplyTo> Engine<R> {
-    /// A step of the shard begins: polls may look at as many messages again as one step allows.
-    pub fn begin_step(&mut self) {
+    /// A step of the shard begins: polls may look at as many messages again as one step allows, and so much work may be done.
+    pub fn begin_step(&mut self, work: u32) {
+        self.looks = LOOKED_AT_PER_STEP_MAX;
+        self.work = work;
+    }
+
+    /// Polls that come before the next step may look as well.
+    pub fn end_step(&mut self) {
         self.looks = LOOKED_AT_PER_STEP_MAX;
     }
 
     /// Whether [`Engine::serve_waiters`] has something to do at once.
-    pub(crate) fn has_polls_to_serve(&self) -> bool {
+    #[must_use]
+    pub fn has_polls_to_serve(&self) -> bool {
         !(self.dirty.is_empty() && self.dirty_topics.is_empty() && self.looking.is_empty())
     }
 

@@ -1,6 +1,6 @@
 //! The state of a shard: topics with their queues, groups, and the progress of groups on topics with the polls that wait.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use broker_delivery::{GroupQueue, LeaseBatch, RangeSet};
@@ -126,7 +126,7 @@ pub(crate) struct State<R> {
     /// Groups that declare a subscription to a topic, whether it exists or not.
     pub(crate) subscribers: HashMap<TopicName, BTreeSet<u32>>,
     pub(crate) group_topics: Vec<Option<GroupTopic<R>>>,
-    pub(crate) group_topic_indexes: HashMap<(u32, u32), usize>,
+    pub(crate) group_topic_indexes: BTreeMap<(u32, u32), usize>,
     /// Places in `group_topics` to be given to others: consumers of broadcasting groups come and go.
     free_group_topics: Vec<usize>,
     pub(crate) expiries: BTreeSet<Expiry>,
@@ -157,7 +157,7 @@ impl<R> Default for State<R> {
             next_group_number: 1,
             subscribers: HashMap::new(),
             group_topics: Vec::new(),
-            group_topic_indexes: HashMap::new(),
+            group_topic_indexes: BTreeMap::new(),
             free_group_topics: Vec::new(),
             expiries: BTreeSet::new(),
             poll_ends: BTreeSet::new(),

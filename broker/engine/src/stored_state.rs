@@ -164,7 +164,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn store_progress<E>(&self, parts: &mut Parts<'_, E>) -> Result<(), E> {
-        for (&(group, topic), &index) in sorted(&self.state.group_topic_indexes) {
+        for (&(group, topic), &index) in &self.state.group_topic_indexes {
             let Some(progress) = self.state.group_topic(index) else { continue };
             // Without a queue yet it is remembered all the same, in the first one's place.
             let nothing = [GroupQueue::default()];

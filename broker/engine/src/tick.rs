@@ -1,7 +1,6 @@
 //! Everything that time alone causes: deliveries that expire, messages that are due, producers to be asked about their
 //! transactions, lite topics that nobody uses, messages beyond retention, and polls that end without a message.
 
-use broker_model::limits::LITE_EXPIRY_CHECK_MS;
 use broker_store::Log;
 use broker_store::record::Place;
 
@@ -9,6 +8,9 @@ use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::state::Expiry;
+
+/// Polls answered empty in one step; the others are in the next.
+const POLLS_ENDED_PER_STEP: usize = 4_096;
 
 impl<R: ReplyTo> Engine<R> {
     /// When [`Engine::tick`] has something to do next; none when nothing waits for time.
@@ -21,7 +23,7 @@ impl<R: ReplyTo> Engine<R> {
         let declared = self.declared_from.filter(|_| !self.state.subscribers.is_empty());
         let declared = declared.map(|_| 0);
         let times = [declared, expiry, self.next_poll_end_ms(), check, due, lite, trim];
-        let at_once = self.has_polls_to_serve().then_some(0);
+        let at_once = (self.has_polls_to_serve() || !self.tasks.is_empty()).then_some(0);
         times.into_iter().flatten().chain(at_once).min()
     }
 
@@ -35,32 +37,43 @@ impl<R: ReplyTo> Engine<R> {
 
     /// Does what is due. Only the leader calls this.
     pub fn tick(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
-        self.begin_all_declared(effects);
-        self.release_due(now_ms, effects);
-        self.check_transactions(now_ms, log, effects);
-        if self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        // Each kind gets a part, so that none waits for the end of another.
+        let share = self.work.div_ceil(5);
+        let mut done = self.begin_all_declared(share, effects);
+        done += self.release_due(now_ms, share, effects);
+        done += self.check_transactions(now_ms, share, log, effects);
+        if share > 0 && self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.expire_lite_topics(now_ms, effects);
-            self.next_lite_check_ms = Some(now_ms + LITE_EXPIRY_CHECK_MS);
         }
-        if self.retention.next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        if share > 0 && self.retention.next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.trim_topics(now_ms, effects);
         }
-        while let Some(expiry) = self.state.expiries.first().copied() {
-            if expiry.deadline_ms > now_ms {
-                break;
-            }
-            self.state.expiries.remove(&expiry);
-            self.expire(expiry, effects);
-        }
+        done += self.expire_due(now_ms, share, effects);
+        done += self.do_tasks(share, effects);
+        self.work = self.work.saturating_sub(done);
         self.end_polls(now_ms, log, effects);
+    }
+
+    fn expire_due(&mut self, now_ms: u64, share: u32, effects: &mut Effects<R>) -> u32 {
+        let mut done = 0;
+        while done < share
+            && let Some(expiry) = self.state.expiries.first().copied()
+            && expiry.deadline_ms <= now_ms
+        {
+            self.state.expiries.remove(&expiry);
+            let before = effects.records;
+            self.expire(expiry, effects);
+            done += (effects.records - before).max(1);
+            effects.end_piece();
+        }
+        done
     }
 
     /// Answers the polls whose time ends, which needs no record. Part of [`Engine::tick`].
     pub fn end_polls(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
-        while let Some(end) = self.state.poll_ends.first().copied() {
-            if end.deadline_ms > now_ms {
-                break;
-            }
+        for _ in 0..POLLS_ENDED_PER_STEP {
+            let ended = self.state.poll_ends.first().copied();
+            let Some(end) = ended.filter(|end| end.deadline_ms <= now_ms) else { break };
             self.state.poll_ends.remove(&end);
             let Some(progress) = self.state.group_topic_mut(end.group_topic) else { continue };
             // One that is looking yet is answered when it has looked at everything.

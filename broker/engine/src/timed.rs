@@ -32,15 +32,21 @@ impl<R: ReplyTo> Engine<R> {
         self.state.timed.leave(key).map(|_| key).ok_or(Refusal::NotTimed)
     }
 
-    /// Makes visible what is due.
-    pub(crate) fn release_due(&mut self, now_ms: u64, effects: &mut Effects<R>) {
-        while let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX) {
+    /// Makes visible what is due, up to this much of work; says how much was done.
+    pub(crate) fn release_due(&mut self, now_ms: u64, work: u32, effects: &mut Effects<R>) -> u32 {
+        let mut done = 0;
+        while done < work
+            && let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX)
+        {
+            done += 1;
             let (due_ms, number) = key;
             if let Some(message) = self.state.timed.leave(key) {
                 let stands = Some(self.reference_to(message));
                 effects.append(&Record::Due { number, due_ms, stands });
+                effects.end_piece();
             }
         }
+        done
     }
 
     /// The place that a hidden message takes in its queue now.

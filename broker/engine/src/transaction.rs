@@ -79,11 +79,21 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    /// Asks for the producers of transactions that stay open; rolls back those that were asked about often enough.
-    pub(crate) fn check_transactions(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
-        while let Some((number, half)) =
-            self.state.transactions.take_due(now_ms, TRANSACTION_CHECK_INTERVAL_MS)
+    /// Asks for the producers of transactions that stay open; rolls back those that were asked about often enough. Does up to
+    /// this much of work, and says how much was done.
+    pub(crate) fn check_transactions(
+        &mut self,
+        now_ms: u64,
+        work: u32,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) -> u32 {
+        let mut done = 0;
+        while done < work
+            && let Some((number, half)) =
+                self.state.transactions.take_due(now_ms, TRANSACTION_CHECK_INTERVAL_MS)
         {
+            done += 1;
             if self.state.transactions.end_of(number).is_some() {
                 continue;
             }
@@ -93,10 +103,12 @@ impl<R: ReplyTo> Engine<R> {
             let checks_max = if has_bug(Bug::OneQuestion) { 1 } else { checks_max };
             if half.checks >= checks_max || age_ms > TRANSACTION_AGE_MS_MAX {
                 self.append_end(number, false, effects);
+                effects.end_piece();
             } else if let Some(check) = self.check_of(number, &half, log) {
                 effects.checks.push(check);
             }
         }
+        done
     }
 
     fn check_of(&self, number: u64, half: &HalfMessage, log: &Log) -> Option<TransactionCheck> {

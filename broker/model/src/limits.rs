@@ -91,6 +91,13 @@ pub const LAG_SEALED_BLOCKS_PER_READ_MAX: u64 = 256;
 pub const LOOKED_AT_PER_TURN_MAX: u32 = 4 * 1024;
 /// Messages that all polls look at in one step of a shard.
 pub const LOOKED_AT_PER_STEP_MAX: u32 = 32 * 1024;
+/// What one step of a shard does by itself, in records and the like: deliveries that end, messages that are due, resets and
+/// redrives. What is left is done in the next steps.
+pub const WORK_PER_STEP_MAX: u32 = 16 * 1024;
+/// The same while the log has more to write than it writes at once: what is asked for goes first.
+pub const WORK_PER_BUSY_STEP_MAX: u32 = 256;
+/// Queues of a reset by a number of messages: it is carried out as a whole, because a part of it cannot be repeated.
+pub const SHIFTED_QUEUES_MAX: usize = 256 * 1024;
 /// How often messages beyond their topic's retention are looked for.
 pub const RETENTION_CHECK_MS: u64 = 10_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use broker_engine::{Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, TransactionCheck};
 use broker_model::Topic;
+use broker_model::limits::{WORK_PER_BUSY_STEP_MAX, WORK_PER_STEP_MAX};
 use broker_store::damage;
 use broker_store::limits::FRAME_BYTES_TARGET;
 use broker_store::log::LogOptions;
@@ -201,7 +202,8 @@ impl<R: ReplyTo> Replica<R> {
 
     /// Does what time has made due, then gathers everything to be done outside.
     pub fn step(&mut self, now_ms: u64) -> Output<R> {
-        self.engine.begin_step();
+        let work = if self.is_log_behind() { WORK_PER_BUSY_STEP_MAX } else { WORK_PER_STEP_MAX };
+        self.engine.begin_step(work);
         if self.failure.is_none() && self.is_leader() {
             self.tick(now_ms);
             self.serve_waiters(now_ms);
@@ -211,8 +213,7 @@ impl<R: ReplyTo> Replica<R> {
         self.process_ready(now_ms);
         self.apply_in_memory(now_ms);
         self.stop_without_index();
-        // Polls that come before the next step may look as well.
-        self.engine.begin_step();
+        self.engine.end_step();
         let write = self.log.take_write();
         let replies = std::mem::take(&mut self.open.now);
         let new_topics = std::mem::take(&mut self.open.new_topics);

@@ -15,7 +15,16 @@ pub(super) struct Closed<R> {
     pub(super) frame: Frame<R>,
 }
 
+/// So much waits to be written that work for which nobody asked just now has to wait.
+const LOG_BEHIND_BYTES: u64 = 4 * 1024 * 1024;
+
 impl<R: ReplyTo> Replica<R> {
+    /// Whether more waits to be written than is written at once. The end of a write is a step in which work goes on.
+    pub(super) fn is_log_behind(&self) -> bool {
+        let unwritten = self.log.end().position.saturating_sub(self.log.durable_position());
+        self.log.is_writing() && unwritten + self.open.payload.len() as u64 > LOG_BEHIND_BYTES
+    }
+
     pub(super) fn close_frame_when_due(&mut self, now_ms: u64) {
         if !self.open.has_records() {
             return self.answer_behind_closed_frames();

@@ -119,6 +119,9 @@ impl<R: ReplyTo> Replica<R> {
     pub(super) fn next_tick_ms(&self) -> Option<u64> {
         if self.is_out_of_room() {
             self.engine.next_poll_end_ms()
+        } else if self.is_log_behind() {
+            let at_once = self.engine.has_polls_to_serve().then_some(0);
+            self.engine.next_poll_end_ms().into_iter().chain(at_once).min()
         } else {
             self.engine.next_tick_ms()
         }

@@ -1,6 +1,6 @@
 //! Polls that wait and that look for long: what they cost in one step, and whom they cost it.
 
-use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, LOOKED_AT_PER_TURN_MAX};
+use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, LOOKED_AT_PER_TURN_MAX, WORK_PER_STEP_MAX};
 use broker_model::{Order, tag_hash};
 
 use super::*;
@@ -44,7 +44,7 @@ impl Bench {
     /// A step in which nothing is asked.
     fn step(&mut self) -> (Vec<Reply>, Cost) {
         let mut effects = Effects::default();
-        self.engine.begin_step();
+        self.engine.begin_step(WORK_PER_STEP_MAX);
         self.engine.serve_waiters(0, &self.log, &mut effects);
         let record_bytes = effects.payload.len();
         let cost = Cost { looks: LOOKED_AT_PER_STEP_MAX - self.engine.looks, record_bytes };
@@ -56,7 +56,7 @@ impl Bench {
 
     /// Looks that a command costs, with all that it wakes.
     fn looks_of(&mut self, command: Command) -> (Vec<Reply>, u32) {
-        self.engine.begin_step();
+        self.engine.begin_step(WORK_PER_STEP_MAX);
         let replies = self.ask(command);
         (replies, LOOKED_AT_PER_STEP_MAX - self.engine.looks)
     }
@@ -80,7 +80,7 @@ fn is_empty(replies: &[Reply]) -> bool {
 
 /// A tag that nobody has, on a backlog: step by step, in few records, and with no answer before all was looked at.
 fn looks_through(bench: &mut Bench, messages: u64) {
-    bench.engine.begin_step();
+    bench.engine.begin_step(WORK_PER_STEP_MAX);
     let mut replies = bench.ask(poll("shipped", 0));
     let mut steps = 0u64;
     while replies.is_empty() {
@@ -115,7 +115,7 @@ fn a_poll_in_order_that_wants_nothing_of_a_long_backlog_looks_through_it_step_by
 fn others_are_served_while_one_looks_through_a_long_backlog() {
     let mut bench = Bench::new(1);
     (0..100).for_each(|_| drop(bench.ask(tagged("paid", 1_000))));
-    bench.engine.begin_step();
+    bench.engine.begin_step(WORK_PER_STEP_MAX);
     assert!(bench.ask(poll("shipped", 5_000)).is_empty());
     let other = crate::command::Receive {
         group: broker_model::GroupName::parse("audit").unwrap(),
@@ -141,7 +141,7 @@ fn polls_that_want_nothing_of_what_is_due_again_cost_a_send_nothing() {
     let mut bench = Bench::new(1);
     (0..20).for_each(|_| drop(bench.ask(tagged("paid", 1_000))));
     for _ in 0..20_000 / 32 {
-        bench.engine.begin_step();
+        bench.engine.begin_step(WORK_PER_STEP_MAX);
         assert_eq!(bench.ask(poll("paid", 0)).len(), 1);
     }
     let mut effects = Effects::default();

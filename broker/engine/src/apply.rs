@@ -80,14 +80,12 @@ impl<R: ReplyTo> Engine<R> {
                 if topic.name.is_dead_letter() {
                     effects.new_topics.push((*topic).clone());
                 }
-                let name = topic.name.as_str();
-                self.state.known_names.declare(NameKind::Topic, name, at.time_ms);
+                self.note_declared(NameKind::Topic, topic.name.as_str(), at.time_ms);
                 self.apply_put_topic(number, topic.bounded());
             }
             Record::DeleteTopic { number } => self.apply_delete_topic(number, effects),
             Record::PutGroup { number, group } => {
-                let name = group.name.as_str();
-                self.state.known_names.declare(NameKind::Group, name, at.time_ms);
+                self.note_declared(NameKind::Group, group.name.as_str(), at.time_ms);
                 self.apply_put_group(number, group.bounded());
             }
             Record::DeleteName { kind, name } => {
@@ -131,6 +129,10 @@ impl<R: ReplyTo> Engine<R> {
             Record::DeleteLiteTopic { topic, queue } => self.apply_delete_lite_topic(topic, queue),
             Record::Client { number, id } => self.apply_client(number, &id),
         }
+    }
+
+    fn note_declared(&mut self, kind: NameKind, name: &str, time_ms: u64) {
+        self.state.known_names.declare(kind, name, time_ms);
     }
 
     fn apply_message(&mut self, message: &MessageRecord, at: RecordPlace) {

@@ -40,10 +40,9 @@ fn catalog(disk: &Arc<dyn Disk>) -> Catalog {
         keys_of_head: broker_grpc::keys_of_head,
     };
     let shard = open_shard(disk, Arc::new(StandingClock), &options).unwrap();
-    let (handle, topics, groups) =
-        (shard.handle.clone(), shard.topics.clone(), shard.groups.clone());
+    let (handle, known) = (shard.handle.clone(), shard.known.clone());
     tokio::spawn(shard.run(says));
-    Catalog::new(vec![handle], topics, groups, 1)
+    Catalog::new(vec![handle], vec![known], 1)
 }
 
 impl Bench {

@@ -126,7 +126,7 @@ fn last_of<'a, T: Clone + 'a, N: Clone + Eq + std::hash::Hash + 'a>(
 }
 
 /// By name, so that what is done does not depend on a hash map.
-fn sorted<'a, T, N>(last: &'a HashMap<N, Last<T>>, name: impl Fn(&T) -> &str) -> Vec<&'a T> {
+fn sorted<T, N>(last: &HashMap<N, Last<T>>, name: impl Fn(&T) -> &str) -> Vec<&T> {
     let mut settings: Vec<_> = last.values().filter_map(|last| last.settings.as_ref()).collect();
     settings.sort_by(|a, b| name(a).cmp(name(b)));
     settings

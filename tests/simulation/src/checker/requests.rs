@@ -62,16 +62,7 @@ impl Checker {
             Command::Redrive(redrive) if !redrive.is_dry_run => {
                 self.note_redrive(&redrive.group.to_string());
             }
-            Command::DeleteTopic(name) => {
-                let name = name.to_string();
-                self.topics
-                    .values_mut()
-                    .filter(|t| t.name == name)
-                    .for_each(|t| t.may_be_gone = true);
-                self.begun.retain(|(_, _, topic), _| *topic != name);
-                self.cursors.retain(|(_, topic, _), _| *topic != name);
-                self.unsure_names.insert(name);
-            }
+            Command::DeleteTopic(name) => self.note_topic_deletion(name.to_string()),
             Command::PutTopic(topic) => self.note_put(topic.name.as_str()),
             Command::PutGroup(group) => {
                 self.note_put(group.name.as_str());
@@ -84,6 +75,13 @@ impl Checker {
             _ => {}
         }
         self.asked.insert(ticket, Asked { seq, now_ms, command: command.clone() });
+    }
+
+    fn note_topic_deletion(&mut self, name: String) {
+        self.topics.values_mut().filter(|t| t.name == name).for_each(|t| t.may_be_gone = true);
+        self.begun.retain(|(_, _, topic), _| *topic != name);
+        self.cursors.retain(|(_, topic, _), _| *topic != name);
+        self.unsure_names.insert(name);
     }
 
     /// Made again while its deletion is under way, a topic or group keeps its number.

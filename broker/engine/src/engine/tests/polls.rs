@@ -190,5 +190,5 @@ fn an_acknowledgement_below_the_most_that_may_be_in_flight_wakes_nobody_in_vain(
 
 #[test]
 fn no_turn_is_longer_than_a_step() {
-    assert!(LOOKED_AT_PER_TURN_MAX < LOOKED_AT_PER_STEP_MAX);
+    const { assert!(LOOKED_AT_PER_TURN_MAX < LOOKED_AT_PER_STEP_MAX) }
 }

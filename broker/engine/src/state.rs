@@ -242,8 +242,11 @@ impl<R> State<R> {
                 nonce: lease.nonce,
             });
         }
-        state.reset(offset);
-        if let Some(topic) = self.topics.get(&progress.topic) {
+        let topic = self.topics.get(&progress.topic);
+        let base = topic.and_then(|topic| topic.queues.get(queue as usize)).map_or(0, Queue::base);
+        // Retention may have gone further since it was decided.
+        state.reset(offset.max(base));
+        if let Some(topic) = topic {
             topic.pass_redriven(queue as usize, state);
         }
     }

@@ -11,6 +11,8 @@ use crate::refusal::Refusal;
 
 /// Timed messages made due whose commit is still outstanding.
 const LEAVING_MAX: usize = 16 * 1024;
+/// Unpacking a chunk of up to 1,024 timed messages is as much work as so many records.
+const CHUNK_WORK: u32 = 128;
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn recall(&mut self, recall: &Recall, reply: R, effects: &mut Effects<R>) {
@@ -34,9 +36,10 @@ impl<R: ReplyTo> Engine<R> {
 
     /// Makes visible what is due, up to this much of work; says how much was done.
     pub(crate) fn release_due(&mut self, now_ms: u64, work: u32, effects: &mut Effects<R>) -> u32 {
-        let mut done = 0;
+        let chunks_max = work / CHUNK_WORK;
+        let (mut done, mut chunks) = (0, chunks_max);
         while done < work
-            && let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX)
+            && let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX, &mut chunks)
         {
             done += 1;
             let (due_ms, number) = key;
@@ -46,7 +49,7 @@ impl<R: ReplyTo> Engine<R> {
                 effects.end_piece();
             }
         }
-        done
+        done + (chunks_max - chunks) * CHUNK_WORK
     }
 
     /// The place that a hidden message takes in its queue now.

@@ -276,6 +276,9 @@ impl<R: ReplyTo> Replica<R> {
     /// When [`Replica::step`] has something to do by time alone.
     #[must_use]
     pub fn next_step_ms(&self) -> Option<u64> {
+        if self.failure.is_some() {
+            return None;
+        }
         let lease =
             self.open_since_ms.filter(|_| !self.log.is_writing()).map(|ms| ms + LEASE_DELAY_MS);
         let mark = self.mark_at_ms.filter(|_| !self.log.is_writing());

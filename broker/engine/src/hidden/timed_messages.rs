@@ -63,11 +63,19 @@ impl TimedMessages {
         self.leaving.remove(&key).or_else(|| self.take(key))
     }
 
-    /// As [`TimedMessages::remove`], for one that is due: whatever is due by then is sorted first, on every replica, so
-    /// that nothing packed has to be remembered as gone.
+    /// As [`TimedMessages::remove`], for one that is due: what is packed before it is sorted first, on every replica, so that
+    /// nothing packed has to be remembered as gone.
     pub(crate) fn remove_due(&mut self, key: TimedKey) -> Option<HiddenMessage> {
-        self.unpack_until(key.0.saturating_add(1));
-        self.remove(key)
+        let leaving = self.leaving.remove(&key);
+        if leaving.is_some() {
+            return leaving;
+        }
+        loop {
+            let sorted = self.soon.remove(&key);
+            if sorted.is_some() || !self.unpack_next(key.0.saturating_add(1)) {
+                return sorted;
+            }
+        }
     }
 
     /// Marks a message as leaving and returns it; none when it is not there or leaves already.
@@ -79,8 +87,9 @@ impl TimedMessages {
 
     fn take(&mut self, key: TimedKey) -> Option<HiddenMessage> {
         let (due_ms, number) = key;
-        if due_ms < self.soon_end_ms {
-            return self.soon.remove(&key);
+        let sorted = self.soon.remove(&key);
+        if sorted.is_some() || due_ms < self.soon_end_ms {
+            return sorted;
         }
         let bucket = self.later.get(&(due_ms / BUCKET_MS));
         match bucket.and_then(|bucket| bucket.find(due_ms % BUCKET_MS, number)) {
@@ -89,12 +98,25 @@ impl TimedMessages {
         }
     }
 
-    /// The first message due by now that does not leave yet, unless `leaving_max` leave already: then the commit comes
-    /// first.
-    pub(crate) fn next_due(&mut self, now_ms: u64, leaving_max: usize) -> Option<TimedKey> {
-        self.unpack_until(now_ms.saturating_add(1));
-        let first = self.soon.first_key_value().filter(|_| self.leaving.len() < leaving_max);
-        first.map(|(key, _)| *key).filter(|(due_ms, _)| *due_ms <= now_ms)
+    /// A message due by now that does not leave yet, unless `leaving_max` leave already: then the commit comes first. Unpacks
+    /// no more than so many chunks for it, and takes them from `chunks`.
+    pub(crate) fn next_due(
+        &mut self,
+        now_ms: u64,
+        leaving_max: usize,
+        chunks: &mut u32,
+    ) -> Option<TimedKey> {
+        if self.leaving.len() >= leaving_max {
+            return None;
+        }
+        loop {
+            let first = self.soon.first_key_value().map(|(key, _)| *key);
+            let due = first.filter(|(due_ms, _)| *due_ms <= now_ms);
+            if due.is_some() || *chunks == 0 || !self.unpack_next(now_ms.saturating_add(1)) {
+                return due;
+            }
+            *chunks -= 1;
+        }
     }
 
     /// When there may be something to do; none while the commit of what leaves has to come first.
@@ -103,7 +125,8 @@ impl TimedMessages {
             return None;
         }
         let soon = self.soon.first_key_value().map(|((due_ms, _), _)| *due_ms);
-        soon.or_else(|| self.first_bucket().map(|bucket| bucket * BUCKET_MS))
+        let packed = self.first_bucket().map(|bucket| bucket * BUCKET_MS);
+        soon.into_iter().chain(packed).min()
     }
 
     /// The first bucket that is packed.
@@ -112,24 +135,34 @@ impl TimedMessages {
         later.into_iter().chain(self.stored.first_bucket()).min()
     }
 
-    fn unpack_until(&mut self, until_ms: u64) {
-        while let Some(bucket) = self.first_bucket().filter(|first| first * BUCKET_MS < until_ms) {
-            let start_ms = bucket * BUCKET_MS;
-            while self.stored.first_bucket() == Some(bucket) {
-                self.soon.extend(self.stored.take_first());
-            }
-            let packed = self.later.remove(&bucket).unwrap_or_default();
-            for (due_in_ms, number, message) in packed.iter() {
+    /// Sorts the next chunk of what may be due before this time; false when there is none.
+    fn unpack_next(&mut self, until_ms: u64) -> bool {
+        let first = self.first_bucket().filter(|bucket| bucket * BUCKET_MS < until_ms);
+        let Some(bucket) = first else {
+            // What comes from now on for a bucket that was unpacked belongs to the sorted ones.
+            let end_ms = until_ms.div_ceil(BUCKET_MS).saturating_mul(BUCKET_MS);
+            self.soon_end_ms = self.soon_end_ms.max(end_ms);
+            return false;
+        };
+        let start_ms = bucket * BUCKET_MS;
+        if self.stored.first_bucket() == Some(bucket) {
+            self.soon.extend(self.stored.take_first());
+        } else if let Some(packed) = self.later.get_mut(&bucket) {
+            let chunk = packed.take_first().unwrap_or_default();
+            for (due_in_ms, number, message) in chunk.iter() {
                 let key = (start_ms + due_in_ms, number);
                 if !self.recalled.remove(&key) {
                     self.soon.insert(key, message);
                 }
             }
-            self.soon_end_ms = start_ms.saturating_add(BUCKET_MS);
+            if packed.is_empty() {
+                self.later.remove(&bucket);
+            }
         }
-        // What comes from now on for a bucket that was unpacked belongs to the sorted ones.
-        let end_ms = until_ms.div_ceil(BUCKET_MS).saturating_mul(BUCKET_MS);
-        self.soon_end_ms = self.soon_end_ms.max(end_ms);
+        if self.first_bucket() != Some(bucket) {
+            self.soon_end_ms = self.soon_end_ms.max(start_ms.saturating_add(BUCKET_MS));
+        }
+        true
     }
 
     /// The last number given.
@@ -147,29 +180,39 @@ impl TimedMessages {
     /// # Errors
     /// What `write` returns.
     pub(crate) fn store<E>(&self, write: &mut Write<'_, E>) -> Result<(), E> {
-        for (bucket, packed) in self.near() {
-            packed.chunks().try_for_each(|chunk| write(bucket, &chunk.to_bytes()))?;
-        }
+        let mut near = self.near();
         let (mut stored, mut later) =
             (self.stored.chunks().peekable(), self.later.iter().peekable());
         loop {
+            let of_near = near.first_key_value().map(|(bucket, _)| *bucket);
             let of_later = later.peek().map(|(bucket, _)| **bucket);
-            let next = stored.peek().map(|(bucket, _)| *bucket).into_iter().chain(of_later).min();
+            let of_stored = stored.peek().map(|(bucket, _)| *bucket);
+            let next = [of_near, of_later, of_stored].into_iter().flatten().min();
             let Some(bucket) = next else { return Ok(()) };
             let held = later.next_if(|(of, _)| **of == bucket).map(|(_, held)| held);
-            self.store_bucket(bucket, &mut stored, held, write)?;
+            match near.remove(&bucket) {
+                None => self.store_bucket(bucket, &mut stored, held, write)?,
+                // A part of it may be packed yet.
+                Some(mut messages) => {
+                    while let Some((_, chunk)) = stored.next_if(|(of, _)| *of == bucket) {
+                        messages.extend(self.stored.kept(bucket, &chunk));
+                    }
+                    messages.extend(held.into_iter().flat_map(|held| self.kept(bucket, held)));
+                    // Packed most tightly in the order in which they were stored.
+                    messages.sort_unstable_by_key(|((_, number), _)| *number);
+                    let mut packer = Packer { bucket, open: Chunk::default(), write };
+                    packer.push_all(messages)?;
+                    packer.finish()?;
+                }
+            }
         }
     }
 
     /// Those that are sorted, by bucket.
-    fn near(&self) -> BTreeMap<u64, Bucket> {
-        let mut sorted: Vec<_> = self.soon.iter().chain(self.leaving.iter()).collect();
-        // Packed most tightly in the order in which they were stored.
-        sorted.sort_unstable_by_key(|((_, number), _)| *number);
-        let mut near: BTreeMap<u64, Bucket> = BTreeMap::new();
-        for ((due_ms, number), message) in sorted {
-            let bucket = near.entry(due_ms / BUCKET_MS).or_default();
-            bucket.push(due_ms % BUCKET_MS, *number, *message);
+    fn near(&self) -> BTreeMap<u64, Vec<(TimedKey, HiddenMessage)>> {
+        let mut near: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for (key, message) in self.soon.iter().chain(self.leaving.iter()) {
+            near.entry(key.0 / BUCKET_MS).or_default().push((*key, *message));
         }
         near
     }
@@ -426,8 +469,30 @@ mod tests {
             disk.flip_bit(&path, position, 5);
             assert!(timed.messages().count() < 3_000, "what is not known is not made up");
             assert_eq!(*failure.get().expect("it is noted").path(), path);
-            while timed.next_due(u64::MAX - 1, 10).is_some_and(|key| timed.remove(key).is_some()) {}
+            while timed
+                .next_due(u64::MAX - 1, 10, &mut 99)
+                .is_some_and(|key| timed.remove(key).is_some())
+            {}
             disk.flip_bit(&path, position, 5);
+        }
+    }
+
+    #[test]
+    fn many_that_are_due_together_are_unpacked_a_few_at_a_time() {
+        let mut timed = TimedMessages::default();
+        (1..=10_000).for_each(|number| timed.insert((1_000_000, number), message(number)));
+        let whole = carried(&timed, 50);
+        for mut timed in [timed, whole] {
+            let mut released = 0;
+            while timed.next_ms(usize::MAX).is_some() {
+                let mut chunks = 3;
+                while let Some(key) = timed.next_due(1_000_000, usize::MAX, &mut chunks) {
+                    assert!(timed.leave(key).is_some() && timed.remove_due(key).is_some());
+                    released += 1;
+                }
+                assert!(timed.soon.is_empty(), "no more than a few at a time");
+            }
+            assert_eq!(released, 10_000);
         }
     }
 
@@ -487,13 +552,15 @@ mod tests {
                     }
                     Step::Wait(ms) => {
                         now_ms += ms;
-                        while let Some(key) = timed.next_due(now_ms, 10) {
-                            let (first, message) = model.pop_first().expect("due");
-                            prop_assert_eq!(key, first);
+                        while let Some(key) = timed.next_due(now_ms, 10, &mut 99) {
+                            prop_assert!(key.0 <= now_ms, "too early");
+                            let message = model.remove(&key).expect("it waits");
                             prop_assert_eq!(timed.leave(key), Some(message));
                             prop_assert_eq!(timed.remove(key), Some(message));
                             at_once.remove_due(key);
                         }
+                        let left = model.first_key_value();
+                        prop_assert!(left.is_none_or(|((due_ms, _), _)| *due_ms > now_ms));
                     }
                     Step::Carry(part_chunks) => {
                         timed = carried(&timed, part_chunks);

@@ -280,7 +280,7 @@ fn it_comes_back_the_same_when_timed_messages_are_unpacked_and_on_their_way() {
     // Decided to be due, and not committed: not gone.
     let before = stored(&bench.engine);
     assert!(bench.engine.state.timed.leave((DUE_MS, 6)).is_some());
-    assert!(bench.engine.state.timed.next_due(DUE_MS + 10_000_000, 10).is_some());
+    assert!(bench.engine.state.timed.next_due(DUE_MS + 10_000_000, 10, &mut 9).is_some());
     let engine = loaded_with_runs(&bench);
     assert_eq!(engine.state.timed.len(), 1_498);
     let positions = |engine: &Engine<Nobody>| {
@@ -527,6 +527,17 @@ fn any_record() -> impl Strategy<Value = Record> {
             name: format!("group-{number}"),
         }),
     ]
+}
+
+#[test]
+fn progress_that_is_set_below_what_is_kept_is_stored_as_it_is() {
+    let mut bench = Bench::filled();
+    bench.apply(&[Record::Cursor(place(BILLING, LITE, 2, 0))]);
+    bench.seal();
+    let parts = stored(&bench.engine);
+    let mut engine = loaded(&parts).unwrap();
+    engine.attach(bench.engine.sealed_runs().cloned().collect());
+    assert!(stored(&engine) == parts);
 }
 
 proptest! {

@@ -1,6 +1,8 @@
 //! One bucket of timed messages, packed: differences to the message before as variable-length numbers, in chunks that
 //! are short enough to be searched from their beginning. About 14 bytes for a message without a tag.
 
+use std::collections::VecDeque;
+
 use bytes::{Buf, Bytes};
 
 use super::{BUCKET_MS, HiddenMessage};
@@ -8,11 +10,11 @@ use super::{BUCKET_MS, HiddenMessage};
 /// Numbers in front of a chunk that is stored.
 const CHUNK_HEADER_BYTES: usize = 28;
 /// Messages of one chunk: what a search for one message reads at most.
-const CHUNK_MESSAGES_MAX: u32 = 1_024;
+const CHUNK_MESSAGES_MAX: u32 = if cfg!(test) { 16 } else { 1_024 };
 
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
-    chunks: Vec<Chunk>,
+    chunks: VecDeque<Chunk>,
 }
 
 /// Messages whose numbers and positions grow.
@@ -62,17 +64,17 @@ impl Bucket {
     /// Adds a message; numbers and positions grow as the log does.
     pub(super) fn push(&mut self, due_in_ms: u64, number: u64, message: HiddenMessage) {
         let takes = |chunk: &Chunk| chunk.takes(number, message.position);
-        if !self.chunks.last().is_some_and(takes) {
-            if let Some(Packed::Open(full)) = self.chunks.last_mut().map(|chunk| &mut chunk.bytes) {
+        if !self.chunks.back().is_some_and(takes) {
+            if let Some(Packed::Open(full)) = self.chunks.back_mut().map(|chunk| &mut chunk.bytes) {
                 full.shrink_to_fit();
             }
             if self.chunks.is_empty() {
                 // One is all that most buckets have when due times are far apart.
                 self.chunks.reserve_exact(1);
             }
-            self.chunks.push(Chunk::default());
+            self.chunks.push_back(Chunk::default());
         }
-        if let Some(chunk) = self.chunks.last_mut() {
+        if let Some(chunk) = self.chunks.back_mut() {
             chunk.push(due_in_ms, number, message);
         }
     }
@@ -87,12 +89,17 @@ impl Bucket {
         self.chunks.iter().flat_map(Chunk::iter)
     }
 
-    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.chunks.iter()
+    /// Takes out the first chunk.
+    pub(super) fn take_first(&mut self) -> Option<Chunk> {
+        self.chunks.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
     }
 
     pub(super) fn push_chunk(&mut self, chunk: Chunk) {
-        self.chunks.push(chunk);
+        self.chunks.push_back(chunk);
     }
 
     pub(super) fn len(&self) -> u64 {

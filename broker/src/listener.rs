@@ -4,11 +4,14 @@
 pub(crate) mod cores;
 mod counted;
 pub(crate) mod counters;
+mod frames;
 mod gathered;
 pub(crate) mod grpc;
 mod opening;
+mod places;
 mod rewound;
 pub(crate) mod tls;
+mod unread;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,18 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use counters::Counters;
+pub(crate) use places::Place;
+use places::{Full, Places, Room};
 
-/// Connections open at one time on the port of the messaging clients.
-pub(crate) const MESSAGING_CONNECTIONS_MAX: usize = 16_384;
-/// Connections open at one time on the admin port.
-pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 256;
-/// Connections open at one time on the http port.
-pub(crate) const HTTP_CONNECTIONS_MAX: usize = 256;
 /// A client has this long to say what it speaks, TLS handshake included.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system could not give us a connection, so that a lack of descriptors does not spin.
@@ -43,8 +41,7 @@ pub(crate) struct Port {
     pub(crate) stop: CancellationToken,
     /// All open connections.
     pub(crate) connections: TaskTracker,
-    places: Arc<Semaphore>,
-    places_max: usize,
+    places: Arc<Places>,
 }
 
 impl Port {
@@ -59,14 +56,13 @@ impl Port {
             counters: Counters::default(),
             stop,
             connections: TaskTracker::new(),
-            places: Arc::new(Semaphore::new(connections_max)),
-            places_max: connections_max,
+            places: Places::new(connections_max),
         })
     }
 
     /// Connections open now.
     pub(crate) fn open(&self) -> usize {
-        self.places_max.saturating_sub(self.places.available_permits())
+        self.places.taken()
     }
 }
 
@@ -78,15 +74,16 @@ pub(crate) struct Accepted {
     /// The other side.
     pub(crate) peer: SocketAddr,
     /// Held as long as the connection is open.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
 }
 
 /// Binds the address.
 ///
 /// # Errors
 /// With the address in the text.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let bound = TcpListener::bind(address).await.and_then(TcpListener::into_std);
+    bound.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "; another process uses it, choose another port",
             io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
@@ -97,8 +94,16 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Accepts until the port stops, giving each connection to `serve`.
-pub(crate) async fn accept(socket: TcpListener, port: Arc<Port>, serve: impl Fn(Accepted)) {
+/// Accepts until the port stops, giving each connection to `serve`. The socket is driven by the runtime that calls.
+pub(crate) async fn accept(
+    socket: std::net::TcpListener,
+    port: Arc<Port>,
+    serve: impl Fn(Accepted),
+) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(port = port.name, %error, "cannot accept connections"),
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -117,17 +122,36 @@ pub(crate) async fn accept(socket: TcpListener, port: Arc<Port>, serve: impl Fn(
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, port: &Port, serve: &impl Fn(Accepted)) {
-    let Ok(place) = Arc::clone(&port.places).try_acquire_owned() else {
-        if port.counters.over_limit.inc() == 0 {
-            let limit = port.places_max;
-            tracing::warn!(port = port.name, limit, "too many connections; new ones are closed");
+    let place = match port.places.take(peer.ip()) {
+        Ok((place, Room::Free)) => place,
+        Ok((place, Room::Made)) => {
+            port.counters.gave_way.inc();
+            place
         }
-        return;
+        Err(full) => return turn_away(port, peer, full),
     };
     port.counters.accepted.inc();
     match prepare(stream) {
         Ok(stream) => serve(Accepted { stream, peer, place }),
         Err(error) => tracing::debug!(port = port.name, %peer, %error, "lost at once"),
+    }
+}
+
+fn turn_away(port: &Port, peer: SocketAddr, full: Full) {
+    let (counter, limit, text) = match full {
+        Full::Port => (
+            &port.counters.over_limit,
+            port.places.max(),
+            "too many connections, all of them with open calls; new ones are closed",
+        ),
+        Full::Source => (
+            &port.counters.over_source_limit,
+            port.places.source_max(),
+            "too many connections of one address, all of them with open calls; new ones are closed",
+        ),
+    };
+    if counter.inc() == 0 {
+        tracing::warn!(port = port.name, limit, source = %peer.ip(), "{text}");
     }
 }
 

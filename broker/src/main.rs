@@ -8,7 +8,9 @@ mod failing_disk;
 mod health;
 mod listener;
 mod manifests;
+mod memory_limit;
 mod metrics;
+mod own_thread;
 #[cfg(debug_assertions)]
 mod power_cut;
 mod read_only_disk;

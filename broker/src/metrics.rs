@@ -2,6 +2,7 @@
 //! RocketMQ has the same number (protocol section 8.3), else they begin with `pinnace_` or `process_`.
 
 mod family;
+pub(crate) mod page;
 pub(crate) mod ports;
 mod process;
 mod shards;
@@ -36,7 +37,7 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// The page in the OpenMetrics text format.
-    pub(crate) async fn page(&self) -> Result<String, std::fmt::Error> {
+    async fn page(&self) -> Result<String, std::fmt::Error> {
         let mut families = process::families();
         families.push(self.build());
         families.extend(ports::families(&self.ports));

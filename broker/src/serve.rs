@@ -2,10 +2,12 @@
 //! and who we are, take the ports, open the logs, apply the manifests, serve; and backwards at the end.
 
 pub(crate) mod data_lock;
+mod descriptors;
 mod doors;
 pub(crate) mod format;
 mod identity;
 pub(crate) mod logging;
+mod threads;
 pub(crate) mod whole_file;
 
 use std::io::Write as _;
@@ -14,22 +16,26 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use broker_grpc::{Advertised, BrokerContext, housekeeping};
-use broker_replication::Catalog;
+use broker_replication::{Catalog, Memory};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::Failure;
 use crate::cli::serve::ServeArguments;
 use crate::health::{Health, Phase};
-use crate::listener::cores::{Cores, STOP_TIMEOUT};
+use crate::listener::cores::Cores;
 use crate::listener::tls::{CertificateSource, Tls};
 use crate::manifests::Manifests;
+use crate::memory_limit;
 use crate::metrics::Sources;
+use crate::own_thread::STOP_TIMEOUT;
 use crate::shutdown::{self, Signals};
 use crate::wiring;
 use data_lock::{DataLock, LockError};
+use descriptors::ConnectionLimits;
 use doors::Doors;
 use format::FormatError;
 use identity::IdentityError;
+use threads::Threads;
 
 /// Runs a broker until it is told to stop or a log fails.
 ///
@@ -37,7 +43,7 @@ use identity::IdentityError;
 /// A [`Failure`] inside: wrong input before anything is served, else a failure while running.
 pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     logging::start(arguments.log_format)?;
-    allow_many_descriptors();
+    let files_max = descriptors::raise_limit();
     let lock = DataLock::take(&arguments.data).map_err(|error| match error {
         LockError::Taken(_) => Failure::input(error.to_string()),
         LockError::Io { .. } => Failure::runtime(error.to_string()),
@@ -59,27 +65,29 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         disk = identity.disk,
         "starting"
     );
-    let cores = Cores::start().context("cannot start the threads of the cores")?;
-    // What belongs to no connection of a client runs here: probes, admin, manifests, signals.
+    let threads = Threads::start().context("cannot start the threads")?;
+    // Signals are heard here, manifests watched, and nothing runs that could take long.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let cores = Arc::new(cores);
-    let outcome = runtime.block_on(Box::pin(serve(&arguments, &cores)));
+    let connections = connection_limits(&arguments, files_max)?;
+    let outcome = runtime.block_on(Box::pin(serve(&arguments, connections, &threads)));
     // Not to its end: a long log is opened here, and a manifest may lie on a file system that hangs.
     runtime.shutdown_timeout(STOP_TIMEOUT);
-    if let Some(cores) = Arc::into_inner(cores) {
-        cores.stop();
-    }
+    threads.stop();
     // Work that was not waited for ends with the process, and so does the lock.
     std::mem::forget(lock);
     outcome
 }
 
-async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result<()> {
+async fn serve(
+    arguments: &ServeArguments,
+    connections: ConnectionLimits,
+    threads: &Threads,
+) -> anyhow::Result<()> {
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let doors = Doors::take(arguments).await?;
+    let doors = Doors::take(arguments, connections).await?;
     let ready_line = doors.ready_line()?;
     let advertised = advertised(arguments, doors.messaging.address()?);
     let tls = Arc::new(
@@ -99,9 +107,10 @@ async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result
             broker: format!("broker-{}", arguments.broker_id),
             data: arguments.data.clone(),
         },
+        threads,
     );
     let opened = tokio::select! {
-        opened = open(arguments, advertised, cores) => opened?,
+        opened = open(arguments, advertised, &threads.cores) => opened?,
         signal = signals.next() => {
             tracing::info!(signal, "stopping before everything was open");
             return Ok(());
@@ -115,8 +124,8 @@ async fn serve(arguments: &ServeArguments, cores: &Arc<Cores>) -> anyhow::Result
         context.set_manifests(manifests.status());
         tokio::spawn(manifests.watch(Arc::clone(&context), watching.clone()));
     }
-    doors::serve_messaging(doors.messaging, &tls, cores, &context);
-    doors::serve_admin(doors.admin, &tls, &context);
+    doors::serve_messaging(doors.messaging, &tls, &threads.cores, &context);
+    doors::serve_admin(doors.admin, &tls, threads, &context);
     health.enter(Phase::Serving);
     tell(&ready_line);
     let outcome = until_told(&context, &mut signals).await;
@@ -141,10 +150,13 @@ async fn open(
 ) -> anyhow::Result<Opened> {
     let data = arguments.data.clone();
     let ids = wiring::shard_ids(&data, arguments.shards, &arguments.shard_ids)?;
-    let (catalog, events) = wiring::open_shards(&data, ids, cores).await?;
+    let process_bytes = memory_limit::process_bytes();
+    let memory = Memory::of_process(process_bytes);
+    tracing::info!(mib = process_bytes >> 20, "memory that this process may have");
+    let (catalog, events) = wiring::open_shards(&data, ids, &memory, cores).await?;
     catalog.complete_shards().await.context("cannot make the shards agree")?;
     let id = arguments.broker_id;
-    let context = wiring::broker_context(catalog.clone(), id, advertised, data)?;
+    let context = wiring::broker_context(catalog.clone(), id, advertised, memory, data)?;
     match apply_manifests(arguments, &catalog).await {
         Ok(manifests) => Ok(Opened { context, events, manifests }),
         Err(failure) => {
@@ -176,6 +188,21 @@ async fn apply_manifests(
     let Some(directory) = &arguments.manifests else { return Ok(None) };
     let ServeArguments { data, cluster, .. } = arguments.clone();
     Manifests::start(directory.clone(), data, cluster, catalog).await.map(Some)
+}
+
+/// What connections may have of the files that the process may open.
+fn connection_limits(
+    arguments: &ServeArguments,
+    files_max: u64,
+) -> Result<ConnectionLimits, Failure> {
+    let listed = arguments.shard_ids.len() as u64;
+    let shards = if listed > 0 { listed } else { u64::from(arguments.shards) };
+    let volume_bytes = wiring::disk_space(&arguments.data).total_bytes;
+    descriptors::connection_limits(
+        files_max,
+        shards,
+        volume_bytes / wiring::segment_bytes(volume_bytes),
+    )
 }
 
 fn certificate(arguments: &ServeArguments, advertised: &Advertised) -> CertificateSource {
@@ -212,14 +239,4 @@ fn tell(ready_line: &str) {
         tracing::debug!(%error, "nobody reads our output");
     }
     tracing::info!("{ready_line}");
-}
-
-/// Every connection takes a descriptor; the soft limit is often 1024 while the hard one is large.
-fn allow_many_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
 }

@@ -10,39 +10,42 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 
-use crate::listener::{Accepted, Port};
-use crate::metrics::Sources;
+use crate::health::Health;
+use crate::listener::{Accepted, Place, Port};
+use crate::metrics::page::Pages;
 
 /// A client has this long for each request's headers; it also ends idle connections.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection whose last request began so long ago does not read its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// All headers of one request together.
 const HEADERS_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
 
 /// All pages.
-pub(crate) fn router(sources: Arc<Sources>) -> Router {
+pub(crate) fn router(health: Arc<Health>, pages: Pages) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/readyz", get(readyz).with_state(health))
+        .route("/metrics", get(metrics).with_state(pages))
         .fallback(unknown)
-        .with_state(sources)
 }
 
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State(sources): State<Arc<Sources>>) -> Response {
-    match sources.health.readiness() {
+async fn readyz(State(health): State<Arc<Health>>) -> Response {
+    match health.readiness() {
         // Ready all the same: the other shards serve, and this one is read.
         Ok(()) => {
-            let lines = sources.health.remarks().into_iter();
+            let lines = health.remarks().into_iter();
             lines.fold("ok\n".to_owned(), |text, line| text + &line + "\n").into_response()
         }
         Err(reason) => {
@@ -51,9 +54,9 @@ async fn readyz(State(sources): State<Arc<Sources>>) -> Response {
     }
 }
 
-async fn metrics(State(sources): State<Arc<Sources>>) -> Response {
+async fn metrics(State(pages): State<Pages>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match sources.page().await {
+    match pages.get().await {
         Ok(page) => ([(header::CONTENT_TYPE, kind)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -67,15 +70,27 @@ async fn unknown() -> Response {
 pub(crate) async fn serve(accepted: Accepted, port: Arc<Port>, router: Router) {
     let Accepted { stream, peer, place } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let place = Arc::new(place);
+    let router = TowerToHyperService::new(router);
+    let caller = Arc::clone(&place);
+    let service = service_fn(move |request| {
+        caller.called();
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
         .max_buf_size(HEADERS_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.gives_way() => return,
+        () = unread(&place) => {
+            port.counters.silent.inc();
+            return;
+        }
         () = port.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -85,7 +100,13 @@ pub(crate) async fn serve(accepted: Accepted, port: Arc<Port>, router: Router) {
         count(&port, &error);
         tracing::debug!(port = port.name, %peer, %error, "connection broke");
     }
-    drop(place);
+}
+
+/// Ends when the last request began too long ago.
+async fn unread(place: &Place) {
+    while let Some(left) = ANSWER_TIMEOUT.checked_sub(place.quiet_for()) {
+        tokio::time::sleep(left + Duration::from_millis(1)).await;
+    }
 }
 
 fn count(port: &Port, error: &hyper::Error) {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace, RenewalTiming};
 use broker_model::{ShardId, shard_name};
 use broker_replication::shard::OpenShard;
-use broker_replication::{Catalog, ShardEvent, ShardHandle, ShardOptions, open_shard};
+use broker_replication::{Catalog, Memory, ShardEvent, ShardHandle, ShardOptions, open_shard};
 use broker_store::Disk;
 use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
 use tokio::sync::mpsc;
@@ -73,17 +73,13 @@ pub(crate) type ShardEvents = mpsc::UnboundedReceiver<ShardEvent>;
 pub(crate) async fn open_shards(
     data: &Path,
     ids: Vec<ShardId>,
+    memory: &Memory,
     cores: &Cores,
 ) -> anyhow::Result<(Catalog, ShardEvents)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
     #[cfg(debug_assertions)]
     let disk = crate::failing_disk::wrap(crate::power_cut::wrap(disk));
-    let space = disk.space(data)?;
-    let segment_bytes = if space.total_bytes >= LARGE_VOLUME_BYTES {
-        SEGMENT_BYTES_LARGE
-    } else {
-        SEGMENT_BYTES_MIN
-    };
+    let segment_bytes = segment_bytes(disk.space(data)?.total_bytes);
     #[cfg(debug_assertions)]
     let segment_bytes = crate::power_cut::segment_bytes().unwrap_or(segment_bytes);
     let mut opening = Vec::new();
@@ -94,6 +90,7 @@ pub(crate) async fn open_shards(
             segment_bytes,
             seed: random_seed()?,
             keys_of_head: broker_grpc::keys_of_head,
+            memory: memory.clone(),
         };
         let disk = Arc::clone(&disk);
         let open = move || open_shard(&disk, Arc::new(RealClock), &options);
@@ -106,6 +103,11 @@ pub(crate) async fn open_shards(
         open.push(shard.with_context(|| format!("cannot open {name}"))?);
     }
     Ok(run_shards(open, cores))
+}
+
+/// Size of the segments on a volume of this size.
+pub(crate) fn segment_bytes(volume_bytes: u64) -> u64 {
+    if volume_bytes >= LARGE_VOLUME_BYTES { SEGMENT_BYTES_LARGE } else { SEGMENT_BYTES_MIN }
 }
 
 fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> (Catalog, ShardEvents) {
@@ -135,6 +137,7 @@ pub(crate) fn broker_context(
     catalog: Catalog,
     broker_id: u32,
     advertised: Advertised,
+    memory: Memory,
     data: PathBuf,
 ) -> anyhow::Result<Arc<BrokerContext>> {
     let kept_map = whole_file::read(&data, MAP_FILE)
@@ -148,6 +151,7 @@ pub(crate) fn broker_context(
         disk: Box::new(move || disk_space(&directory)),
         keep_map: Box::new(move |bytes| whole_file::replace(&data, MAP_FILE, bytes)),
         set_log_level: Box::new(logging::set_level),
+        memory,
         kept_map,
         timing: renewal_timing(),
     }))

@@ -30,6 +30,7 @@ use broker_proto::admin::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::admission::Admitted;
 use crate::context::BrokerContext;
 use crate::limits::ADMIN_REQUEST_BYTES_MAX;
 
@@ -40,10 +41,12 @@ struct AdminService {
 
 /// The service with its limits, ready for a port.
 #[must_use]
-pub fn admin_service(context: Arc<BrokerContext>) -> AdminServer<impl Admin> {
-    AdminServer::new(AdminService { context })
+pub fn admin_service(context: Arc<BrokerContext>) -> Admitted<AdminServer<impl Admin>> {
+    let memory = context.memory.clone();
+    let service = AdminServer::new(AdminService { context })
         .max_decoding_message_size(ADMIN_REQUEST_BYTES_MAX)
-        .max_encoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    Admitted::new(service, memory)
 }
 
 type Answered<A> = Result<Response<A>, Status>;

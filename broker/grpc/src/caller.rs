@@ -24,26 +24,9 @@ pub(crate) struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// # Errors
-    /// CLIENT_ID_REQUIRED without a client id, BAD_REQUEST for one that is no text or too long.
+    /// Those of [`client_id`].
     pub(crate) fn of(metadata: &'a MetadataMap, extensions: &Extensions) -> Result<Self, Failure> {
-        let client_id = match metadata.get("x-mq-client-id") {
-            None => "",
-            Some(value) => value.to_str().map_err(|_| {
-                Failure::new(Code::BadRequest, "the header x-mq-client-id is not plain ASCII text")
-            })?,
-        };
-        if client_id.trim().is_empty() {
-            let message =
-                "the header x-mq-client-id is missing; every client needs an id of its own";
-            return Err(Failure::new(Code::ClientIdRequired, message));
-        }
-        if client_id.len() > CLIENT_ID_BYTES_MAX {
-            let message = format!(
-                "the client id has {} bytes; at most {CLIENT_ID_BYTES_MAX} are allowed",
-                client_id.len()
-            );
-            return Err(Failure::new(Code::BadRequest, message));
-        }
+        let client_id = client_id(metadata)?;
         let remote = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
         Ok(Self { client_id, remote, metadata })
     }
@@ -70,8 +53,38 @@ impl<'a> Caller<'a> {
 
     /// Time the client gives us to answer; none when it waits for ever.
     pub(crate) fn timeout_ms(&self) -> Option<u64> {
-        parse_timeout_ms(self.metadata.get("grpc-timeout")?.to_str().ok()?)
+        timeout_ms(self.metadata)
     }
+}
+
+/// Who calls.
+///
+/// # Errors
+/// CLIENT_ID_REQUIRED without a client id, BAD_REQUEST for one that is no text or too long.
+pub(crate) fn client_id(metadata: &MetadataMap) -> Result<&str, Failure> {
+    let client_id = match metadata.get("x-mq-client-id") {
+        None => "",
+        Some(value) => value.to_str().map_err(|_| {
+            Failure::new(Code::BadRequest, "the header x-mq-client-id is not plain ASCII text")
+        })?,
+    };
+    if client_id.trim().is_empty() {
+        let message = "the header x-mq-client-id is missing; every client needs an id of its own";
+        return Err(Failure::new(Code::ClientIdRequired, message));
+    }
+    if client_id.len() > CLIENT_ID_BYTES_MAX {
+        let message = format!(
+            "the client id has {} bytes; at most {CLIENT_ID_BYTES_MAX} are allowed",
+            client_id.len()
+        );
+        return Err(Failure::new(Code::BadRequest, message));
+    }
+    Ok(client_id)
+}
+
+/// Time that the caller gives us to answer; none when it waits for ever.
+pub(crate) fn timeout_ms(metadata: &MetadataMap) -> Option<u64> {
+    parse_timeout_ms(metadata.get("grpc-timeout")?.to_str().ok()?)
 }
 
 /// The standard gRPC form: up to eight digits and a unit.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use broker_model::{GroupName, Topic, TopicName};
 use broker_proto::admin::{self, ManifestsStatus};
 use broker_proto::rocketmq::{Code, MessageQueue, Resource};
-use broker_replication::{Catalog, ShardHandle, TopicEntry};
+use broker_replication::{Catalog, Memory, ShardHandle, TopicEntry};
 use prost::Message as _;
 use tokio::sync::{Semaphore, watch};
 
@@ -57,6 +57,8 @@ pub struct BrokerOptions {
     pub keep_map: MapKeeper,
     /// See [`LevelSetter`].
     pub set_log_level: LevelSetter,
+    /// The memory of the process for what clients hand over and do not take away.
+    pub memory: Memory,
     /// What [`MapKeeper`] kept last, if anything.
     pub kept_map: Option<Vec<u8>>,
     /// When deliveries of push consumers are prolonged.
@@ -82,6 +84,7 @@ pub struct BrokerContext {
     pub catalog: Catalog,
     /// The clients.
     pub sessions: Sessions,
+    pub(crate) memory: Memory,
     pub(crate) questions: Questions,
     pub(crate) renewals: Renewals,
     pub(crate) endpoints: EndpointPlan,
@@ -124,7 +127,8 @@ impl BrokerContext {
         }
         Arc::new(Self {
             catalog: options.catalog,
-            sessions: Sessions::default(),
+            sessions: Sessions::new(options.memory.sessions.clone()),
+            memory: options.memory,
             questions: Questions::default(),
             renewals: Renewals::new(options.timing),
             endpoints,

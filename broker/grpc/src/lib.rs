@@ -4,6 +4,7 @@
 // Where the numbers of clients come in, none is added to another unchecked.
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 pub mod admin;
+pub mod admission;
 mod broadcasting;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod caller;

@@ -1,18 +1,47 @@
 //! Limits of the wire layer, each with its unit. The limits of the message model are in `broker_model::limits`.
 //! Nothing in this crate grows without one of them.
 
-/// Largest request taken. It bounds what one call can make the broker hold: above
-/// [`broker_model::limits::SEND_REQUEST_BYTES_MAX`], so that a batch
-/// that is too large gets an answer that says so, and far below a batch of 1024 bodies of full size.
+/// Largest request taken, a send: above [`broker_model::limits::SEND_REQUEST_BYTES_MAX`], so that a batch that is too large
+/// gets an answer that says so, and far below a batch of 1024 bodies of full size.
 pub const REQUEST_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// Largest request taken by the admin service.
+/// Largest request of an RPC that brings lists: acknowledgements, lite topics, settings, answers of clients to questions.
+pub const MEDIUM_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// Largest request of any other RPC.
+pub const SMALL_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Largest request of the admin services: a cluster map, names to list, a message to send.
 pub const ADMIN_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Requests above this size leave one part in eight of the memory for requests to smaller ones.
+pub const REQUEST_BYTES_PREFERRED: usize = 64 * 1024;
+/// A request has this long to arrive, if its caller does not give less.
+pub const REQUEST_MS_MAX: u64 = 60_000;
+/// An answer is given this long before the caller gives up, or a fortieth of its time if that is less.
+pub const DEADLINE_RESERVE_MS: u64 = 50;
+/// An answer to a client begins within this time, if its caller does not give less.
+pub const CALL_MS_MAX: u64 = 60_000;
+/// The same of the admin services, which may read much.
+pub const ADMIN_CALL_MS_MAX: u64 = 600_000;
+/// Addresses of an access point that are decoded.
+pub const ACCESS_POINT_ADDRESSES_SENT_MAX: usize = 256;
+/// Pauses in a list of pauses that are decoded.
+pub const BACKOFF_PAUSES_SENT_MAX: usize = 4_096;
+/// Properties of a client that are decoded.
+pub const CLIENT_PROPERTIES_MAX: usize = 128;
+/// Keys of one message that are decoded, on average over its request.
+pub const MESSAGE_KEYS_SENT_MAX: usize = 64;
+/// Lite topics in one request.
+pub const LITE_NAMES_SENT_MAX: usize = 4_096;
+/// Topics that a client names in its settings.
+pub const SETTINGS_TOPICS_MAX: usize = 1_024;
+/// Subscriptions of one declared group.
+pub const SUBSCRIPTIONS_SENT_MAX: usize = 4_096;
 /// Everything of one message that is not its body, encoded.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest client id.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
 /// Settings of one client, encoded.
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
+/// What a client without settings takes in memory, its id not counted.
+pub const SESSION_BYTES: usize = 1024;
 /// Commands to one client that wait for its telemetry stream.
 pub const TELEMETRY_COMMANDS_MAX: usize = 64;
 /// Questions to clients that wait for an answer.

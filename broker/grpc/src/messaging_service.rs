@@ -10,6 +10,7 @@ use broker_proto::rocketmq::{self as wire, TelemetryCommand};
 use futures::future::Either;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::admission::Admitted;
 use crate::context::BrokerContext;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::rpc::{
@@ -26,10 +27,14 @@ struct MessagingService {
 
 /// The service with its limits, ready for a port.
 #[must_use]
-pub fn messaging_service(context: Arc<BrokerContext>) -> MessagingServiceServer<impl Service> {
-    MessagingServiceServer::new(MessagingService { context })
+pub fn messaging_service(
+    context: Arc<BrokerContext>,
+) -> Admitted<MessagingServiceServer<impl Service>> {
+    let memory = context.memory.clone();
+    let service = MessagingServiceServer::new(MessagingService { context })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    Admitted::new(service, memory)
 }
 
 type Answered<A> = Result<Response<A>, Status>;

@@ -28,6 +28,7 @@ use broker_proto::rocketmq::{self as wire, Resource};
 use broker_replication::GroupEntry;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::admission::Admitted;
 use crate::context::BrokerContext;
 use crate::limits::ADMIN_REQUEST_BYTES_MAX;
 use crate::rpc::{answered, answers_with_status};
@@ -40,10 +41,12 @@ struct RocketmqAdminService {
 
 /// The service with its limits, ready for a port.
 #[must_use]
-pub fn rocketmq_admin_service(context: Arc<BrokerContext>) -> AdminServer<impl Admin> {
-    AdminServer::new(RocketmqAdminService { context })
+pub fn rocketmq_admin_service(context: Arc<BrokerContext>) -> Admitted<AdminServer<impl Admin>> {
+    let memory = context.memory.clone();
+    let service = AdminServer::new(RocketmqAdminService { context })
         .max_decoding_message_size(ADMIN_REQUEST_BYTES_MAX)
-        .max_encoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    Admitted::new(service, memory)
 }
 
 answers_with_status!(

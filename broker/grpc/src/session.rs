@@ -13,9 +13,11 @@ use broker_model::limits::{CLIENT_EXPIRY_MS, CLIENTS_MAX};
 use broker_model::{GroupName, TopicName};
 use broker_proto::rocketmq::settings::PubSub;
 use broker_proto::rocketmq::{Code, Settings, TelemetryCommand};
+use broker_replication::Memory;
+use broker_replication::memory::{Part, Share};
 use tokio::sync::{mpsc, watch};
 
-use crate::limits::PRODUCED_TOPICS_MAX;
+use crate::limits::{PRODUCED_TOPICS_MAX, SESSION_BYTES};
 use crate::status::Failure;
 
 /// Where commands for one client go.
@@ -30,6 +32,7 @@ pub(crate) struct Session {
     last_seen_ms: AtomicU64,
     state: Mutex<State>,
     lite: watch::Sender<Option<LiteSubscription>>,
+    _share: Share,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +40,10 @@ struct State {
     settings: Option<Arc<Settings>>,
     remote: Option<SocketAddr>,
     telemetry: Option<TelemetrySender>,
+    /// The memory that the settings take.
+    settings_share: Option<Share>,
+    /// The memory that the names of lite topics take.
+    lite_share: Option<Share>,
     /// Topics it sent transactions to.
     produces: BTreeSet<TopicName>,
 }
@@ -55,8 +62,11 @@ impl Session {
         self.state.lock().expect(LOCK).settings.clone()
     }
 
-    pub(crate) fn put_settings(&self, settings: Arc<Settings>) {
-        self.state.lock().expect(LOCK).settings = Some(settings);
+    /// `share` is the memory that they take.
+    pub(crate) fn put_settings(&self, settings: Arc<Settings>, share: Share) {
+        let mut state = self.state.lock().expect(LOCK);
+        state.settings = Some(settings);
+        state.settings_share = Some(share);
     }
 
     /// Takes note that the client sends transactions to a topic.
@@ -82,8 +92,9 @@ impl Session {
         self.lite.borrow().clone()
     }
 
-    /// Polls that wait with another subscription begin anew.
-    pub(crate) fn put_lite(&self, subscription: LiteSubscription) {
+    /// Polls that wait with another subscription begin anew. `share` is the memory that the names take.
+    pub(crate) fn put_lite(&self, subscription: LiteSubscription, share: Share) {
+        self.state.lock().expect(LOCK).lite_share = Some(share);
         self.lite.send_if_modified(|known| {
             let is_new = known.as_ref() != Some(&subscription);
             *known = Some(subscription);
@@ -129,12 +140,37 @@ impl Session {
 }
 
 /// All clients of this broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
     clients: RwLock<HashMap<Arc<str>, Arc<Session>>>,
+    memory: Part,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self::new(Memory::default().sessions)
+    }
 }
 
 impl Sessions {
+    /// None yet; what is remembered of them is counted in `memory`.
+    #[must_use]
+    pub fn new(memory: Part) -> Self {
+        Self { clients: RwLock::default(), memory }
+    }
+
+    /// Memory to remember something of a client.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS when there is none.
+    pub(crate) fn share(&self, bytes: usize) -> Result<Share, Failure> {
+        self.memory.take(bytes).ok_or_else(|| {
+            let mib = self.memory.max() / (1024 * 1024);
+            let text = format!("{mib} MiB are remembered of clients, all that the memory of this broker allows; try another one");
+            Failure::new(Code::TooManyRequests, text)
+        })
+    }
+
     pub(crate) fn get(&self, client_id: &str) -> Option<Arc<Session>> {
         self.clients.read().expect(LOCK).get(client_id).cloned()
     }
@@ -163,8 +199,10 @@ impl Sessions {
             return Err(Failure::new(Code::TooManyRequests, text));
         }
         let id: Arc<str> = client_id.into();
+        let share = self.share(SESSION_BYTES + id.len())?;
         let fresh = || {
             Arc::new(Session {
+                _share: share,
                 client_id: Arc::clone(&id),
                 last_seen_ms: AtomicU64::new(now_ms),
                 state: Mutex::new(State { remote, ..State::default() }),
@@ -247,7 +285,7 @@ mod tests {
         let sessions = Sessions::default();
         let session = sessions.touch("a", None, 0).unwrap();
         assert!(session.settings().is_none());
-        session.put_settings(Arc::new(Settings::default()));
+        session.put_settings(Arc::new(Settings::default()), sessions.share(1).unwrap());
         let remote = Some("10.0.0.1:5000".parse().unwrap());
         let again = sessions.touch("a", remote, 10).unwrap();
         assert!(again.settings().is_some() && again.remote() == remote);

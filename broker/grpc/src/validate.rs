@@ -4,7 +4,7 @@
 mod reserved;
 
 use broker_model::limits::{
-    BODY_BYTES_MAX, INVISIBLE_DURATION_MS_MAX, INVISIBLE_DURATION_MS_MIN,
+    ATTEMPT_ID_BYTES_MAX, BODY_BYTES_MAX, INVISIBLE_DURATION_MS_MAX, INVISIBLE_DURATION_MS_MIN,
     MESSAGE_GROUP_BYTES_LIMIT, POLLING_MS_MAX, POLLING_MS_MIN, POLLING_RESERVE_MS,
     PROPERTIES_BYTES_MAX, RECEIVE_BATCH_MESSAGES_MAX, USER_PROPERTIES_MAX,
 };
@@ -199,6 +199,18 @@ pub(crate) fn filter(expression: Option<&FilterExpression>) -> Result<Filter, Fa
         FilterType::Sql => Filter::parse_sql(&expression.expression)?,
         FilterType::Tag | FilterType::Unspecified => Filter::parse_tags(&expression.expression)?,
     })
+}
+
+/// The id under which a receive asks for the same messages again.
+pub(crate) fn attempt_id(id: &str) -> Result<(), Failure> {
+    if id.len() <= ATTEMPT_ID_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "the attempt id has {} bytes; at most {ATTEMPT_ID_BYTES_MAX} are allowed",
+        id.len()
+    );
+    Err(Failure::new(Code::BadRequest, text))
 }
 
 /// How many messages a receive may give: what is asked, but at least one and at most the limit (section 3.6).

@@ -73,6 +73,10 @@ pub const CLIENTS_MAX: usize = 100_000;
 pub const SHARDS_PER_BROKER_MAX: u32 = 64;
 /// Most bytes of heads and bodies in one send request: it has to fit in one frame of the log.
 pub const SEND_REQUEST_BYTES_MAX: usize = 28 * 1024 * 1024;
+/// Percent of the memory that the process may have, that what clients hand over and do not take away may have together.
+pub const MEMORY_BUDGET_PERCENT: u64 = 50;
+/// The least such budget, however small the process: a full message passes.
+pub const MEMORY_BUDGET_BYTES_MIN: u64 = 48 * 1024 * 1024;
 /// Bytes of the sends of one shard that wait or are not durable yet; beyond it a send is refused.
 pub const SEND_BYTES_PER_SHARD_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of the receives and pulls of one shard that wait: filters, names of lite topics; beyond it a poll is refused.
@@ -102,6 +106,8 @@ pub const SHIFTED_QUEUES_MAX: usize = 256 * 1024;
 pub const RETENTION_CHECK_MS: u64 = 10_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).
 pub const LOOK_AHEAD_MESSAGES_MAX: usize = 200_000;
+/// Longest name of a receive.
+pub const ATTEMPT_ID_BYTES_MAX: usize = 255;
 /// Named receives that a group in order remembers, per topic and shard.
 pub const ATTEMPT_IDS_MAX: usize = 1024;
 /// A producer is asked about an open transaction after this time, unless the message says otherwise.

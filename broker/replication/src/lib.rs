@@ -8,6 +8,7 @@ pub mod clock;
 mod condensing;
 mod key_tables;
 pub mod maintenance;
+pub mod memory;
 mod raft_log;
 mod recovered;
 pub mod replica;
@@ -20,6 +21,7 @@ mod writer_thread;
 pub use append_times::AppendTimesSeen;
 pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
 pub use clock::Clock;
+pub use memory::Memory;
 pub use shard::{
     DeliveredMessage, PulledMessages, ShardEvent, ShardHandle, ShardOptions, ShardStatus,
     open_shard,

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::append_times::{AppendTimes, AppendTimesSeen};
 use crate::clock::Clock;
 use crate::maintenance::Findings;
+use crate::memory::{self, Memory};
 use crate::replica::{self, Replica, StartError};
 use crate::shard_poll::Claim;
 use crate::transport::NoPeers;
@@ -54,6 +55,8 @@ pub struct ShardOptions {
     pub seed: u64,
     /// Tells the keys of a message, for the key tables of sealed segments.
     pub keys_of_head: KeysOfHead,
+    /// The memory of the process, which all shards share.
+    pub memory: Memory,
 }
 
 /// A message as handed to a consumer.
@@ -71,6 +74,8 @@ pub struct DeliveredMessage {
     pub head: Bytes,
     /// As stored.
     pub body: Bytes,
+    /// The answer's part of the memory; to be kept as long as the answer is.
+    pub share: Option<Arc<memory::Share>>,
 }
 
 /// Numbers of a running shard.
@@ -252,7 +257,7 @@ pub fn open_shard(
         reader: Mutex::new(replica.reader()),
         disk: disk.clone(),
         log_directory: log_options.directory.clone(),
-        budgets: Budgets::default(),
+        budgets: Budgets::new(options.memory.clone()),
         given_back: Mutex::default(),
         searches: Arc::new(Semaphore::new(lookup::SEARCHES_PER_SHARD_MAX)),
     });

@@ -5,23 +5,18 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use broker_replication::shard::answers;
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+
+use crate::own_thread::OwnThread;
 
 /// Most runtimes of one process, whatever the machine has.
 const CORES_MAX: usize = 64;
-/// A runtime that is told to stop may take this long for what it just does on a thread that may block.
-pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 struct Core {
-    handle: Handle,
+    thread: OwnThread,
     connections: Arc<AtomicUsize>,
-    stop: oneshot::Sender<()>,
-    thread: thread::JoinHandle<()>,
 }
 
 /// The runtimes that serve messaging connections.
@@ -47,7 +42,7 @@ impl Cores {
         let Some(core) = self.cores.iter().min_by_key(load) else { return };
         core.connections.fetch_add(1, Ordering::Relaxed);
         let placed = Placed(Arc::clone(&core.connections));
-        core.handle.spawn(async move {
+        core.thread.spawn(async move {
             let _placed = placed;
             connection.await;
         });
@@ -56,22 +51,13 @@ impl Cores {
     /// Runs a task that lives as long as the process on one core; counts round when there are fewer cores.
     pub(crate) fn spawn_on<F: Future<Output = ()> + Send + 'static>(&self, index: usize, task: F) {
         if let Some(core) = self.cores.get(index % self.cores.len().max(1)) {
-            core.handle.spawn(task);
+            core.thread.spawn(task);
         }
     }
 
     /// Ends all runtimes; what still runs on them is dropped.
     pub(crate) fn stop(self) {
-        // All of them are told before the first is waited for.
-        let told = self.cores.into_iter().map(|core| {
-            let _ = core.stop.send(());
-            core.thread
-        });
-        for thread in told.collect::<Vec<_>>() {
-            if thread.join().is_err() {
-                tracing::error!("a core thread ended by a panic");
-            }
-        }
+        OwnThread::stop_all(self.cores.into_iter().map(|core| core.thread));
     }
 }
 
@@ -85,20 +71,18 @@ impl Drop for Placed {
 }
 
 fn start_core(index: usize) -> io::Result<Core> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let handle = runtime.handle().clone();
-    let (stop, stopped) = oneshot::channel();
-    let thread = thread::Builder::new().name(format!("core-{index}")).spawn(move || {
-        // Shards answer many waiters of a core at once.
-        runtime.spawn(answers::bundled_on_this_thread());
-        let _ = runtime.block_on(stopped);
-        runtime.shutdown_timeout(STOP_TIMEOUT);
-    })?;
-    Ok(Core { handle, connections: Arc::default(), stop, thread })
+    let thread = OwnThread::start(&format!("core-{index}"))?;
+    // Shards answer many waiters of a core at once.
+    thread.spawn(async { answers::bundled_on_this_thread().await });
+    Ok(Core { thread, connections: Arc::default() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]

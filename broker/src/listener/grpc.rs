@@ -2,6 +2,7 @@
 //! the official clients need (protocol section 7.0): large windows, many streams, and never a GOAWAY for pings.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -25,11 +26,14 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
 use super::counted::Counted;
+use super::counters::Counters;
+use super::frames::Watched;
 use super::gathered::Gathered;
 use super::opening::{Speech, listen};
 use super::rewound::Rewound;
 use super::tls::Tls;
-use super::{Accepted, OPENING_TIMEOUT, Port};
+use super::unread::Unread;
+use super::{Accepted, OPENING_TIMEOUT, Place, Port};
 use crate::wiring::renewal_timing;
 
 /// What one stream may have on its way to us without being read.
@@ -41,7 +45,7 @@ const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// Calls open at one time on a connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 4096;
 /// All headers of one request together.
-const HEADERS_BYTES_MAX: u32 = 32 * 1024;
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// Calls given up by the client that are still to be cleaned up. A client whose calls all reach their deadline at
 /// once is no attacker, so this is as many as it may have open.
 const RESET_STREAMS_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
@@ -99,26 +103,36 @@ pub(crate) async fn serve<S: GrpcService>(
     service: S,
 ) {
     let Accepted { stream, peer, place } = accepted;
+    let place = Arc::new(place);
     let opened = match TcpStream::from_std(stream) {
         Ok(stream) => tokio::select! {
             opened = timeout(OPENING_TIMEOUT, Box::pin(open(stream, &tls))) => opened,
             // Who said nothing yet has nothing to finish.
             () = port.stop.cancelled() => Ok(Err(Unopened::Nothing)),
+            () = place.gives_way() => Ok(Err(Unopened::Nothing)),
         },
         Err(error) => Ok(Err(Unopened::Broken(error))),
     };
     if let Some((opened, proxied_peer)) = settle(opened, &port, peer) {
         let peer = proxied_peer.unwrap_or(peer);
         let ended = match opened {
-            Opened::Plain(stream) => drive(stream, peer, &port, service).await,
-            Opened::Encrypted(stream) => drive(*stream, peer, &port, service).await,
+            Opened::Plain(stream) => drive(stream, peer, &port, &place, service).await,
+            Opened::Encrypted(stream) => drive(*stream, peer, &port, &place, service).await,
         };
         if let Err(error) = ended {
-            port.counters.broken.inc();
+            let Counters { flood, broken, .. } = &port.counters;
+            let counter = if is_flood(&error) { flood } else { broken };
+            counter.inc();
             tracing::debug!(port = port.name, %peer, %error, "connection broke");
         }
     }
     drop(place);
+}
+
+/// Whether [`Watched`] ended the connection.
+fn is_flood(error: &Broke) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded)
 }
 
 async fn open(mut stream: TcpStream, tls: &Tls) -> Result<(Opened, Option<SocketAddr>), Unopened> {
@@ -173,7 +187,13 @@ fn settle(outcome: Outcome, port: &Port, peer: SocketAddr) -> Option<(Opened, Op
     None
 }
 
-async fn drive<T, S>(stream: T, peer: SocketAddr, port: &Port, service: S) -> Result<(), Broke>
+async fn drive<T, S>(
+    stream: T,
+    peer: SocketAddr,
+    port: &Port,
+    place: &Arc<Place>,
+    service: S,
+) -> Result<(), Broke>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: GrpcService,
@@ -181,25 +201,38 @@ where
     let info = TcpConnectInfo { local_addr: None, remote_addr: Some(peer) };
     let open = OpenConnection::default();
     let connection = open.connection();
-    let calls = TaskTracker::new();
-    let open_calls = calls.clone();
+    let calls = place.calls();
+    let caller = Arc::clone(place);
+    let unread = Arc::<Unread>::default();
+    let answers = Arc::clone(&unread);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
         request.extensions_mut().insert(connection.clone());
-        let (call, answer) = (open_calls.token(), service.clone().call(request));
-        async move { answer.await.map(|answer| answer.map(|body| Counted { body, _call: call })) }
+        caller.called();
+        let (call, answer) = (caller.calls().token(), service.clone().call(request));
+        let unread = Arc::clone(&answers);
+        async move { answer.await.map(|answer| answer.map(|body| Counted::new(body, &unread, call))) }
     });
-    let stream = Gathered::new(stream);
+    let stream = Gathered::new(Watched::new(stream));
     let connection = http2_settings().serve_connection(TokioIo::new(stream.clone()), service);
     let mut connection = pin!(connection);
     tokio::select! {
         ended = turns(connection.as_mut(), &stream) => return ended,
+        () = place.gives_way() => {
+            tracing::debug!(port = port.name, %peer, "cut: no call was open, and others needed the place");
+            return Ok(());
+        }
+        () = unread.too_long() => {
+            port.counters.unread.inc();
+            tracing::debug!(port = port.name, %peer, "cut: the client does not read its answers");
+            return Ok(());
+        }
         () = port.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     calls.close();
     tokio::select! {
         ended = turns(connection, &stream) => ended,
-        () = forsaken(&calls) => {
+        () = forsaken(calls) => {
             tracing::debug!(port = port.name, %peer, "cut: no call is open, and it does not take leave");
             Ok(())
         }

@@ -19,7 +19,18 @@ struct TestPort {
     port: Arc<Port>,
 }
 
+/// No call ends by itself.
 async fn start(connections_max: usize) -> TestPort {
+    start_with(connections_max, |_request| std::future::pending()).await
+}
+
+async fn start_with<A>(
+    connections_max: usize,
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+) -> TestPort
+where
+    A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
     let names = vec!["localhost".to_owned()];
     let tls = Arc::new(Tls::new(CertificateSource::SelfMade(names)).unwrap());
     let port = Port::new("test", connections_max, CancellationToken::new());
@@ -27,9 +38,7 @@ async fn start(connections_max: usize) -> TestPort {
     let address = socket.local_addr().unwrap();
     let shared = Arc::clone(&port);
     tokio::spawn(accept(socket, Arc::clone(&port), move |accepted| {
-        let service = tower::service_fn(|_request: Request<Incoming>| async {
-            Ok::<_, Infallible>(Response::new(Body::empty()))
-        });
+        let service = tower::service_fn(answer.clone());
         let connection = grpc::serve(accepted, Arc::clone(&shared), Arc::clone(&tls), service);
         tokio::spawn(shared.connections.track_future(connection));
     }));
@@ -152,14 +161,22 @@ async fn a_silent_client_and_one_that_stops_halfway_are_dropped() {
     assert_eq!(test.port.counters.silent.get(), 2);
 }
 
+/// HEADERS of `POST http:/`, which end both the headers and the request.
+const CALL: &[u8] = b"\0\0\x03\x01\x05\0\0\0\x01\x83\x86\x84";
+
+async fn connect_and_call(test: &TestPort) -> TcpStream {
+    let mut stream = connect(test).await;
+    stream.write_all(&[HTTP2_HELLO, CALL].concat()).await.unwrap();
+    assert_eq!(next_frame_type(&mut stream).await, 4);
+    stream
+}
+
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed_until_a_place_is_free() {
+async fn connections_with_calls_keep_their_places_until_they_end() {
     let test = start(1).await;
-    let mut first = connect(&test).await;
-    first.write_all(HTTP2_HELLO).await.unwrap();
-    assert_eq!(next_frame_type(&mut first).await, 4);
+    let first = connect_and_call(&test).await;
     assert!(is_closed_by_the_server(connect(&test).await).await);
-    assert_eq!(test.port.counters.over_limit.get(), 1);
+    assert_eq!(test.port.counters.over_source_limit.get(), 1);
     drop(first);
     let freed = async {
         while test.port.open() > 0 {
@@ -167,9 +184,70 @@ async fn connections_beyond_the_limit_are_closed_until_a_place_is_free() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), freed).await.unwrap();
-    let mut next = connect(&test).await;
-    next.write_all(HTTP2_HELLO).await.unwrap();
-    assert_eq!(next_frame_type(&mut next).await, 4);
+    connect_and_call(&test).await;
+}
+
+#[tokio::test]
+async fn silent_connections_hold_no_place_that_another_needs() {
+    let test = start(4).await;
+    let silent = connect(&test).await;
+    let mut idle = connect(&test).await;
+    idle.write_all(HTTP2_HELLO).await.unwrap();
+    assert_eq!(next_frame_type(&mut idle).await, 4);
+    // One address may have half of the places.
+    let _calls = (connect_and_call(&test).await, connect_and_call(&test).await);
+    assert!(is_closed_by_the_server(silent).await && is_closed_by_the_server(idle).await);
+    assert_eq!(test.port.counters.gave_way.get(), 2);
+    assert_eq!(test.port.open(), 2);
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_without_a_request_ends_its_connection_alone() {
+    let test = start(10).await;
+    let mut other = connect_and_call(&test).await;
+    let mut flooding = connect(&test).await;
+    flooding.write_all(HTTP2_HELLO).await.unwrap();
+    let settings = b"\0\0\0\x04\0\0\0\0\0".repeat(2_000);
+    // It may be closed before all of it is written.
+    let _ = flooding.write_all(&settings).await;
+    assert!(is_closed_by_the_server(flooding).await);
+    assert_eq!((test.port.counters.flood.get(), test.port.counters.broken.get()), (1, 0));
+    // Frame type 6 is PING: its answer.
+    other.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong").await.unwrap();
+    while next_frame_type(&mut other).await != 6 {}
+}
+
+/// Time is paused: what passes is what somebody waited for on purpose.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_its_answer_is_cut() {
+    let test = start_with(10, |_request| async {
+        Ok::<_, Infallible>(Response::new(Body::new("an answer".to_owned())))
+    });
+    let test = test.await;
+    let mut stream = connect(&test).await;
+    // SETTINGS with an initial window (4) of 0 bytes.
+    let no_window = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let hello = [&HTTP2_HELLO[..24], no_window, CALL].concat();
+    stream.write_all(&hello).await.unwrap();
+    let asked = tokio::time::Instant::now();
+    let answering = async {
+        // It is alive and answers pings, but takes nothing.
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                break;
+            }
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[3] == 6 && head[4] == 0 {
+                let ack = [b"\0\0\x08\x06\x01\0\0\0\0", &payload[..]].concat();
+                stream.write_all(&ack).await.unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), answering).await.unwrap();
+    assert!(asked.elapsed() >= Duration::from_secs(40), "cut after {:?}", asked.elapsed());
+    assert_eq!(test.port.counters.unread.get(), 1);
 }
 
 #[tokio::test]

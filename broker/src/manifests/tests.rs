@@ -2,7 +2,7 @@
 
 use broker_engine::{Command, NewMessage, OffsetAt, Outcome, Send, Target, Visible};
 use broker_model::{MessageType, Model, ShardId, TopicName};
-use broker_replication::{Clock, ShardOptions, open_shard};
+use broker_replication::{Clock, Memory, ShardOptions, open_shard};
 use broker_store::Disk;
 use broker_store::limits::SEGMENT_BYTES_MIN;
 use broker_store::simulated_disk::SimulatedDisk;
@@ -38,6 +38,7 @@ fn catalog(disk: &Arc<dyn Disk>) -> Catalog {
         segment_bytes: SEGMENT_BYTES_MIN,
         seed: 1,
         keys_of_head: broker_grpc::keys_of_head,
+        memory: Memory::default(),
     };
     let shard = open_shard(disk, Arc::new(StandingClock), &options).unwrap();
     let (handle, known) = (shard.handle.clone(), shard.known.clone());

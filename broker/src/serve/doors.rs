@@ -5,24 +5,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker_grpc::{BrokerContext, admin_service, messaging_service, rocketmq_admin_service};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::cli::serve::ServeArguments;
 use crate::listener::cores::Cores;
 use crate::listener::tls::Tls;
-use crate::listener::{
-    ADMIN_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX, MESSAGING_CONNECTIONS_MAX, Port, accept, bind,
-    grpc,
-};
+use crate::listener::{Port, accept, bind, grpc};
 use crate::metrics::Sources;
+use crate::metrics::page::Pages;
 use crate::web;
+
+use super::descriptors::ConnectionLimits;
+use super::threads::Threads;
 
 /// A bound socket and the port it is for.
 #[derive(Debug)]
 pub(super) struct Door {
-    socket: TcpListener,
+    socket: std::net::TcpListener,
     pub(super) port: Arc<Port>,
 }
 
@@ -55,12 +55,15 @@ impl Doors {
     ///
     /// # Errors
     /// With the address in the text.
-    pub(super) async fn take(arguments: &ServeArguments) -> io::Result<Self> {
+    pub(super) async fn take(
+        arguments: &ServeArguments,
+        connections: ConnectionLimits,
+    ) -> io::Result<Self> {
         let (listen, admin, http) = (arguments.listen, arguments.admin, arguments.http);
         Ok(Self {
-            messaging: Door::take(listen, "messaging", MESSAGING_CONNECTIONS_MAX).await?,
-            admin: Door::take(admin, "admin", ADMIN_CONNECTIONS_MAX).await?,
-            http: Door::take(http, "http", HTTP_CONNECTIONS_MAX).await?,
+            messaging: Door::take(listen, "messaging", connections.messaging).await?,
+            admin: Door::take(admin, "admin", connections.admin).await?,
+            http: Door::take(http, "http", connections.http).await?,
         })
     }
 
@@ -72,12 +75,14 @@ impl Doors {
     }
 }
 
-/// Serves probes and metrics on this runtime.
-pub(super) fn serve_http(door: Door, sources: Sources) {
+/// Serves probes on a thread of their own, and metrics from another one.
+pub(super) fn serve_http(door: Door, sources: Sources, threads: &Threads) {
     let Door { socket, port } = door;
-    let router = web::router(Arc::new(sources));
+    let health = Arc::clone(&sources.health);
+    let pages = Pages::new(Arc::new(sources), threads.metrics.handle().clone());
+    let router = web::router(health, pages);
     let shared = Arc::clone(&port);
-    tokio::spawn(accept(socket, port, move |accepted| {
+    threads.probes.spawn(accept(socket, port, move |accepted| {
         let connection = web::serve(accepted, Arc::clone(&shared), router.clone());
         tokio::spawn(shared.connections.track_future(connection));
     }));
@@ -100,14 +105,19 @@ pub(super) fn serve_messaging(
     }));
 }
 
-/// Serves Pinnace's admin API and that of the RocketMQ protocol on this runtime.
-pub(super) fn serve_admin(door: Door, tls: &Arc<Tls>, context: &Arc<BrokerContext>) {
+/// Serves Pinnace's admin API and that of the RocketMQ protocol on a thread of their own.
+pub(super) fn serve_admin(
+    door: Door,
+    tls: &Arc<Tls>,
+    threads: &Threads,
+    context: &Arc<BrokerContext>,
+) {
     let Door { socket, port } = door;
     let service = Routes::new(admin_service(Arc::clone(context)))
         .add_service(rocketmq_admin_service(Arc::clone(context)))
         .prepare();
     let (tls, shared) = (Arc::clone(tls), Arc::clone(&port));
-    tokio::spawn(accept(socket, port, move |accepted| {
+    threads.admin.spawn(accept(socket, port, move |accepted| {
         let (port, tls) = (Arc::clone(&shared), Arc::clone(&tls));
         let connection = grpc::serve(accepted, port, tls, service.clone());
         tokio::spawn(shared.connections.track_future(connection));

@@ -30,6 +30,9 @@ pub const SEGMENT_BYTES: &str = "PINNACE_TEST_SEGMENT_BYTES";
 /// Tells a debug build of the broker when its disk breaks: `<reads, writes or syncs>:<operations that still work>`.
 pub const FAILING_DISK: &str = "PINNACE_TEST_FAILING_DISK";
 
+/// Tells a debug build of the broker how much memory it has.
+pub const MEMORY_BYTES: &str = "PINNACE_TEST_MEMORY_BYTES";
+
 /// How a broker is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod client;
 pub mod http;
 mod process;
+pub mod raw;
 pub mod server;
 pub mod volume;
 

@@ -165,6 +165,7 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
         segment_bytes: broker_store::limits::SEGMENT_BYTES_MIN,
         seed: 7,
         keys_of_head: crate::keys_of_head,
+        memory: broker_replication::Memory::default(),
     };
     let shard = broker_replication::open_shard(&disk, Arc::new(StoppedClock), &options).unwrap();
     let handle = shard.handle.clone();

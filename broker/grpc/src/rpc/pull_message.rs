@@ -1,12 +1,17 @@
 //! PullMessage: reads messages of one queue from an offset on, waiting when there are none (protocol section 3.12).
 //! Nothing is handed out: progress is what the client says with UpdateOffset.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use broker_engine::{Pull, Refusal};
 use broker_proto::rocketmq::{
     Code, PullMessageRequest, PullMessageResponse, pull_message_response::Content,
 };
+use broker_replication::memory::Share;
+use futures::Stream;
 use futures::future::Either;
-use tokio_stream::Iter;
 use tonic::{Request, Status, Streaming};
 
 use crate::caller::Caller;
@@ -22,17 +27,35 @@ use crate::validate::{self, PollingWish};
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 3_000;
 
 /// The elements of one answer, ours or another broker's.
-pub(crate) type Pulled = Either<
-    Iter<std::vec::IntoIter<Result<PullMessageResponse, Status>>>,
-    Streaming<PullMessageResponse>,
->;
+pub(crate) type Pulled = Either<Own, Streaming<PullMessageResponse>>;
+
+/// The elements of an answer of our own.
+#[derive(Debug)]
+pub(crate) struct Own {
+    elements: std::vec::IntoIter<Content>,
+    /// The memory that the messages take until the network has them.
+    _shares: Vec<Arc<Share>>,
+}
+
+impl Stream for Own {
+    type Item = Result<PullMessageResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let content = self.elements.next();
+        Poll::Ready(content.map(|content| Ok(PullMessageResponse { content: Some(content) })))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.elements.size_hint()
+    }
+}
 
 pub(crate) async fn pull_message(
     context: &BrokerContext,
     request: Request<PullMessageRequest>,
 ) -> Pulled {
     let answer = answer(context, request).await;
-    answer.unwrap_or_else(|failure| ours(vec![Content::Status(failure.into_status())]))
+    answer.unwrap_or_else(|failure| ours(vec![Content::Status(failure.into_status())], Vec::new()))
 }
 
 async fn answer(
@@ -45,21 +68,19 @@ async fn answer(
         let (mut peer, request) = peers::pass_on_poll(context, shard, &caller, request)?;
         return peers::answer_of(peer.pull_message(request).await).map(Either::Right);
     }
-    pull(context, &caller, request).await.map(ours)
+    let (contents, shares) = pull(context, &caller, request).await?;
+    Ok(ours(contents, shares))
 }
 
-fn ours(contents: Vec<Content>) -> Pulled {
-    let elements = contents.into_iter();
-    let elements: Vec<_> =
-        elements.map(|content| Ok(PullMessageResponse { content: Some(content) })).collect();
-    Either::Left(tokio_stream::iter(elements))
+fn ours(contents: Vec<Content>, shares: Vec<Arc<Share>>) -> Pulled {
+    Either::Left(Own { elements: contents.into_iter(), _shares: shares })
 }
 
 async fn pull(
     context: &BrokerContext,
     caller: &Caller<'_>,
     request: PullMessageRequest,
-) -> Result<Vec<Content>, Failure> {
+) -> Result<(Vec<Content>, Vec<Arc<Share>>), Failure> {
     let group = context.group_name(request.group.as_ref())?;
     let place = context.queue(request.message_queue.as_ref())?;
     let filter = validate::filter(request.filter_expression.as_ref())?;
@@ -93,10 +114,11 @@ async fn pull(
     } else {
         status::ok()
     };
+    let shares = pulled.messages.iter().filter_map(|message| message.share.clone()).collect();
     let mut elements = vec![Content::Status(status)];
     let messages = pulled.messages.into_iter();
     let shown = messages.filter_map(|m| to_delivered(m, &resource, &context.advertised));
     elements.extend(shown.map(Content::Message));
     elements.push(Content::NextOffset(i64::try_from(pulled.next_offset).unwrap_or(i64::MAX)));
-    Ok(elements)
+    Ok((elements, shares))
 }

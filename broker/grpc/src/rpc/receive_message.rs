@@ -104,6 +104,8 @@ fn check(
     } else {
         validate::invisible_at_receive(request.invisible_duration.as_ref())?
     };
+    let attempt_id = request.attempt_id.unwrap_or_default();
+    validate::attempt_id(&attempt_id)?;
     // A receive may overtake the settings of its client; it is served all the same.
     let session = context.sessions.touch(caller.client_id, caller.remote, now_ms())?;
     let settings = session.settings();
@@ -124,7 +126,7 @@ fn check(
         invisible_ms,
         polling_ms,
         is_renewed,
-        attempt_id: request.attempt_id.unwrap_or_default(),
+        attempt_id,
         session,
         connection: connection(caller, extensions),
         lite_topics: None,

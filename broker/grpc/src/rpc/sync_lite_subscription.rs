@@ -18,6 +18,9 @@ use crate::session::LiteSubscription;
 use crate::status::{self, Failure};
 use crate::validate;
 
+/// A lite topic in a set, without its text.
+const NAME_BYTES: usize = 64;
+
 pub(crate) fn sync_lite_subscription(
     context: &BrokerContext,
     request: &Request<SyncLiteSubscriptionRequest>,
@@ -39,7 +42,9 @@ pub(crate) fn sync_lite_subscription(
     let known = session.lite().filter(|lite| lite.group == group && lite.topic == topic);
     let names = known.map(|lite| lite.names.as_ref().clone()).unwrap_or_default();
     let names = changed(names, request.action(), &request.lite_topic_set)?;
-    session.put_lite(LiteSubscription { group, topic, names: Arc::new(names) });
+    let bytes = names.iter().map(|name| NAME_BYTES + name.len()).sum();
+    let share = context.sessions.share(bytes)?;
+    session.put_lite(LiteSubscription { group, topic, names: Arc::new(names) }, share);
     Ok(SyncLiteSubscriptionResponse { status: Some(status::ok()) })
 }
 
@@ -73,7 +78,9 @@ fn changed(
             names.extend(given.iter().cloned());
         }
         LiteSubscriptionAction::PartialRemove => {
-            names.retain(|name| !given.contains(name));
+            for name in given {
+                names.remove(name);
+            }
         }
         LiteSubscriptionAction::CompleteRemove => names.clear(),
     }

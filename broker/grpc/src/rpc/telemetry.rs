@@ -66,8 +66,16 @@ impl Link {
                 () = self.sender.closed() => break,
                 () = &mut stopped => break,
             };
-            // A broken stream is the client's way to leave; it comes back by itself.
-            let Ok(Some(element)) = message else { break };
+            let element = match message {
+                Ok(Some(element)) => element,
+                // A broken stream is the client's way to leave; it comes back by itself. An element that breaks a limit is
+                // answered, and nobody hears it if the client left.
+                Err(status) => {
+                    let _gone = self.sender.try_send(Err(status));
+                    break;
+                }
+                Ok(None) => break,
+            };
             if let Err(failure) = self.element(element).await {
                 let _gone = self.sender.send(Err(stream_error(&failure))).await;
                 break;
@@ -93,7 +101,8 @@ impl Link {
         settings::check(&sent)?;
         let session = self.context.sessions.touch(&self.client_id, self.remote, now_ms())?;
         let sent = Arc::new(sent);
-        session.put_settings(Arc::clone(&sent));
+        let share = self.context.sessions.share(settings::held_bytes(&sent))?;
+        session.put_settings(Arc::clone(&sent), share);
         session.attach(self.sender.clone());
         self.session = Some(session);
         broadcasting::join(&self.context, &self.client_id, &sent).await?;

@@ -14,6 +14,9 @@ use crate::limits::{LITE_SUBSCRIPTIONS_MAX, LITE_TOPIC_BYTES_MAX, SETTINGS_BYTES
 use crate::status::Failure;
 use crate::validate;
 
+/// A topic or subscription in settings, without its text.
+const ENTRY_BYTES: usize = 256;
+
 /// Checks what a client sent.
 ///
 /// # Errors
@@ -49,6 +52,17 @@ fn check_subscription(subscription: &Subscription) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What settings take in memory, about.
+pub(crate) fn held_bytes(settings: &Settings) -> usize {
+    let entries = match &settings.pub_sub {
+        Some(PubSub::Publishing(publishing)) => publishing.topics.len(),
+        Some(PubSub::Subscription(subscription)) => subscription.subscriptions.len(),
+        None => 0,
+    };
+    let entries = entries + settings.client_properties.len();
+    size_of::<Settings>() + 2 * settings.encoded_len() + entries * ENTRY_BYTES
 }
 
 /// The group of a consumer; none for producers.

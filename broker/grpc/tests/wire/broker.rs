@@ -64,6 +64,7 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
             segment_bytes: SEGMENT_BYTES_MIN,
             seed: u64::from(id.0) + 1,
             keys_of_head: broker_grpc::keys_of_head,
+            memory: broker_replication::Memory::default(),
         };
         let shard = open_shard(&disk, Arc::new(WallClock), &options).unwrap();
         handles.push(shard.handle.clone());
@@ -87,6 +88,7 @@ async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) ->
             tracing::Level::TRACE => Err("too much for a test".into()),
             _ => Ok(()),
         }),
+        memory: broker_replication::Memory::default(),
         kept_map: None,
         timing: RenewalTiming::default(),
     });

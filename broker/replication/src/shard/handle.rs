@@ -1,6 +1,7 @@
 //! Talking to a shard: its queue of commands, and the bytes of messages that are not in memory any more.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use broker_engine::{
@@ -11,6 +12,8 @@ use broker_store::{Damage, LogReader, MessageIdentity, ReadError};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
+
+use crate::memory::Share;
 
 use super::{
     DeliveredMessage, Input, PulledMessages, QUEUED_COMMANDS_MAX, ShardHandle, ShardStatus, Slot,
@@ -121,7 +124,10 @@ impl ShardHandle {
         let Outcome::Received(deliveries) = reply? else { return Ok(Vec::new()) };
         poll.taken = deliveries.iter().map(|delivery| delivery.handle).collect();
         let messages = self.read_cold(deliveries).await;
-        poll.taken.clear();
+        // What there is no memory for now is for others, or for later.
+        if !matches!(messages, Err(Refusal::TooMany(_))) {
+            poll.taken.clear();
+        }
         messages
     }
 
@@ -158,13 +164,35 @@ impl ShardHandle {
 
     /// Reads what is not in memory any more.
     async fn read_cold(&self, deliveries: Vec<Delivery>) -> Result<Vec<DeliveredMessage>, Refusal> {
+        let share = self.share_of(&deliveries)?;
         let is_cold = |delivery: &Delivery| matches!(delivery.source, Source::Log { .. });
-        if !deliveries.iter().any(is_cold) {
-            return read_all(None, deliveries.into());
+        let mut messages = if deliveries.iter().any(is_cold) {
+            let reader = lock(&self.shared.reader).clone();
+            let read =
+                tokio::task::spawn_blocking(move || read_all(Some(&reader), deliveries.into()));
+            read.await.map_err(|_| Refusal::Unavailable)??
+        } else {
+            read_all(None, deliveries.into())?
+        };
+        for message in &mut messages {
+            message.share = Some(Arc::clone(&share));
         }
-        let reader = lock(&self.shared.reader).clone();
-        let read = tokio::task::spawn_blocking(move || read_all(Some(&reader), deliveries.into()));
-        read.await.map_err(|_| Refusal::Unavailable)?
+        Ok(messages)
+    }
+
+    /// The memory that an answer with these messages takes.
+    fn share_of(&self, deliveries: &[Delivery]) -> Result<Arc<Share>, Refusal> {
+        let bytes = deliveries.iter().map(|delivery| match &delivery.source {
+            Source::Memory { head, body } => head.len() + body.len(),
+            Source::Log { length_bytes, .. } => *length_bytes as usize,
+        });
+        let answers = &self.shared.budgets.process().answers;
+        answers.take(bytes.sum()).map(Arc::new).ok_or_else(|| {
+            Refusal::TooMany(format!(
+                "{} MiB of answers were not read yet by those who asked; try again later",
+                answers.max() / (1024 * 1024)
+            ))
+        })
     }
 
     /// What of the log is damaged, if anything is; the shard is read-only then.
@@ -245,6 +273,7 @@ fn read_all(
             origin_topic: delivery.origin_topic,
             head,
             body,
+            share: None,
         });
     }
     Ok(messages)

@@ -112,6 +112,7 @@ async fn shards(count: u32) -> Vec<ShardHandle> {
             segment_bytes: SEGMENT_BYTES_MIN,
             seed: 1,
             keys_of_head: |_, _| {},
+            memory: crate::Memory::default(),
         };
         let open = open_shard(&disk, Arc::new(Stopped), &options).unwrap();
         shards.push(open.handle.clone());

@@ -21,4 +21,5 @@ mod push_consumers;
 mod rpcs;
 mod several_shards;
 mod shards_agree;
+mod strangers;
 mod transport;

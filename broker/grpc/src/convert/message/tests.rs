@@ -43,6 +43,7 @@ fn delivered(head: Bytes, body: Bytes, attempt: u32) -> DeliveredMessage {
         origin_topic: None,
         head,
         body,
+        share: None,
     }
 }
 

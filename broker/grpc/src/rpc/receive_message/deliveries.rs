@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use broker_model::{ReceiptHandle, ShardId};
 use broker_proto::rocketmq::{ReceiveMessageResponse, Resource, receive_message_response::Content};
 use broker_replication::DeliveredMessage;
+use broker_replication::memory::Share;
 use futures::Stream;
 
 use super::nothing_found;
@@ -25,6 +26,8 @@ use crate::status::{self, Failure};
 pub(crate) struct Deliveries {
     elements: std::vec::IntoIter<ReceiveMessageResponse>,
     unsent: Option<Unsent>,
+    /// The memory that the messages take until the network has them.
+    _shares: Vec<Arc<Share>>,
 }
 
 /// What is given back when it is dropped, because the stream was before its end.
@@ -74,6 +77,7 @@ impl Deliveries {
             messages.iter().map(|m| Tracked { handle: m.handle, expires_ms: m.invisible_until_ms });
         let (context, deliveries) = (Arc::clone(context), tracked.collect());
         let unsent = Unsent { context, deliveries, receiver };
+        let shares = messages.iter().filter_map(|message| message.share.clone()).collect();
         let mut elements = Vec::with_capacity(messages.len() + 2);
         elements.push(element(Content::Status(status::ok())));
         for delivered in messages {
@@ -84,7 +88,7 @@ impl Deliveries {
             }
         }
         elements.push(element(Content::DeliveryTimestamp(timestamp(now_ms()))));
-        Self { elements: elements.into_iter(), unsent: Some(unsent) }
+        Self { elements: elements.into_iter(), unsent: Some(unsent), _shares: shares }
     }
 
     /// An answer without messages.
@@ -93,7 +97,7 @@ impl Deliveries {
             element(Content::Status(failure.into_status())),
             element(Content::DeliveryTimestamp(timestamp(now_ms()))),
         ];
-        Self { elements: elements.into_iter(), unsent: None }
+        Self { elements: elements.into_iter(), unsent: None, _shares: Vec::new() }
     }
 }
 

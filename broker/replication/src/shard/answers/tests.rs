@@ -36,6 +36,7 @@ fn open() -> OpenShard {
         segment_bytes: SEGMENT_BYTES_MIN,
         seed: 1,
         keys_of_head: |_, _| {},
+        memory: crate::Memory::default(),
     };
     open_shard(&disk, Arc::new(Stopped), &options).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use broker_engine::{
     NewMessage, OffsetAt, Outcome, Receive, Reply, ResetOffsets, Send, Target, Visible,
@@ -35,6 +35,10 @@ impl Clock for StoppedClock {
 }
 
 fn open(disk: &Arc<dyn Disk>) -> OpenShard {
+    open_with(disk, Memory::default())
+}
+
+fn open_with(disk: &Arc<dyn Disk>, memory: Memory) -> OpenShard {
     let data = PathBuf::from("/data");
     let options = ShardOptions {
         id: ShardId(0),
@@ -42,6 +46,7 @@ fn open(disk: &Arc<dyn Disk>) -> OpenShard {
         segment_bytes: SEGMENT_BYTES_MIN,
         seed: 1,
         keys_of_head: |_, _| {},
+        memory,
     };
     open_shard(disk, Arc::new(StoppedClock), &options).unwrap()
 }
@@ -200,4 +205,16 @@ async fn small_commands_have_a_budget_too() {
     let progress = shard.submit(Command::ReadProgress(None)).await;
     assert!(matches!(progress, Ok(Outcome::Progress(_))), "{progress:?}");
     shard.stop().await;
+}
+
+#[tokio::test]
+async fn shards_share_the_memory_of_the_process() {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+    // A quarter of half of it is for sends: three large ones, and none of them is over before the shard runs.
+    let opened = open_with(&disk, Memory::of_process(112 << 20));
+    let shard = opened.handle.clone();
+    let mut waiting = JoinSet::new();
+    assert_eq!(fill(&mut waiting, &shard, large_send).await, 3);
+    let refused = shard.submit(large_send()).await.unwrap_err();
+    assert!(refused.to_string().contains("13 MiB of sends"), "{refused}");
 }

@@ -63,6 +63,7 @@ impl Bench {
             segment_bytes: SEGMENT_BYTES_MIN,
             seed: 1,
             keys_of_head: |_, _| {},
+            memory: crate::Memory::default(),
         };
         let shard = open_shard(&shared, clock.clone(), &options).unwrap();
         let bench = Self { disk, clock, shard: shard.handle.clone() };

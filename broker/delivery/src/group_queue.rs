@@ -40,6 +40,8 @@ pub enum HandleState {
     Current,
     /// The message is done for the group.
     Done,
+    /// The message became a dead letter.
+    Dead,
     /// The delivery is over, it was the last one, and nobody has the message now.
     Expired,
     /// Who had the message decided its end, which is not committed.
@@ -76,6 +78,8 @@ pub struct GroupQueue {
     exhausted: BTreeSet<u64>,
     /// Below the cursor or in `done`, and yet not done: put back from the dead-letter topic.
     revived: BTreeSet<u64>,
+    /// Done because they became dead letters: the newest of these.
+    dead: RangeSet,
     /// Who is behind whom; made when messages are first handed out in order.
     message_groups: Option<Box<MessageGroups>>,
 }
@@ -189,7 +193,8 @@ impl GroupQueue {
     #[must_use]
     pub fn handle_state(&self, offset: u64, nonce: u32) -> HandleState {
         if self.is_done(offset) {
-            return HandleState::Done;
+            let is_dead = self.dead.contains(offset);
+            return if is_dead { HandleState::Dead } else { HandleState::Done };
         }
         match self.leases.find(offset) {
             Some((_, lease)) if lease.nonce == nonce => HandleState::Current,
@@ -268,6 +273,7 @@ impl GroupQueue {
             return;
         }
         self.revived.insert(offset);
+        self.dead.remove(offset);
         self.again.insert(offset, Waiting::default());
         self.in_order(|groups| groups.add(offset, message_group_hash));
     }
@@ -276,6 +282,7 @@ impl GroupQueue {
     /// their timers to be dropped.
     pub fn trim_below(&mut self, offset: u64) -> Vec<(u64, LeaseBatch)> {
         let offset = offset.min(OFFSETS_END - 1);
+        self.dead.forget_below(offset);
         let mut gone = Vec::new();
         if offset <= self.cursor && self.revived.first().is_none_or(|first| *first >= offset) {
             return gone;
@@ -403,6 +410,7 @@ impl GroupQueue {
     }
 }
 
+mod dead;
 mod in_flight;
 /// Of those that wait, the first with others near it that share its attempt number.
 fn batch_of(mut waiting: impl Iterator<Item = (u64, Waiting)>, limit: u32) -> Option<Batch> {

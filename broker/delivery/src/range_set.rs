@@ -64,6 +64,29 @@ impl RangeSet {
         }
     }
 
+    /// Takes out one offset.
+    pub fn remove(&mut self, offset: u64) {
+        let Some((&start, &end)) = self.ranges.range(..=offset).next_back() else { return };
+        if offset >= end {
+            return;
+        }
+        self.count -= 1;
+        self.ranges.remove(&start);
+        if start < offset {
+            self.ranges.insert(start, offset);
+        }
+        if offset + 1 < end {
+            self.ranges.insert(offset + 1, end);
+        }
+    }
+
+    /// Takes out the first range.
+    pub fn forget_lowest(&mut self) {
+        if let Some((start, end)) = self.ranges.pop_first() {
+            self.count -= end - start;
+        }
+    }
+
     /// Start and end of each range, ascending.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
         self.ranges.iter().map(|(start, end)| (*start, *end))
@@ -94,7 +117,7 @@ mod tests {
         #[test]
         fn it_behaves_as_a_set_of_numbers(
             inserts in proptest::collection::vec((0u64..100, 0u64..20), 0..50), take in 0u64..40,
-            forgotten in 0u64..60,
+            forgotten in 0u64..60, removed in proptest::collection::vec(0u64..130, 0..20),
         ) {
             let (mut ranges, mut model) = (RangeSet::default(), BTreeSet::new());
             for (from, length) in inserts {
@@ -109,6 +132,19 @@ mod tests {
             }
             let mut touching = ranges.ranges.iter().zip(ranges.ranges.iter().skip(1));
             prop_assert!(touching.all(|((_, end), (start, _))| end < start));
+            for offset in removed {
+                ranges.remove(offset);
+                model.remove(&offset);
+                prop_assert_eq!(ranges.count() as usize, model.len());
+            }
+            prop_assert!((0..130).all(|offset| ranges.contains(offset) == model.contains(&offset)));
+            let mut without_first = ranges.clone();
+            without_first.forget_lowest();
+            let first_end = ranges.ranges().next().map_or(0, |(_, end)| end);
+            prop_assert_eq!(
+                without_first.count() as usize,
+                model.iter().filter(|offset| **offset >= first_end).count()
+            );
             ranges.forget_below(forgotten);
             model.retain(|offset| *offset >= forgotten);
             prop_assert_eq!(ranges.count() as usize, model.len());

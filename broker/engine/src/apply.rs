@@ -255,13 +255,17 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     pub(crate) fn apply_done(&mut self, place: Place) {
+        self.finish(place, GroupQueue::acknowledge);
+    }
+
+    fn finish(&mut self, place: Place, how: fn(&mut GroupQueue, u64) -> Option<(u64, LeaseBatch)>) {
         let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
             return;
         };
         let Some(progress) = self.state.group_topic_mut(index) else { return };
         let Some(queue) = progress.queues.get_mut(place.queue as usize) else { return };
         let was_full = queue.inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64;
-        let left = queue.acknowledge(place.offset);
+        let left = how(queue, place.offset);
         // The next message of its message group may go out now, or the next one of all.
         if was_full || queue.is_in_order() {
             self.wake(index, place.queue);
@@ -339,7 +343,7 @@ impl<R: ReplyTo> Engine<R> {
                 self.wake(index, 0);
             }
         }
-        self.apply_done(place);
+        self.finish(place, GroupQueue::bury);
     }
 
     /// The dead-letter topic, and the entry of the message there.

@@ -29,9 +29,16 @@ impl<R: ReplyTo> Engine<R> {
                     self.begin_leaving(place_of(handle));
                     Ok(())
                 }
-                // Acknowledged before: the same answer again.
-                Ok(HandleState::Done) => Ok(()),
-                Ok(HandleState::Stale | HandleState::Exhausted) => Err(Refusal::InvalidHandle),
+                // Acknowledged before: the same answer again. What makes it done may not be committed, and a reset that was
+                // decided and is not may undo it: behind both a record says it once more.
+                Ok(HandleState::Done) => {
+                    effects.append(&Record::Acknowledge(place_of(handle)));
+                    Ok(())
+                }
+                // Too late, it is a dead letter, and comes again when that is put back.
+                Ok(HandleState::Dead | HandleState::Stale | HandleState::Exhausted) => {
+                    Err(Refusal::InvalidHandle)
+                }
                 Err(refusal) => Err(refusal),
             });
         }
@@ -58,6 +65,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             Ok(
                 HandleState::Done
+                | HandleState::Dead
                 | HandleState::Stale
                 | HandleState::Leaving
                 | HandleState::Exhausted,
@@ -81,12 +89,12 @@ impl<R: ReplyTo> Engine<R> {
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Its end is decided already, and changes nothing when it is said twice; the answer waits for it.
-            Ok(HandleState::Leaving | HandleState::Exhausted) => {
+            Ok(HandleState::Leaving | HandleState::Exhausted | HandleState::Done) => {
                 effects.append(&Record::Acknowledge(place_of(&request.handle)));
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Clients repeat this call until it is answered with OK; what is gone needs nothing more.
-            Ok(HandleState::Done | HandleState::Stale) => {
+            Ok(HandleState::Dead | HandleState::Stale) => {
                 effects.now.push((reply, Ok(Outcome::Done)))
             }
             Err(refusal) => effects.now.push((reply, Err(refusal))),

@@ -35,6 +35,7 @@ const ITEM_TIMED: u8 = 7;
 const ITEM_HALF: u8 = 8;
 const ITEM_ENDED: u8 = 9;
 const ITEM_KNOWN_NAME: u8 = 10;
+const ITEM_DEAD: u8 = 11;
 
 /// Behind the progress on the first queue when no consumer was ever there.
 const NEVER_POLLED: u8 = 1;
@@ -94,6 +95,10 @@ impl<R: ReplyTo> Engine<R> {
                 bytes.put_u64_le(number);
                 bytes.put_u8(u8::from(is_commit));
             })?;
+        }
+        #[cfg(feature = "simulation")]
+        if broker_store::switches::has_bug(broker_store::switches::Bug::UnreadableState) {
+            parts.item(u8::MAX, |_| {})?;
         }
         parts.finish()
     }
@@ -182,6 +187,14 @@ impl<R: ReplyTo> Engine<R> {
                         }
                     })?;
                 }
+                if state.has_dead() {
+                    parts.item(ITEM_DEAD, |bytes| {
+                        bytes.put_u32_le(group);
+                        bytes.put_u32_le(topic);
+                        bytes.put_u32_le(queue);
+                        state.store_dead(bytes);
+                    })?;
+                }
             }
         }
         Ok(())
@@ -247,6 +260,7 @@ impl<R: ReplyTo> Engine<R> {
                 state.topics.get_mut(&topic).map(|topic| topic.redriven.insert(start, end));
             }),
             ITEM_PROGRESS => return self.load_progress(&mut item),
+            ITEM_DEAD => return self.load_dead(&mut item),
             ITEM_TIMED => {
                 let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
                 let inserted = state.timed.insert_packed(bucket, item);
@@ -305,6 +319,12 @@ impl<R: ReplyTo> Engine<R> {
 
     fn load_record(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
         let record = Record::decode(item).map_err(|_| StoredStateError("record"))?;
+        #[cfg(feature = "simulation")]
+        if broker_store::switches::has_bug(broker_store::switches::Bug::ForgottenResets)
+            && matches!(record, Record::Reset { .. })
+        {
+            return Ok(());
+        }
         if let Record::PutTopic { number, topic } = &record {
             self.check_topic_name(*number, &topic.name)?;
         }
@@ -368,6 +388,18 @@ impl<R: ReplyTo> Engine<R> {
         *state = loaded;
         self.state.expiries.extend(expiries);
         Ok(())
+    }
+
+    fn load_dead(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let mut number = || item.try_get_u32_le().map_err(|_| StoredStateError("length"));
+        let (group, topic, queue) = (number()?, number()?, number()?);
+        let Some(&index) = self.state.group_topic_indexes.get(&(group, topic)) else {
+            return Err(StoredStateError("dead letter"));
+        };
+        let progress = self.state.group_topic_mut(index);
+        let state = progress.and_then(|progress| progress.queues.get_mut(queue as usize));
+        let Some(state) = state else { return Ok(()) };
+        state.load_dead(item).ok_or(StoredStateError("dead letter"))
     }
 
     /// All parts are taken in.

@@ -22,6 +22,10 @@ pub enum Bug {
     UnloggedTrim,
     /// A record whose own checksum holds is taken for the message, whichever it is.
     AnyRecord,
+    /// Snapshots hold something that nobody can load.
+    UnreadableState,
+    /// Which resets were carried out is not taken in from a snapshot.
+    ForgottenResets,
     /// When a segment is condensed, what nobody sees yet goes with the rest of it.
     ForgottenLeftovers,
     /// Every receive looks at the queues from the first one on, which is also that of the lowest priority.

@@ -32,6 +32,7 @@ impl GroupQueue {
                 Some(None)
             }
             HandleState::Done
+            | HandleState::Dead
             | HandleState::Stale
             | HandleState::Leaving
             | HandleState::Exhausted => None,

@@ -436,8 +436,8 @@ fn an_acknowledgement_after_the_last_delivery_expired_is_too_late() {
     queue.lease(batch, 7, 100);
     assert_eq!(queue.expire(0, 7, 1), [0], "it had its only delivery");
     assert_eq!(queue.handle_state(0, 7), HandleState::Exhausted, "it will be a dead letter");
-    queue.acknowledge(0);
-    assert_eq!(queue.handle_state(0, 7), HandleState::Done, "it is one");
+    queue.bury(0);
+    assert_eq!(queue.handle_state(0, 7), HandleState::Dead, "it is one");
 }
 
 #[test]

@@ -393,7 +393,7 @@ mod tests {
             needs: Vec::new(),
             parts: Vec::new(),
         };
-        writer.finish(head).unwrap();
+        writer.finish(head).unwrap().publish().unwrap();
         let head = SnapshotHead::read(&disk, "snapshot".as_ref(), 0, 64).unwrap();
         (disk, head)
     }

@@ -230,7 +230,7 @@ fn item(kind: u8, fields: &[u8]) -> Bytes {
 fn a_state_with_every_kind_of_item_comes_back_byte_for_byte() {
     let bench = Bench::filled();
     let parts = stored(&bench.engine);
-    assert_eq!(kinds(&parts), (ITEM_RECORD..=ITEM_KNOWN_NAME).collect());
+    assert_eq!(kinds(&parts), (ITEM_RECORD..=ITEM_DEAD).collect());
     let engine = loaded_with_runs(&bench);
     assert_eq!(stored(&engine), parts);
     let (before, after) = (&bench.engine.state, &engine.state);
@@ -357,7 +357,7 @@ fn hostile_numbers_are_refused() {
     Record::Acknowledge(place(1, 1, 0, u64::MAX)).encode(&mut record);
     assert_eq!(refused(item(ITEM_RECORD, &record)), StoredStateError("record"));
     assert_eq!(refused(item(0, &[])), StoredStateError("kind of item"));
-    assert_eq!(refused(item(11, &[])), StoredStateError("kind of item"));
+    assert_eq!(refused(item(12, &[])), StoredStateError("kind of item"));
     assert_eq!(refused(item(ITEM_KNOWN_NAME, &[3; 12])), StoredStateError("kind of name"));
     assert_eq!(refused(Bytes::from_static(&[0; 9])), StoredStateError("length"));
     assert_eq!(refused(Bytes::from_static(&[255; 9])), StoredStateError("length"));
@@ -575,4 +575,29 @@ fn items(parts: &[Bytes]) -> Vec<(u8, Bytes)> {
         }
     }
     items
+}
+
+#[test]
+fn a_reset_to_what_went_meanwhile_goes_no_further_back_than_what_is_kept() {
+    let mut bench = Bench { engine: engine(), position: 0 };
+    bench.fill_catalog();
+    for offset in 0..6 {
+        bench.apply(&[Record::Message(message(NORMAL, 1, offset))]);
+    }
+    bench.apply(&[lease(place(BILLING, NORMAL, 0, 0), 1, 1, 1)]);
+    bench.seal();
+    bench.apply(&[
+        Record::Trim { topic: NORMAL, queue: 1, offset: 6 },
+        // Decided before that was committed.
+        Record::Cursor(place(BILLING, NORMAL, 1, 0)),
+        Record::DeleteLiteTopic { topic: LITE, queue: 1 },
+        Record::Cursor(place(BILLING, LITE, 1, 0)),
+    ]);
+    for (topic, base) in [(NORMAL, 6), (LITE, 1)] {
+        let index = bench.engine.state.group_topic_indexes[&(BILLING, topic)];
+        let progress = bench.engine.state.group_topic(index).unwrap();
+        assert_eq!((progress.queues[1].cursor(), progress.queues[1].lag(base)), (base, 0));
+    }
+    let parts = stored(&bench.engine);
+    assert!(stored(&loaded_with_runs(&bench)) == parts, "they differ");
 }

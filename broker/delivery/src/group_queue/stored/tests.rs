@@ -4,13 +4,15 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::group_queue::Batch;
+use crate::group_queue::dead::DEAD_RUNS_MAX;
+use crate::group_queue::{Batch, HandleState};
 
 /// Records as a log may hold them: those of an earlier version too, which wrote down numbers that clients gave.
 #[derive(Debug, Clone)]
 enum Logged {
     Lease(Batch, u32, u64),
     Acknowledge(u64),
+    Bury(u64),
     Change { offset: u64, nonce: u32, attempt: u32, new_nonce: u32 },
     Revive(u64),
     Trim(u64),
@@ -33,6 +35,7 @@ fn logged() -> impl Strategy<Value = Logged> {
             Logged::Lease(Batch { first, span, mask, attempt }, nonce, deadline_ms)
         }),
         4 => offset().prop_map(Logged::Acknowledge),
+        2 => offset().prop_map(Logged::Bury),
         4 => (offset(), 0u32..8, any::<u32>(), 8u32..1_000_000).prop_map(
             |(offset, nonce, attempt, new_nonce)| {
                 Logged::Change { offset, nonce, attempt, new_nonce }
@@ -54,6 +57,9 @@ fn apply(queue: &mut GroupQueue, logged: &Logged) {
         Logged::Acknowledge(offset) => {
             queue.acknowledge(offset);
         }
+        Logged::Bury(offset) => {
+            queue.bury(offset);
+        }
         Logged::Change { offset, new_nonce, .. } if queue.is_named(offset, new_nonce) => {}
         Logged::Change { offset, nonce, attempt, new_nonce } => {
             queue.change_invisible(offset, nonce, attempt, new_nonce, 100);
@@ -64,6 +70,12 @@ fn apply(queue: &mut GroupQueue, logged: &Logged) {
         }
         Logged::Reset(offset) => queue.reset(offset),
     }
+}
+
+fn stored_dead(queue: &GroupQueue) -> Bytes {
+    let mut bytes = BytesMut::new();
+    queue.store_dead(&mut bytes);
+    bytes.freeze()
 }
 
 fn stored(queue: &GroupQueue) -> Bytes {
@@ -83,9 +95,14 @@ proptest! {
         for logged in &log {
             apply(&mut queue, logged);
             let bytes = stored(&queue);
-            let loaded = GroupQueue::load(&mut bytes.clone());
+            let dead = stored_dead(&queue);
+            let mut loaded = GroupQueue::load(&mut bytes.clone());
+            prop_assert!(loaded.is_some(), "after {:?}", logged);
+            let taken = loaded.as_mut().and_then(|loaded| loaded.load_dead(&mut dead.clone()));
+            prop_assert!(taken.is_some(), "after {:?}", logged);
             prop_assert_eq!(loaded.as_ref(), Some(&queue), "after {:?}", logged);
-            prop_assert_eq!(stored(&loaded.unwrap()), bytes);
+            let loaded = loaded.unwrap();
+            prop_assert_eq!((stored(&loaded), stored_dead(&loaded)), (bytes, dead));
             let (next, cursor) = (queue.next, queue.cursor);
             let held = queue.leases.count() + queue.again.len() as u64 - queue.revived.len() as u64;
             prop_assert_eq!(next - cursor, queue.done.count() + held, "one state for each offset");
@@ -131,4 +148,53 @@ fn what_was_put_back_is_not_passed_over_by_a_batch_that_was_decided_before() {
     queue.lease(Batch { first: 31, span: 28, mask: 1, attempt: 1 }, 7, 100);
     assert_eq!(queue.select_again(1, None, &mut 9, |_| Some(0)).map(|again| again.first), Some(58));
     assert_eq!(GroupQueue::load(&mut stored(&queue)), Some(queue));
+}
+
+#[test]
+fn dead_letters_are_told_from_what_was_acknowledged_and_the_oldest_are_forgotten() {
+    let mut queue = GroupQueue::default();
+    // Every other message dies: each is a run of its own.
+    let count = 2 * DEAD_RUNS_MAX as u64 + 20;
+    for offset in 0..count {
+        queue.lease(Batch { first: offset, span: 1, mask: 1, attempt: 1 }, 7, 100);
+        if offset.is_multiple_of(2) {
+            queue.bury(offset)
+        } else {
+            queue.acknowledge(offset)
+        };
+    }
+    assert_eq!(queue.handle_state(0, 7), HandleState::Done, "so long ago");
+    for offset in count - 100..count {
+        let expected = if offset.is_multiple_of(2) { HandleState::Dead } else { HandleState::Done };
+        assert_eq!(queue.handle_state(offset, 7), expected);
+    }
+    assert_eq!(stored_dead(&queue).len(), 16 * DEAD_RUNS_MAX);
+    let last = count - 2;
+    queue.bury(last + 1);
+    assert_eq!(queue.handle_state(last + 1, 7), HandleState::Done, "it was acknowledged");
+    queue.revive(last, 0);
+    assert_eq!(queue.handle_state(last, 7), HandleState::Stale);
+    queue.acknowledge(last);
+    assert_eq!(queue.handle_state(last, 7), HandleState::Done, "put back, and done in the end");
+    queue.trim_below(last);
+    assert!(!queue.has_dead());
+}
+
+#[test]
+fn runs_of_dead_letters_that_cannot_be_are_refused() {
+    let taken = |runs: &[(u64, u64)]| {
+        let mut queue = GroupQueue::default();
+        queue.reset(100);
+        let bytes: Vec<u8> = runs
+            .iter()
+            .flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()].concat())
+            .collect();
+        queue.load_dead(&mut &bytes[..]).is_some()
+    };
+    assert!(taken(&[(1, 2), (5, 100)]));
+    for refused in [&[(2, 2)][..], &[(3, 2)], &[(5, 101)], &[(5, 9), (1, 2)], &[(1, 5), (5, 9)]] {
+        assert!(!taken(refused), "{refused:?}");
+    }
+    let mut queue = GroupQueue::default();
+    assert!(queue.load_dead(&mut &[1u8, 2, 3][..]).is_none());
 }

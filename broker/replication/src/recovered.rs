@@ -7,10 +7,10 @@ use broker_engine::{Effects, Engine, ReplyTo};
 use broker_model::ShardId;
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::recovery::{OpenError, RecoveredFrame};
-use broker_store::sealed_index::{index_path, open_or_build};
+use broker_store::sealed_index::{BuildError, IndexError, index_path, open_or_build};
 use broker_store::segments::{self, Segment};
 use broker_store::snapshot::{self, SnapshotError, SnapshotHead};
-use broker_store::{Disk, FrameKind};
+use broker_store::{Disk, FrameKind, ReadError};
 
 use crate::raft_log::{RaftLog, Vote};
 
@@ -54,7 +54,8 @@ impl<R: ReplyTo> Recovered<R> {
         let directory = snapshot::snapshot_directory(options);
         let mut unusable = Vec::new();
         for position in snapshot::positions(&**disk, &directory)? {
-            match Self::of_snapshot(disk, options, position, seed, timed) {
+            let head = SnapshotHead::read(&**disk, &directory, options.shard, position);
+            match head.and_then(|head| Self::of_snapshot(disk, options, &head, seed, timed)) {
                 Ok(mut recovered) => {
                     recovered.attach_indexes(&**disk, options)?;
                     recovered.unusable = unusable;
@@ -101,16 +102,19 @@ impl<R: ReplyTo> Recovered<R> {
         }
     }
 
-    fn of_snapshot(
+    /// The state that a snapshot holds, without the indexes of the segments before it.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub(crate) fn of_snapshot(
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
-        position: u64,
+        head: &SnapshotHead,
         seed: u64,
         timed: TimedMessages,
     ) -> Result<Self, SnapshotError> {
         let directory = &snapshot::snapshot_directory(options);
         let damaged = |what| SnapshotError::Damaged { path: directory.clone(), what };
-        let head = SnapshotHead::read(&**disk, directory, options.shard, position)?;
         let mut recovered = Self::empty(options.shard, seed);
         for number in 0..head.parts.len() {
             let engine = &mut recovered.engine;
@@ -137,7 +141,15 @@ impl<R: ReplyTo> Recovered<R> {
         Ok(recovered)
     }
 
-    fn attach_indexes(&mut self, disk: &dyn Disk, options: &LogOptions) -> Result<(), OpenError> {
+    /// Takes in the indexes of the segments before the snapshot, and builds those that are missing.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn attach_indexes(
+        &mut self,
+        disk: &dyn Disk,
+        options: &LogOptions,
+    ) -> Result<(), OpenError> {
         let segments = segments::look(disk, &options.directory)?;
         let segment_of = segment_of(&segments);
         let failure = self.engine.index_failure_note().clone();
@@ -151,6 +163,10 @@ impl<R: ReplyTo> Recovered<R> {
                     built.extend(was_built.then(|| index_path(directory, segment.base())));
                     self.engine.attach(runs);
                 }
+                Err(
+                    BuildError::Index(IndexError::Disk(error))
+                    | BuildError::Read(ReadError::Disk(error)),
+                ) => return Err(error.into()),
                 Err(error) => {
                     return Err(OpenError::Derived { shard, reason: error.to_string() });
                 }

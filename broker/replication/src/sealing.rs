@@ -1,28 +1,30 @@
 //! Sealing: the segments behind which the log goes on get their index files, and the state at their end becomes the next
 //! snapshot. A recovery that is written down, beside the running shard and without it: from the disk alone. Old segments
-//! give their space back: whole, or all of it but what is live.
+//! give their space back: whole, or all of it but what is live. Whatever is written is read back from the disk and compared
+//! before anything older goes; a start falls back on nothing that nobody has read.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use broker_engine::{Engine, ReplyTo};
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
+use broker_store::sealed_index::IndexError;
 use broker_store::segments::{self, Segment};
-use broker_store::snapshot::{self, SnapshotError, SnapshotHead, SnapshotWriter};
+use broker_store::snapshot::{
+    self, SnapshotError, SnapshotHead, SnapshotWriter, UncountedSnapshot,
+};
 use broker_store::{
     CondenseError, Disk, DiskError, IndexBuilder, IndexFailure, KeyTableBuilder, KeysOfHead,
     SealedIndex, SealedRun,
 };
 use bytes::Bytes;
 
-use crate::condensing::{Condensed, Condensing};
+use crate::condensing::Condensing;
 use crate::key_tables;
 use crate::recovered::{Recovered, TimedMessages, segment_of};
-
-/// Snapshots kept: when the newest cannot be read, the one before it and the log behind that say the same.
-const SNAPSHOTS_KEPT: usize = 2;
 
 /// What sealing came to.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ pub struct Sealed {
     pub condensed: Vec<Segment>,
     /// Why one that should have been among them is not; the next job tries again.
     pub not_condensed: Option<CondenseError>,
+    /// Why older snapshots stay; the next job tries again.
+    pub not_removed: Option<DiskError>,
 }
 
 /// Sealing did not come to an end. What it left is written anew by the next one.
@@ -52,6 +56,9 @@ pub enum SealError {
     /// The disk failed, or has no room; the next try may succeed.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// What was written does not read back as what it was made from. Nothing older was removed; the next try may succeed.
+    #[error("what was written of the state is not what it was made from: {0}")]
+    NotReadBack(String),
     /// The log or what is derived from it cannot be read. Nothing more may be written behind it.
     #[error(transparent)]
     Open(OpenError),
@@ -91,6 +98,8 @@ pub fn seal(
 ) -> Result<Sealed, SealError> {
     let mut recovered: Recovered<Nobody> =
         Recovered::load(disk, options, 0, TimedMessages::InSnapshot)?;
+    // It was read just now, so that a start can fall back on it.
+    let older = Some(recovered.start.position).filter(|position| *position > 0);
     let segments = segments::look(&**disk, &options.directory).map_err(OpenError::from)?;
     let mut condensing = condensing(&**disk, options, &recovered, &segments, until)?;
     condensing.gather(&recovered.engine);
@@ -104,35 +113,35 @@ pub fn seal(
             sealed.push(segment.base());
         }
     }
-    let directory = snapshot::snapshot_directory(options);
-    let has_sealed = !sealed.is_empty();
-    if has_sealed {
-        let written = write_snapshot(disk, options, &recovered, &segments, is_given_up);
-        recovered.snapshot_bytes = written?;
-        snapshot::remove_old(&**disk, &directory, SNAPSHOTS_KEPT)?;
-        let position = recovered.start.position;
-        key_tables::make_one(&**disk, options, &segments, position, keys_of_head, is_given_up);
+    let position = recovered.start.position;
+    if sealed.is_empty() {
+        let snapshot_bytes = recovered.snapshot_bytes;
+        return Ok(Sealed { position, snapshot_bytes, ..Sealed::default() });
     }
-    let unneeded = unneeded(&**disk, options, &segments)?;
     let (count, mut runs) = (sealed.len(), Vec::new());
     for base in sealed {
         let opened = SealedIndex::open(&**disk, &options.directory, options.shard, base, failure);
-        runs.extend(opened.map_err(|error| derived(options, &error))?);
+        runs.extend(opened.map_err(not_read_back)?);
     }
-    let mut condensed = Condensed::default();
-    if has_sealed {
-        condensing.gather(&recovered.engine);
-        condensed = condensing.carry_out(&**disk, options, is_given_up);
-    }
-    Ok(Sealed {
+    let recovered = replace_snapshot(disk, options, recovered, &segments, is_given_up)?;
+    key_tables::make_one(&**disk, options, &segments, position, keys_of_head, is_given_up);
+    condensing.gather(&recovered.engine);
+    let condensed = condensing.carry_out(&**disk, options, is_given_up);
+    let mut sealed = Sealed {
         segments: count,
         runs,
-        position: recovered.start.position,
+        position,
         snapshot_bytes: recovered.snapshot_bytes,
-        unneeded,
+        unneeded: Vec::new(),
         condensed: condensed.segments,
         not_condensed: condensed.failure,
-    })
+        not_removed: None,
+    };
+    match let_go(&**disk, options, &segments, older, position) {
+        Ok(unneeded) => sealed.unneeded = unneeded,
+        Err(error) => sealed.not_removed = Some(error),
+    }
+    Ok(sealed)
 }
 
 /// The segments before the newest snapshot that are worth to be condensed, none of them condensed before.
@@ -176,27 +185,53 @@ fn seal_segment(
     }
     let mut index = IndexBuilder::new(options.shard, segment.base());
     recovered.engine.unsealed(&mut index);
-    index.write(&**disk, &options.directory, &segment_of(segments))?;
+    let written = index.write(&**disk, &options.directory, &segment_of(segments));
+    written.map_err(not_read_back)?;
     let failure = recovered.engine.index_failure_note().clone();
     let (directory, shard) = (&options.directory, options.shard);
     let runs = SealedIndex::open(&**disk, directory, shard, segment.base(), &failure);
-    recovered.engine.attach(runs.map_err(|error| derived(options, &error))?);
+    recovered.engine.attach(runs.map_err(not_read_back)?);
     recovered.start = end;
     key_tables::write(&**disk, options, &keys.finish(end.checksum));
     Ok(())
 }
 
-fn write_snapshot(
+/// The next snapshot, from a state up to the end of a segment. Gives back the state as the disk has it: what goes on from
+/// here goes on from what was read back, as a start will.
+fn replace_snapshot(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
+    recovered: Recovered<Nobody>,
+    segments: &[Segment],
+    is_given_up: &AtomicBool,
+) -> Result<Recovered<Nobody>, SealError> {
+    let directory = snapshot::snapshot_directory(options);
+    disk.create_directory(&directory)?;
+    let written = write_snapshot(disk, options, &directory, &recovered, segments, is_given_up);
+    // Its memory is wanted for the one that is read.
+    drop(recovered);
+    let replaced = written.and_then(|written| {
+        let read = read_back(disk, options, written.head(), segments, is_given_up)?;
+        written.publish()?;
+        Ok(read)
+    });
+    if replaced.is_err() {
+        // It takes space that somebody may want, and is written anew in any case.
+        let _stays = snapshot::remove_uncounted(&**disk, &directory);
+    }
+    replaced
+}
+
+fn write_snapshot<'a>(
+    disk: &'a Arc<dyn Disk>,
+    options: &LogOptions,
+    directory: &'a Path,
     recovered: &Recovered<Nobody>,
     segments: &[Segment],
     is_given_up: &AtomicBool,
-) -> Result<u64, SealError> {
-    let directory = snapshot::snapshot_directory(options);
-    disk.create_directory(&directory)?;
+) -> Result<UncountedSnapshot<'a>, SealError> {
     let end = recovered.start;
-    let mut writer = SnapshotWriter::new(&**disk, &directory, end.position);
+    let mut writer = SnapshotWriter::new(&**disk, directory, end.position);
     recovered.engine.store_state(&mut |part| {
         if is_given_up.load(Ordering::Relaxed) {
             return Err(SealError::GivenUp);
@@ -206,7 +241,7 @@ fn write_snapshot(
     let needs = needs(&recovered.engine, segments);
     if let Some(error) = recovered.engine.index_failure() {
         // Timed messages that could not be carried over are missing in what was written.
-        return Err(derived(options, error));
+        return Err(not_read_back(error.clone()));
     }
     let head = SnapshotHead {
         shard: options.shard,
@@ -216,6 +251,40 @@ fn write_snapshot(
         parts: Vec::new(),
     };
     Ok(writer.finish(head)?)
+}
+
+/// Loads a snapshot and its indexes as a start does, and stores the state once more: it has to give the same parts.
+fn read_back(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    head: &SnapshotHead,
+    segments: &[Segment],
+    is_given_up: &AtomicBool,
+) -> Result<Recovered<Nobody>, SealError> {
+    let mut read = Recovered::of_snapshot(disk, options, head, 0, TimedMessages::InSnapshot)
+        .map_err(|error| match error {
+            SnapshotError::Disk(error) => SealError::Disk(error),
+            error => SealError::NotReadBack(error.to_string()),
+        })?;
+    read.attach_indexes(&**disk, options).map_err(|error| match error {
+        OpenError::Disk(error) => SealError::Disk(error),
+        error => SealError::NotReadBack(error.to_string()),
+    })?;
+    let mut parts = head.parts.iter();
+    let mut is_same = true;
+    read.engine.store_state(&mut |part| {
+        is_same &= parts.next() == Some(&snapshot::length_and_checksum(part));
+        if is_given_up.load(Ordering::Relaxed) { Err(SealError::GivenUp) } else { Ok(()) }
+    })?;
+    is_same &= parts.next().is_none()
+        && head.hard_state == read.vote.encode()
+        && needs(&read.engine, segments).into_iter().eq(head.needs.iter().copied());
+    if let Some(error) = read.engine.index_failure() {
+        // What could not be read was missing.
+        return Err(not_read_back(error.clone()));
+    }
+    let differs = || SealError::NotReadBack("the state, once it is loaded, is another".to_owned());
+    is_same.then_some(read).ok_or_else(differs)
 }
 
 /// The sealed segments that a state needs: something that is kept is in them.
@@ -233,28 +302,38 @@ pub(crate) fn needs<R: ReplyTo>(engine: &Engine<R>, segments: &[Segment]) -> BTr
     needs
 }
 
-/// The segments that neither of the two newest snapshots needs, nor the log behind the older of them.
-fn unneeded(
+/// Removes every snapshot but the two that this job has read: `older`, which it went on from, and the one at `newer`.
+/// Gives back the segments that neither of them needs, nor the log behind the older one.
+fn let_go(
     disk: &dyn Disk,
     options: &LogOptions,
     segments: &[Segment],
-) -> Result<Vec<u64>, SealError> {
+    older: Option<u64>,
+    newer: u64,
+) -> Result<Vec<u64>, DiskError> {
     let directory = snapshot::snapshot_directory(options);
-    let mut heads = Vec::new();
-    for position in snapshot::positions(disk, &directory)?.into_iter().take(SNAPSHOTS_KEPT) {
+    let kept: Vec<u64> = older.into_iter().chain([newer]).collect();
+    snapshot::remove_all_but(disk, &directory, &kept)?;
+    // With one alone there is nothing to fall back on but the log.
+    let Some(older) = older else { return Ok(Vec::new()) };
+    let mut needs = BTreeSet::new();
+    for position in kept {
         match SnapshotHead::read(disk, &directory, options.shard, position) {
-            Ok(head) => heads.push(head),
-            Err(SnapshotError::Disk(error)) => return Err(error.into()),
+            Ok(head) => needs.extend(head.needs),
+            Err(SnapshotError::Disk(error)) => return Err(error),
             // What it needs is not known, so that everything is kept until there is another one.
             Err(_) => return Ok(Vec::new()),
         }
     }
-    let Some(older) = heads.get(SNAPSHOTS_KEPT - 1) else { return Ok(Vec::new()) };
     let bases = segments.iter().map(Segment::base);
-    let is_needed = |base: u64| heads.iter().any(|head| head.needs.binary_search(&base).is_ok());
-    Ok(bases.filter(|base| *base < older.end.position && !is_needed(*base)).collect())
+    Ok(bases.filter(|base| *base < older && !needs.contains(base)).collect())
 }
 
-fn derived(options: &LogOptions, error: &dyn std::error::Error) -> SealError {
-    SealError::Open(OpenError::Derived { shard: options.shard, reason: error.to_string() })
+fn not_read_back(error: IndexError) -> SealError {
+    match error {
+        IndexError::Disk(error) | IndexError::Snapshot(SnapshotError::Disk(error)) => {
+            SealError::Disk(error)
+        }
+        error => SealError::NotReadBack(error.to_string()),
+    }
 }

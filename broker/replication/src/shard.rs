@@ -32,6 +32,7 @@ use crate::shard_poll::Claim;
 use crate::transport::NoPeers;
 use crate::writer_thread::{Finished, WriterThread};
 use budget::{Budgets, Share};
+use upkeep::SealingTries;
 
 /// Commands that may wait for a shard; beyond it callers wait, sends and polls are refused.
 const QUEUED_COMMANDS_MAX: usize = 16 * 1024;
@@ -232,15 +233,7 @@ pub fn open_shard(
     let (finished, written) = mpsc::unbounded_channel();
     let append_times = Arc::<AppendTimes>::default();
     let started = WriterThread::start(&name, writer, finished, append_times.clone());
-    let writer = started.map_err(|error| {
-        StartError::Open(broker_store::OpenError::Disk(DiskError {
-            operation: "start the writer thread of",
-            path: log_options.directory.clone(),
-            message: error.to_string(),
-            is_full: false,
-            is_missing: false,
-        }))
-    })?;
+    let writer = started.map_err(|error| no_writer_thread(&log_options, &error))?;
     let shared = Arc::new(Shared {
         id: options.id,
         name,
@@ -276,7 +269,7 @@ pub fn open_shard(
         keys_of_head: options.keys_of_head,
         maintained_position: 0,
         is_maintaining: false,
-        seal_after_ms: 0,
+        sealing: SealingTries::default(),
         unused: Vec::new(),
         is_given_up: Arc::default(),
         // The reserve is taken as soon as the shard runs.
@@ -286,6 +279,16 @@ pub fn open_shard(
     };
     task.look_at_room()?;
     Ok(OpenShard { handle, known, task })
+}
+
+fn no_writer_thread(log: &LogOptions, error: &std::io::Error) -> StartError {
+    StartError::Open(broker_store::OpenError::Disk(DiskError {
+        operation: "start the writer thread of",
+        path: log.directory.clone(),
+        message: error.to_string(),
+        is_full: false,
+        is_missing: false,
+    }))
 }
 
 fn tell_what_is_wrong(name: &str, replica: &Replica<Slot>) {
@@ -318,7 +321,7 @@ struct ShardTask {
     maintained_position: u64,
     is_maintaining: bool,
     /// When sealing may be tried, after it failed.
-    seal_after_ms: u64,
+    sealing: SealingTries,
     /// Segments that nobody needs any more and that are there yet.
     unused: Vec<Segment>,
     /// Set when the shard ends: work beside it is not to be waited for.

@@ -31,7 +31,11 @@ pub fn condensed_path(directory: &Path, base: u64) -> PathBuf {
 impl Condensed {
     /// Opens what is condensed of the segment at `base`. Damage is not told here but to who reads a record.
     pub(crate) fn open(disk: &dyn Disk, directory: &Path, base: u64) -> Result<Segment, DiskError> {
-        let file = disk.open(&condensed_path(directory, base))?;
+        Self::open_at(disk, &condensed_path(directory, base), base)
+    }
+
+    fn open_at(disk: &dyn Disk, path: &Path, base: u64) -> Result<Segment, DiskError> {
+        let file = disk.open(path)?;
         let condensed = Some(Self::read(&*file, base)?.into());
         Ok(Segment { base, file, condensed })
     }

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod key_table;
 pub mod limits;
 pub mod log;
+pub mod read_back;
 pub mod reader;
 pub mod record;
 pub mod recovery;

@@ -127,9 +127,12 @@ impl SealedIndex {
         let path = index_path(directory, base);
         let file = disk.open(&path)?;
         let read = directory::read(&*file, &path, shard, base)?;
-        let failure = Arc::clone(failure);
-        let index = Arc::new(Self { base, path, file, failure, recent: Mutex::default() });
+        let index = Arc::new(Self::of(path, file, base, failure));
         Ok(read.into_iter().map(|run| run.of(&index)).collect())
+    }
+
+    fn of(path: PathBuf, file: Arc<dyn DiskFile>, base: u64, failure: &IndexFailure) -> Self {
+        Self { base, path, file, failure: Arc::clone(failure), recent: Mutex::default() }
     }
 
     /// Log position of its segment.

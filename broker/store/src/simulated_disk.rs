@@ -103,6 +103,12 @@ impl SimulatedDisk {
         }
     }
 
+    /// Every file that is created from now on under a name that ends so holds another byte than was meant at this place, and
+    /// nothing is said of it. None = no more.
+    pub fn garble_created(&self, suffix: &str, at: Option<usize>) {
+        self.state().garbled = at.map(|at| (suffix.to_owned(), at));
+    }
+
     /// What a file holds; none when there is no such file.
     #[must_use]
     pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
@@ -157,6 +163,11 @@ impl Disk for SimulatedDisk {
         state.begin("create", path)?;
         state.make_room(path, contents.len() as u64)?;
         let mut written = contents.to_vec();
+        let garbled = state.garbled.as_ref();
+        let garbled = garbled.filter(|(suffix, _)| path.to_string_lossy().ends_with(suffix));
+        if let Some(byte) = garbled.and_then(|(_, at)| written.get_mut(*at)) {
+            *byte ^= 1;
+        }
         let tear = state.next_write();
         if tear != Tear::None {
             for sector in written.chunks_mut(SECTOR_BYTES) {

@@ -12,6 +12,7 @@ use crc32c::crc32c;
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::{LogEnd, LogOptions};
+use crate::read_back::{create_compared, differs};
 use crate::sealed_index::IndexFailure;
 
 pub use piece::{PartFile, Piece};
@@ -102,6 +103,12 @@ pub fn start(disk: &dyn Disk, log: &LogOptions) -> Result<LogEnd, DiskError> {
     Ok(LogEnd::default())
 }
 
+/// What a head says of a part.
+#[must_use]
+pub fn length_and_checksum(part: &[u8]) -> (u64, u32) {
+    (part.len() as u64, crc32c(part))
+}
+
 /// Writes one snapshot, part by part.
 #[derive(Debug)]
 pub struct SnapshotWriter<'a> {
@@ -125,20 +132,49 @@ impl<'a> SnapshotWriter<'a> {
     pub fn part(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         let path = part_path(self.directory, self.position, self.parts.len());
         self.disk.create_filled(&path, bytes)?;
-        self.parts.push((bytes.len() as u64, crc32c(bytes)));
+        self.parts.push(length_and_checksum(bytes));
         Ok(())
     }
 
-    /// Writes the head: from now on the snapshot counts. Gives back the bytes of all parts.
+    /// Writes the head beside its place, so that the snapshot can be read and does not count yet.
     ///
     /// # Errors
     /// [`DiskError`].
-    pub fn finish(self, head: SnapshotHead) -> Result<u64, DiskError> {
+    pub fn finish(self, head: SnapshotHead) -> Result<UncountedSnapshot<'a>, DiskError> {
         let head = SnapshotHead { parts: self.parts, ..head };
+        let path = self.directory.join(UNFINISHED_HEAD);
+        create_compared(self.disk, &path, &head.encode())?;
+        let read = SnapshotHead::decode(&path, &read_whole(&*self.disk.open(&path)?)?);
+        if read.as_ref() != Ok(&head) {
+            return Err(differs(&path));
+        }
+        Ok(UncountedSnapshot { disk: self.disk, directory: self.directory, head })
+    }
+}
+
+/// A snapshot that is whole and does not count yet: to be read once before anything is built on it.
+#[derive(Debug)]
+pub struct UncountedSnapshot<'a> {
+    disk: &'a dyn Disk,
+    directory: &'a Path,
+    head: SnapshotHead,
+}
+
+impl UncountedSnapshot<'_> {
+    /// Its head, as it was meant and as it stands on the disk.
+    #[must_use]
+    pub fn head(&self) -> &SnapshotHead {
+        &self.head
+    }
+
+    /// From now on the snapshot counts.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn publish(self) -> Result<SnapshotHead, DiskError> {
         let unfinished = self.directory.join(UNFINISHED_HEAD);
-        self.disk.create_filled(&unfinished, &head.encode())?;
-        self.disk.rename(&unfinished, &head_path(self.directory, self.position))?;
-        Ok(head.bytes())
+        self.disk.rename(&unfinished, &head_path(self.directory, self.head.end.position))?;
+        Ok(self.head)
     }
 }
 
@@ -272,7 +308,7 @@ impl SnapshotHead {
         file: &dyn DiskFile,
     ) -> Result<Bytes, SnapshotError> {
         let bytes = read_whole(file)?;
-        let is_whole = self.parts.get(number) == Some(&(bytes.len() as u64, crc32c(&bytes)));
+        let is_whole = self.parts.get(number) == Some(&length_and_checksum(&bytes));
         if is_whole {
             Ok(bytes.into())
         } else {
@@ -288,17 +324,24 @@ fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, DiskError> {
     Ok(bytes)
 }
 
-/// Removes every snapshot but the newest `kept`, and what was never finished.
+/// Removes every snapshot but those at the positions `kept`, and what was never finished.
 ///
 /// # Errors
 /// [`DiskError`].
-pub fn remove_old(disk: &dyn Disk, directory: &Path, kept: usize) -> Result<(), DiskError> {
-    let positions = positions(disk, directory)?;
+pub fn remove_all_but(disk: &dyn Disk, directory: &Path, kept: &[u64]) -> Result<(), DiskError> {
     // Heads first: a head promises its parts.
-    for old in positions.iter().skip(kept) {
+    for old in positions(disk, directory)?.iter().filter(|position| !kept.contains(position)) {
         disk.remove(&head_path(directory, *old))?;
     }
-    let kept = &positions[..positions.len().min(kept)];
+    remove_uncounted(disk, directory)
+}
+
+/// Removes what belongs to no snapshot that counts.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn remove_uncounted(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
+    let kept = positions(disk, directory)?;
     for name in disk.list(directory)? {
         let part = name.strip_suffix(".part").and_then(|stem| stem.split_once('-'));
         let position = part.and_then(|(position, _)| position.parse().ok());

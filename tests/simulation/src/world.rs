@@ -332,6 +332,8 @@ impl World {
                 self.recycled += unneeded.len() as u64;
                 process.unused.extend(unneeded);
             }
+            // The disk of a simulation writes what it is told: such a state must not come into being.
+            Some(Err(error @ SealError::NotReadBack(_))) => return Err(error.to_string()),
             Some(Err(SealError::Open(error))) => process.replica.fail(&error.to_string()),
             Some(Err(SealError::Disk(_) | SealError::GivenUp)) | None => {}
         }

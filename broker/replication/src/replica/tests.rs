@@ -29,6 +29,7 @@ mod frames;
 mod key_tables;
 mod message_types;
 mod misdirected;
+mod read_back;
 mod read_only;
 mod room;
 mod sealing;
@@ -56,6 +57,7 @@ struct Shard {
     waiting_write: Option<Write>,
     /// How often segments were sealed.
     seals: u32,
+    failed_seals: u32,
 }
 
 /// The whole head is a message's one key.
@@ -97,6 +99,7 @@ impl Shard {
             unused: Vec::new(),
             waiting_write: None,
             seals: 0,
+            failed_seals: 0,
         };
         shard.settle();
         shard
@@ -161,8 +164,8 @@ impl Shard {
                 self.seals += 1;
                 self.unused.extend(self.replica.sealed(sealed));
             }
-            // The power went.
-            Some(Err(SealError::Disk(_))) => {}
+            // The power went, or a fault was planted.
+            Some(Err(SealError::Disk(_) | SealError::NotReadBack(_))) => self.failed_seals += 1,
             Some(Err(error)) => panic!("{error}"),
         }
     }

@@ -21,6 +21,30 @@ const UPKEEP_PART: u64 = 8;
 const RECHECK_MS: u64 = 1_000;
 /// How soon sealing that failed is tried again, unless room came meanwhile: it begins with a reading of the log.
 const SEAL_AGAIN_MS: u64 = 30_000;
+/// What does not read back may never do so, and what has to be read grows: the pause doubles up to this.
+const SEAL_AGAIN_MS_MAX: u64 = 16 * SEAL_AGAIN_MS;
+
+/// When sealing may be tried, and what became of it since it last succeeded.
+#[derive(Debug, Default)]
+pub(super) struct SealingTries {
+    /// Not before.
+    after_ms: u64,
+    /// What the last failure said: it is logged once.
+    failure: String,
+    pause_ms: u64,
+}
+
+impl SealingTries {
+    /// Takes note of a failure. Says whether it is news.
+    fn failed(&mut self, now_ms: u64, failure: String, is_disk: bool) -> bool {
+        let doubled_ms = (2 * self.pause_ms).clamp(SEAL_AGAIN_MS, SEAL_AGAIN_MS_MAX);
+        self.pause_ms = if is_disk { SEAL_AGAIN_MS } else { doubled_ms };
+        self.after_ms = now_ms.saturating_add(self.pause_ms);
+        let is_news = self.failure != failure;
+        self.failure = failure;
+        is_news
+    }
+}
 
 impl ShardTask {
     /// The first look at the space, before anything is taken in.
@@ -54,7 +78,7 @@ impl ShardTask {
         }
         let position = self.replica.log().end().position;
         let upkeep_bytes = UPKEEP_BYTES_MAX.min(self.log_options.segment_bytes / UPKEEP_PART);
-        let seal_until = self.replica.seal_until().filter(|_| now_ms >= self.seal_after_ms);
+        let seal_until = self.replica.seal_until().filter(|_| now_ms >= self.sealing.after_ms);
         let is_due = position >= self.maintained_position + upkeep_bytes
             || seal_until.is_some()
             || self.recheck_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
@@ -119,7 +143,7 @@ impl ShardTask {
             }
         };
         if self.is_nearly_full && !room.is_nearly_full {
-            self.seal_after_ms = now_ms;
+            self.sealing.after_ms = now_ms;
         }
         self.note_room(room);
         self.unused = unused;
@@ -154,18 +178,26 @@ impl ShardTask {
                 if let Some(error) = sealed.not_condensed.take() {
                     tracing::warn!(shard = %self.shared.name, %error, "an old segment could not be condensed: it stays");
                 }
+                if let Some(error) = sealed.not_removed.take() {
+                    tracing::warn!(shard = %self.shared.name, %error, "old snapshots could not be removed: they stay, and the segments that they need");
+                }
+                if !std::mem::take(&mut self.sealing).failure.is_empty() {
+                    tracing::info!(shard = %self.shared.name, "segments are sealed again");
+                }
                 let segments = sealed.segments as u64;
                 self.shared.sealed_segments.fetch_add(segments, Ordering::Relaxed);
                 self.unused.extend(self.replica.sealed(sealed));
                 *lock(&self.shared.reader) = self.replica.reader();
             }
             Err(SealError::GivenUp) => {}
-            Err(SealError::Disk(error)) => {
+            Err(error @ (SealError::Disk(_) | SealError::NotReadBack(_))) => {
                 self.shared.sealing_failures.fetch_add(1, Ordering::Relaxed);
-                let (shard, pause_s) = (&self.shared.name, SEAL_AGAIN_MS / 1_000);
-                tracing::warn!(%shard, %error, pause_s, "segments could not be sealed; will try again");
-                self.seal_after_ms = now_ms + SEAL_AGAIN_MS;
-                self.recheck_at_ms = Some(self.seal_after_ms);
+                let is_disk = matches!(error, SealError::Disk(_));
+                if self.sealing.failed(now_ms, error.to_string(), is_disk) {
+                    let (shard, pause_s) = (&self.shared.name, self.sealing.pause_ms / 1_000);
+                    tracing::warn!(%shard, %error, pause_s, "segments could not be sealed: nothing older is removed; will try again");
+                }
+                self.recheck_at_ms = Some(self.sealing.after_ms);
             }
             // What was stored cannot be read: what is stored behind it would be lost by a repair.
             Err(SealError::Open(error)) => self.replica.fail(&error.to_string()),

@@ -6,10 +6,14 @@ use std::path::Path;
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+
 use super::directory::{Condensed, Entry, encode};
 use super::{UNFINISHED_CONDENSED, condensed_path};
 use crate::disk::{Disk, DiskError};
+use crate::read_back::{create_compared, differs};
 use crate::reader::{LoggedRecord, ReadError, Records};
+use crate::record::Record;
 use crate::sealed_index::IndexError;
 use crate::segments::Segment;
 
@@ -93,7 +97,7 @@ impl Leftovers {
     }
 }
 
-/// Writes what is live of a whole segment into a file beside it, durably. None when nothing is.
+/// Writes what is live of a whole segment into a file beside it, durably, and reads it back. None when nothing is.
 ///
 /// # Errors
 /// [`CondenseError`].
@@ -111,11 +115,47 @@ pub fn condense(
     }
     let mut file = encode(shard, (segment.base, segment.end()), &entries, records.len());
     file.extend_from_slice(&records);
-    drop(records);
     let unfinished = directory.join(UNFINISHED_CONDENSED);
-    disk.create_filled(&unfinished, &file)?;
+    create_compared(disk, &unfinished, &file)?;
+    drop(file);
+    if !holds(disk, &unfinished, (shard, segment), (&entries, &records))? {
+        return Err(differs(&unfinished).into());
+    }
+    drop(records);
     disk.rename(&unfinished, &condensed_path(directory, segment.base))?;
     Ok(Some(Condensed::open(disk, directory, segment.base)?))
+}
+
+/// Whether every record is found in the file where it was in the segment, and is what it was.
+fn holds(
+    disk: &dyn Disk,
+    path: &Path,
+    (shard, segment): (u32, &Segment),
+    (entries, records): (&[Entry], &[u8]),
+) -> Result<bool, CondenseError> {
+    let condensed = Condensed::open_at(disk, path, segment.base)?;
+    if condensed.end() != segment.end() {
+        return Ok(false);
+    }
+    let mut read = condensed.condensed_records(shard).into_iter().flatten();
+    for entry in entries {
+        let place = usize::try_from(entry.place).expect("it is in memory");
+        let bytes = &records[place..place + entry.length_bytes as usize];
+        let is_same = match read.next() {
+            Some(Ok(logged)) => {
+                let meant = Record::decode(&mut Bytes::copy_from_slice(bytes));
+                (logged.position, logged.length_bytes, logged.time_ms)
+                    == (entry.position, entry.length_bytes, entry.time_ms)
+                    && meant == Ok(logged.record)
+            }
+            Some(Err(ReadError::Disk(error))) => return Err(error.into()),
+            _ => false,
+        };
+        if !is_same {
+            return Ok(false);
+        }
+    }
+    Ok(read.next().is_none())
 }
 
 /// The records to keep, one behind another, and where each is among them.

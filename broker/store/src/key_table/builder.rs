@@ -11,6 +11,7 @@ use super::{
 use crate::disk::{Disk, DiskError};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::KEYS_PER_SEGMENT_MAX;
+use crate::read_back::create_compared;
 use crate::record::message_heads;
 use crate::segment_scan::SegmentScan;
 use crate::segments::{Segment, UNFINISHED_KEYS};
@@ -172,13 +173,13 @@ impl KeyTableFile {
         self.bytes.len() as u64
     }
 
-    /// Writes the file durably; replaces one of the same name.
+    /// Writes the file durably and reads it back; then it replaces one of the same name.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
         let unfinished = directory.join(UNFINISHED_KEYS);
-        disk.create_filled(&unfinished, &self.bytes)?;
+        create_compared(disk, &unfinished, &self.bytes)?;
         disk.rename(&unfinished, &key_table_path(directory, self.base))
     }
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use crc32c::crc32c;
 
-use super::directory::{ELSEWHERE_BYTES, HEADER_BYTES, LINE_BYTES, Line, encode_header};
+use super::directory::{self, ELSEWHERE_BYTES, HEADER_BYTES, LINE_BYTES, Line, encode_header};
 use super::{
     BLOCK_ENTRIES, Columns, Elsewhere, IndexEntry, IndexError, IndexFailure, SealedIndex,
     SealedRun, index_path,
 };
-use crate::disk::{Disk, DiskError};
+use crate::disk::Disk;
+use crate::read_back::{create_compared, differs};
 use crate::reader::{LoggedRecord, ReadError, Records};
 use crate::record::{Place, Record, Reference};
 use crate::segments::{Segment, UNFINISHED_INDEX};
@@ -36,7 +37,7 @@ pub fn open_or_build(
         Err(_) => {}
     }
     let builder = IndexBuilder::of_segment(shard, segment)?;
-    builder.write(disk, directory, segment_of).map_err(IndexError::from)?;
+    builder.write(disk, directory, segment_of)?;
     Ok((SealedIndex::open(disk, directory, shard, segment.base, failure)?, true))
 }
 
@@ -171,24 +172,57 @@ impl IndexBuilder {
         run.origins.extend(origin);
     }
 
-    /// Writes the file durably; replaces one of the same name.
+    /// Writes the file durably and reads it back, entry by entry; then it replaces one of the same name.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// [`IndexError`], also when what was written says something else.
     pub fn write(
-        self,
+        mut self,
         disk: &dyn Disk,
         directory: &Path,
         segment_of: &dyn Fn(u64) -> u64,
-    ) -> Result<(), DiskError> {
+    ) -> Result<(), IndexError> {
         let path = index_path(directory, self.base);
         let unfinished = directory.join(UNFINISHED_INDEX);
-        disk.create_filled(&unfinished, &self.encode(segment_of))?;
-        disk.rename(&unfinished, &path)
+        let (bytes, lines) = self.encode(segment_of);
+        create_compared(disk, &unfinished, &bytes)?;
+        drop(bytes);
+        self.compare(disk, &unfinished, &lines)?;
+        Ok(disk.rename(&unfinished, &path)?)
     }
 
-    /// The bytes of the file. `segment_of` tells which segment a log position is in.
-    fn encode(mut self, segment_of: &dyn Fn(u64) -> u64) -> Vec<u8> {
+    /// Whether the file at a path says what was put in here.
+    fn compare(&self, disk: &dyn Disk, path: &Path, lines: &[Line]) -> Result<(), IndexError> {
+        let differs = || IndexError::Disk(differs(path));
+        let file = disk.open(path)?;
+        if directory::read(&*file, path, self.shard, self.base)? != lines {
+            return Err(differs());
+        }
+        let index = SealedIndex::of(path.to_owned(), file, self.base, &IndexFailure::default());
+        for (run, line) in self.runs.iter().zip(lines) {
+            let (mut place, mut at) = (line.at, 0);
+            while at < run.entries.len() {
+                let count = (run.entries.len() - at).min(BLOCK_ENTRIES as usize);
+                let entries = u32::try_from(count).expect("no more than a block");
+                let shape = line.columns.block(entries);
+                let block = index.read_block(place, shape)?;
+                let range = at..at + count;
+                let is_same = block.entries == run.entries[range.clone()]
+                    && (!line.columns.has_message_groups
+                        || block.message_groups == run.message_groups[range.clone()])
+                    && (!line.columns.has_origins || block.origins == run.origins[range]);
+                if !is_same {
+                    return Err(differs());
+                }
+                place += shape.bytes() as u64;
+                at += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the file, and its directory. `segment_of` tells which segment a log position is in.
+    fn encode(&mut self, segment_of: &dyn Fn(u64) -> u64) -> (Vec<u8>, Vec<Line>) {
         self.runs.sort_by_key(|run| (run.topic, run.queue, run.first));
         let mut lines: Vec<Line> = Vec::with_capacity(self.runs.len());
         // Where the blocks begin.
@@ -213,7 +247,7 @@ impl IndexBuilder {
         let header = encode_header(self.shard, self.base, &directory, count, file.len() as u64);
         file[..HEADER_BYTES].copy_from_slice(&header);
         file[HEADER_BYTES..at].copy_from_slice(&directory);
-        file
+        (file, lines)
     }
 }
 

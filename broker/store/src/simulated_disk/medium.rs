@@ -40,6 +40,8 @@ pub(super) struct Medium {
     pub(super) writes: u64,
     pub(super) capacity_bytes: Option<u64>,
     pub(super) faults: DiskFaults,
+    /// The end of the names of files that are created wrong, and where.
+    pub(super) garbled: Option<(String, usize)>,
     pub(super) injected: Vec<DiskFault>,
     pub(super) delay_ms: u64,
     /// Inode, beginning and length of the newest reads; kept only when reads may be misdirected.

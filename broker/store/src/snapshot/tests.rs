@@ -38,8 +38,11 @@ fn write(disk: &SimulatedDisk, position: u64) -> SnapshotHead {
         needs: vec![0, 100],
         parts: Vec::new(),
     };
-    let bytes = writer.finish(head).unwrap();
-    assert_eq!(bytes, 3 * 13);
+    let before = positions(disk, &directory).unwrap();
+    let uncounted = writer.finish(head).unwrap();
+    assert_eq!(positions(disk, &directory).unwrap(), before, "it does not count yet");
+    let head = uncounted.publish().unwrap();
+    assert_eq!(head.bytes(), 3 * 13);
     SnapshotHead::read(disk, &directory, SHARD, position).unwrap()
 }
 
@@ -139,7 +142,7 @@ fn a_head_of_another_shard_or_position_or_cut_short_is_refused_and_a_later_versi
 }
 
 #[test]
-fn the_newest_two_are_kept_and_strays_go() {
+fn what_is_named_is_kept_and_strays_go() {
     let disk = disk();
     for position in [1_000, 2_000, 3_000, 4_000] {
         write(&disk, position);
@@ -148,16 +151,40 @@ fn the_newest_two_are_kept_and_strays_go() {
     SnapshotWriter::new(&disk, &directory, 5_000).part(b"unfinished").unwrap();
     disk.create_filled(&directory.join(UNFINISHED_HEAD), b"head").unwrap();
     disk.create_filled(&directory.join("notes.txt"), b"not ours").unwrap();
-    remove_old(&disk, &directory, 2).unwrap();
+    remove_all_but(&disk, &directory, &[1_000, 3_000]).unwrap();
     let mut kept = vec!["notes.txt".to_owned()];
-    for position in [3_000, 4_000] {
+    for position in [1_000, 3_000] {
         kept.extend((0..3).map(|number| format!("{position:020}-{number:05}.part")));
         kept.push(format!("{position:020}.snap"));
         assert_eq!(read(&disk, position).unwrap().1, parts_of(position));
     }
     kept.sort_unstable();
     assert_eq!(names(&disk), kept);
-    assert_eq!(positions(&disk, &directory).unwrap(), [4_000, 3_000]);
-    remove_old(&disk, &directory, 2).unwrap();
+    assert_eq!(positions(&disk, &directory).unwrap(), [3_000, 1_000]);
+    remove_all_but(&disk, &directory, &[1_000, 3_000]).unwrap();
     assert_eq!(names(&disk), kept, "once more changes nothing");
+}
+
+#[test]
+fn a_head_that_the_disk_writes_wrongly_never_counts() {
+    let disk = disk();
+    write(&disk, 1_000);
+    let directory = directory();
+    for at in [0, 40, 90] {
+        disk.garble_created(UNFINISHED_HEAD, Some(at));
+        let writer = SnapshotWriter::new(&disk, &directory, 2_000);
+        let head = SnapshotHead {
+            shard: SHARD,
+            end: end_of(2_000),
+            hard_state: Bytes::from_static(b"vote"),
+            needs: vec![0, 100],
+            parts: Vec::new(),
+        };
+        let refused = writer.finish(head).unwrap_err().to_string();
+        assert!(refused.starts_with("read back"), "{refused}");
+    }
+    disk.garble_created(UNFINISHED_HEAD, None);
+    remove_uncounted(&disk, &directory).unwrap();
+    assert_eq!(names(&disk).len(), 4, "{:?}", names(&disk));
+    assert_eq!(positions(&disk, &directory).unwrap(), [1_000]);
 }

@@ -134,6 +134,20 @@ fn what_waits_keeps_a_small_file_and_is_delivered() {
 }
 
 #[test]
+fn a_segment_stays_whole_while_what_is_condensed_of_it_does_not_read_back() {
+    for at in [20, 70, 120] {
+        let mut bench = Bench::new();
+        bench.shard.disk.garble_created("live.tmp", Some(at));
+        let condensed = files_ending(&bench.shard, ".live");
+        bench.let_go();
+        assert_eq!(files_ending(&bench.shard, ".live"), condensed, "byte {at}");
+        assert!(files_ending(&bench.shard, ".seg") >= 6 - condensed, "byte {at}");
+        bench.shard.restart();
+        bench.check_all_delivered();
+    }
+}
+
+#[test]
 fn what_waits_is_delivered_after_a_restart_and_after_a_start_from_the_older_snapshot() {
     for lose_newest in [false, true] {
         for lose_indexes in [false, true] {

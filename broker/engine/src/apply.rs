@@ -1,24 +1,23 @@
 //! Applying committed records: the only place where state changes for good. Runs the same on a leader, a follower and in
 //! recovery; whatever the records say, it never panics.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
-use broker_model::limits::{INFLIGHT_PER_GROUP_QUEUE_MAX, QUEUES_PER_TOPIC_MAX};
-use broker_model::{ConsumerGroup, MessageType, Order, Topic};
+use broker_model::limits::INFLIGHT_PER_GROUP_QUEUE_MAX;
 use broker_store::record::{DeadLetterReference, NameKind, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
 
-use crate::declared::{DECLARED_AT_ONCE_MAX, declared_topics};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
-use crate::hidden::{HalfMessage, HiddenMessage};
-use crate::index::Queue;
+use crate::hidden::HiddenMessage;
 use crate::refusal::Refusal;
 use crate::serve::ANY_QUEUE;
-use crate::state::{Expiry, Member, TopicState};
+use crate::state::{Expiry, Member};
+
+mod catalog;
+mod hidden;
 
 impl<R: ReplyTo> Engine<R> {
     /// Applies the records of one committed frame, whose payload is whole: made here, or of the checksum of the frame.
@@ -92,26 +91,12 @@ impl<R: ReplyTo> Engine<R> {
                 self.state.known_names.delete(kind, &name, at.time_ms);
             }
             Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
-            Record::Timed { number, due_ms, message } => {
-                self.state.timed.insert((due_ms, number), hidden(&message, at));
-                self.state.index_entries += 1;
-            }
-            Record::Due { number, due_ms, stands } => {
-                if let Some(message) = self.state.timed.remove_due((due_ms, number)) {
-                    self.show(stands.map_or(message, referred_to), at.time_ms);
-                }
-            }
-            Record::Recall { number, due_ms } => {
-                let recalled = self.state.timed.remove((due_ms, number)).is_some();
-                self.state.index_entries -= u64::from(recalled);
-            }
-            Record::Half { number, check_after_ms, message } => {
-                self.apply_half(number, check_after_ms, &message, at);
-            }
-            Record::EndTransaction { number, is_commit, .. } => {
-                self.apply_end_transaction(number, is_commit, at.time_ms);
-            }
-            Record::TransactionCheck { number } => self.state.transactions.note_check(number),
+            Record::Timed { .. }
+            | Record::Due { .. }
+            | Record::Recall { .. }
+            | Record::Half { .. }
+            | Record::EndTransaction { .. }
+            | Record::TransactionCheck { .. } => self.apply_hidden(record, at),
             Record::Cursor(place) => self.apply_cursor(place),
             Record::Reset { group, id } => drop(self.state.resets.insert(group, id)),
             Record::Redrive { topic, offset, back_to } => {
@@ -141,23 +126,6 @@ impl<R: ReplyTo> Engine<R> {
         self.state.index_entries += u64::from(is_kept);
     }
 
-    fn apply_half(
-        &mut self,
-        number: u64,
-        check_after_ms: u64,
-        message: &MessageRecord,
-        at: RecordPlace,
-    ) {
-        let half = HalfMessage {
-            message: hidden(message, at),
-            stored_ms: at.time_ms,
-            checks: 0,
-            check_at_ms: at.time_ms.saturating_add(check_after_ms),
-        };
-        self.state.transactions.insert(number, half);
-        self.state.index_entries += 1;
-    }
-
     /// A message that was counted before takes its place in its queue.
     fn show(&mut self, message: HiddenMessage, time_ms: u64) {
         if !self.push(message, 0, time_ms) {
@@ -183,14 +151,6 @@ impl<R: ReplyTo> Engine<R> {
             self.dirty_topics.push(number);
         }
         true
-    }
-
-    fn apply_end_transaction(&mut self, number: u64, is_commit: bool, time_ms: u64) {
-        match self.state.transactions.remove(number, is_commit) {
-            Some(half) if is_commit => self.show(half.message, time_ms),
-            Some(_) => self.state.index_entries -= 1,
-            None => {}
-        }
     }
 
     fn apply_cursor(&mut self, place: Place) {
@@ -368,127 +328,6 @@ impl<R: ReplyTo> Engine<R> {
         let number = self.state.topic_numbers.get(&name).copied()?;
         Some((number, IndexEntry { stored_ms, origin: entry.origin_or(place.topic), ..entry }))
     }
-
-    pub(crate) fn apply_put_topic(&mut self, number: u32, topic: Topic) {
-        let number = self.state.topic_numbers.get(&topic.name).copied().unwrap_or(number);
-        self.state.next_topic_number = self.state.next_topic_number.max(number.saturating_add(1));
-        self.state.topic_numbers.insert(topic.name.clone(), number);
-        self.state.topic_names.insert(number, topic.name.clone());
-        if topic.retention_ms.is_some() || topic.retention_bytes.is_some() {
-            self.retention.next_ms.get_or_insert(0);
-        }
-        let queues = topic.queues_on(self.shard).min(QUEUES_PER_TOPIC_MAX) as usize;
-        let state =
-            self.state.topics.entry(number).or_insert_with(|| TopicState::new(topic.clone()));
-        if topic.message_type == MessageType::Lite {
-            // Its queues are those of its lite topics.
-            self.next_lite_check_ms.get_or_insert(0);
-        } else if state.queues.len() < queues {
-            state.queues.resize_with(queues, Queue::default);
-        }
-        let subscribers = self.state.subscribers.get(&topic.name);
-        if let Some(first) = subscribers
-            .filter(|s| s.len() > DECLARED_AT_ONCE_MAX)
-            .and_then(BTreeSet::first)
-            .copied()
-        {
-            self.declared_from = Some(self.declared_from.map_or(first, |from| from.min(first)));
-        }
-        state.topic = topic;
-        for index in state.group_topics.clone() {
-            self.state.grow_group_topic(index);
-            self.wake(index, ANY_QUEUE);
-        }
-    }
-
-    fn apply_delete_topic(&mut self, number: u32, effects: &mut Effects<R>) {
-        self.deleting_topics.retain(|deleting| *deleting != number);
-        let Some(topic) = self.state.topics.get(&number) else { return };
-        let name = topic.topic.name.clone();
-        for index in topic.group_topics.clone() {
-            self.forget_progress(index, &Refusal::TopicNotFound(name.clone()), effects);
-        }
-        self.state.topic_numbers.remove(&name);
-        self.state.known_names.forget(NameKind::Topic, name.as_str());
-        if let Some(topic) = self.state.topics.remove(&number) {
-            self.state.index_entries -= topic.queues.iter().map(Queue::index_entries).sum::<u64>();
-            for waiter in topic.pulls {
-                self.state.waiters -= 1;
-                effects.now.push((waiter.reply, Err(Refusal::TopicNotFound(name.clone()))));
-            }
-        }
-        self.state.pull_ends.retain(|end| end.topic != number);
-        self.state.index_entries -= self.state.timed.forget_topic(number);
-        self.state.index_entries -= self.state.transactions.forget_topic(number);
-    }
-
-    fn apply_put_group(&mut self, number: u32, group: ConsumerGroup) {
-        let number = self.state.group_numbers.get(&group.name).copied().unwrap_or(number);
-        self.state.next_group_number = self.state.next_group_number.max(number.saturating_add(1));
-        let is_in_order = group.order == Order::Fifo;
-        self.forget_subscriber(number);
-        for topic in declared_topics(&group) {
-            self.state.subscribers.entry(topic.clone()).or_default().insert(number);
-        }
-        if declared_topics(&group).len() > DECLARED_AT_ONCE_MAX {
-            self.begin_later(number);
-        }
-        self.state.group_numbers.insert(group.name.clone(), number);
-        self.state.groups.insert(number, group);
-        // It may consume in another way now, or go on.
-        for (index, progress) in self.state.group_topics.iter_mut().enumerate() {
-            let Some(progress) = progress.as_mut().filter(|p| p.group == number) else { continue };
-            let is_lite = self.state.topics.get(&progress.topic).is_some_and(is_lite_topic);
-            if !is_in_order && !is_lite {
-                progress.queues.iter_mut().for_each(GroupQueue::forget_order);
-            }
-            if !progress.waiters.is_empty() {
-                self.dirty.push((index, ANY_QUEUE));
-            }
-        }
-    }
-
-    fn apply_delete_group(&mut self, number: u32, effects: &mut Effects<R>) {
-        self.deleting_groups.retain(|deleting| *deleting != number);
-        let Some(group) = self.state.groups.get(&number) else { return };
-        let refusal = Refusal::GroupNotFound(group.name.clone());
-        for member in self.state.members_of(number) {
-            self.apply_delete_member(member, effects);
-        }
-        self.forget_subscriber(number);
-        let Some(group) = self.state.groups.remove(&number) else { return };
-        self.state.group_numbers.remove(&group.name);
-        self.state.known_names.forget(NameKind::Group, group.name.as_str());
-        self.state.resets.remove(&number);
-        self.forget_group_progress(number, &refusal, effects);
-    }
-
-    fn forget_subscriber(&mut self, number: u32) {
-        let Some(group) = self.state.groups.get(&number) else { return };
-        for topic in declared_topics(group) {
-            if let Some(groups) = self.state.subscribers.get_mut(topic) {
-                groups.remove(&number);
-                if groups.is_empty() {
-                    self.state.subscribers.remove(topic);
-                }
-            }
-        }
-    }
-
-    fn forget_group_progress(&mut self, number: u32, refusal: &Refusal, effects: &mut Effects<R>) {
-        let known = self.state.group_topic_indexes.range((number, 0)..=(number, u32::MAX));
-        let indexes: Vec<usize> = known.map(|(_, index)| *index).collect();
-        for index in indexes {
-            self.forget_progress(index, refusal, effects);
-        }
-    }
-
-    fn forget_progress(&mut self, index: usize, refusal: &Refusal, effects: &mut Effects<R>) {
-        let waiters = self.state.remove_group_topic(index);
-        effects
-            .now
-            .extend(waiters.into_waiters().map(|waiter| (waiter.reply, Err(refusal.clone()))));
-    }
 }
 
 /// Where a record stands, and the time of its frame.
@@ -507,14 +346,4 @@ fn hidden(message: &MessageRecord, at: RecordPlace) -> HiddenMessage {
         topic: message.topic,
         queue: message.queue,
     }
-}
-
-/// A message as the record says that makes it visible.
-fn referred_to(stands: Reference) -> HiddenMessage {
-    let Reference { topic, queue, position, length_bytes, tag_hash, .. } = stands;
-    HiddenMessage { position, tag_hash, length_bytes, topic, queue }
-}
-
-fn is_lite_topic<R>(state: &TopicState<R>) -> bool {
-    state.topic.message_type == MessageType::Lite
 }

@@ -117,7 +117,8 @@ impl Frames {
             bytes = &bytes[more..];
             if self.head_bytes == HEAD_BYTES {
                 self.head_bytes = 0;
-                seen = seen.and(self.frame());
+                let frame = self.frame();
+                seen = seen.and(frame);
             }
         }
     }

@@ -14,7 +14,6 @@ mod own_thread;
 #[cfg(debug_assertions)]
 mod power_cut;
 mod read_only_disk;
-mod real_clock;
 mod real_disk;
 mod serve;
 mod shutdown;

@@ -8,14 +8,15 @@ use anyhow::Context as _;
 use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace, RenewalTiming};
 use broker_model::{ShardId, shard_name};
 use broker_replication::shard::OpenShard;
-use broker_replication::{Catalog, Memory, ShardEvent, ShardHandle, ShardOptions, open_shard};
+use broker_replication::{
+    Catalog, Memory, ShardEvent, ShardHandle, ShardOptions, SystemClock, open_shard,
+};
 use broker_store::Disk;
 use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
 use tokio::sync::mpsc;
 
 use crate::cli::failure::Failure;
 use crate::listener::cores::Cores;
-use crate::real_clock::{self, RealClock};
 use crate::real_disk::RealDisk;
 use crate::serve::{logging, whole_file};
 
@@ -93,7 +94,7 @@ pub(crate) async fn open_shards(
             memory: memory.clone(),
         };
         let disk = Arc::clone(&disk);
-        let open = move || open_shard(&disk, Arc::new(RealClock), &options);
+        let open = move || open_shard(&disk, Arc::new(SystemClock), &options);
         opening.push((id, tokio::task::spawn_blocking(open)));
     }
     let mut open = Vec::new();
@@ -114,12 +115,15 @@ fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> (Catalog, ShardEvents) {
     let (events, heard) = mpsc::unbounded_channel();
     let mut handles: Vec<ShardHandle> = Vec::new();
     let mut known = Vec::new();
+    OpenShard::share_steady_time(&open);
     for (index, mut shard) in open.into_iter().enumerate() {
         handles.push(shard.handle.clone());
         known.push(std::mem::take(&mut shard.known));
         cores.spawn_on(index, shard.run(events.clone()));
     }
-    (Catalog::new(handles, known, real_clock::now_ms()), heard)
+    // Later than at every earlier start, whatever the wall clock says.
+    let version = handles.iter().map(ShardHandle::steady_ms).max().unwrap_or(0);
+    (Catalog::new(handles, known, version), heard)
 }
 
 fn random_seed() -> anyhow::Result<u64> {

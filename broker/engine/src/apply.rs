@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
+use broker_model::Now;
 use broker_model::limits::INFLIGHT_PER_GROUP_QUEUE_MAX;
 use broker_store::record::{DeadLetterReference, NameKind, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
@@ -21,12 +22,14 @@ mod hidden;
 
 impl<R: ReplyTo> Engine<R> {
     /// Applies the records of one committed frame, whose payload is whole: made here, or of the checksum of the frame.
+    /// `time` is that of the frame: the wall clock's part is the time stored in it, which never goes back; when it is read
+    /// back from the log, the steady part is the same.
     ///
     /// # Errors
     /// [`RecordError`] when the payload cannot be read; records before the bad one are applied.
     pub fn apply(
         &mut self,
-        time_ms: u64,
+        time: Now,
         payload_position: u64,
         mut payload: Bytes,
         effects: &mut Effects<R>,
@@ -39,7 +42,7 @@ impl<R: ReplyTo> Engine<R> {
             let source = RecordPlace {
                 position: payload_position + start as u64,
                 length_bytes: u32::try_from(length).unwrap_or(u32::MAX),
-                time_ms,
+                time,
             };
             self.apply_record(record, source, effects);
         }
@@ -73,22 +76,22 @@ impl<R: ReplyTo> Engine<R> {
                 self.apply_prolong(first, nonce, deadline_ms);
             }
             Record::DeadLetter { place, stands } => {
-                self.apply_dead_letter(place, stands, at.time_ms);
+                self.apply_dead_letter(place, stands, at.time.wall_ms);
             }
             Record::PutTopic { number, topic } => {
                 if topic.name.is_dead_letter() {
                     effects.new_topics.push((*topic).clone());
                 }
-                self.note_declared(NameKind::Topic, topic.name.as_str(), at.time_ms);
+                self.note_declared(NameKind::Topic, topic.name.as_str(), at.time.wall_ms);
                 self.apply_put_topic(number, topic.bounded());
             }
             Record::DeleteTopic { number } => self.apply_delete_topic(number, effects),
             Record::PutGroup { number, group } => {
-                self.note_declared(NameKind::Group, group.name.as_str(), at.time_ms);
+                self.note_declared(NameKind::Group, group.name.as_str(), at.time.wall_ms);
                 self.apply_put_group(number, group.bounded());
             }
             Record::DeleteName { kind, name } => {
-                self.state.known_names.delete(kind, &name, at.time_ms);
+                self.state.known_names.delete(kind, &name, at.time.wall_ms);
             }
             Record::DeleteGroup { number } => self.apply_delete_group(number, effects),
             Record::Timed { .. }
@@ -122,25 +125,26 @@ impl<R: ReplyTo> Engine<R> {
 
     fn apply_message(&mut self, message: &MessageRecord, at: RecordPlace) {
         let message_group_hash = message.message_group_hash;
-        let is_kept = self.push(hidden(message, at), message_group_hash, at.time_ms);
+        let is_kept = self.push(hidden(message, at), message_group_hash, at.time);
         self.state.index_entries += u64::from(is_kept);
     }
 
     /// A message that was counted before takes its place in its queue.
-    fn show(&mut self, message: HiddenMessage, time_ms: u64) {
-        if !self.push(message, 0, time_ms) {
+    fn show(&mut self, message: HiddenMessage, time: Now) {
+        if !self.push(message, 0, time) {
             self.state.index_entries -= 1;
         }
     }
 
     /// Puts a message at the end of its queue and wakes who waits; false when the queue is gone.
-    fn push(&mut self, message: HiddenMessage, message_group_hash: u64, time_ms: u64) -> bool {
+    fn push(&mut self, message: HiddenMessage, message_group_hash: u64, time: Now) -> bool {
         let HiddenMessage { position, tag_hash, length_bytes, topic: number, queue } = message;
         let Some(topic) = self.state.topics.get_mut(&number) else { return false };
         let Some(entries) = topic.queues.get_mut(queue as usize) else { return false };
-        let entry = IndexEntry { position, tag_hash, stored_ms: time_ms, length_bytes, origin: 0 };
+        let stored_ms = time.wall_ms;
+        let entry = IndexEntry { position, tag_hash, stored_ms, length_bytes, origin: 0 };
         entries.push(entry, message_group_hash);
-        topic.lite.note_use(queue, time_ms);
+        topic.lite.note_use(queue, time.steady_ms);
         for index in &topic.group_topics {
             let progress = self.state.group_topics.get(*index).and_then(Option::as_ref);
             if progress.is_some_and(|progress| !progress.waiters.is_empty()) {
@@ -335,7 +339,7 @@ impl<R: ReplyTo> Engine<R> {
 pub(crate) struct RecordPlace {
     position: u64,
     length_bytes: u32,
-    time_ms: u64,
+    time: Now,
 }
 
 fn hidden(message: &MessageRecord, at: RecordPlace) -> HiddenMessage {

@@ -158,7 +158,7 @@ pub struct Receive {
     pub messages_max: u32,
     /// How long they stay invisible to others.
     pub invisible_ms: u64,
-    /// Answer empty at this time (same clock as the shard's).
+    /// Answer empty at this time, in steady time ([`broker_model::Now`]).
     pub poll_until_ms: u64,
     /// The client that asks: the consumer of a broadcasting group, and who a trace names.
     pub client_id: Arc<str>,
@@ -201,7 +201,7 @@ pub struct Pull {
     pub filter: Filter,
     /// At most this many.
     pub messages_max: u32,
-    /// Answer empty at this time (same clock as the shard's).
+    /// Answer empty at this time, in steady time ([`broker_model::Now`]).
     pub poll_until_ms: u64,
 }
 
@@ -415,7 +415,7 @@ pub struct Delivery {
     pub handle: ReceiptHandle,
     /// When it was stored, Unix time.
     pub stored_ms: u64,
-    /// When it becomes visible to others, Unix time.
+    /// When it becomes visible to others, in steady time ([`broker_model::Now`]).
     pub invisible_until_ms: u64,
     /// The topic it was sent to, when it is read from a dead-letter topic.
     pub origin_topic: Option<TopicName>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, WORK_PER_STEP_MAX};
-use broker_model::{ConsumerGroup, ShardId, Topic, TopicName};
+use broker_model::{ConsumerGroup, Now, ShardId, Topic, TopicName};
 use broker_store::sealed_index::IndexError;
 use broker_store::{IndexFailure, Log};
 
@@ -80,24 +80,26 @@ impl<R: ReplyTo> Engine<R> {
     /// Decides one command. Only the leader calls this.
     pub fn handle(
         &mut self,
-        now_ms: u64,
+        now: Now,
         command: Command,
         reply: R,
         log: &Log,
         effects: &mut Effects<R>,
     ) {
-        self.decide(now_ms, command, reply, log, effects);
+        self.decide(now, command, reply, log, effects);
         effects.end_piece();
     }
 
     fn decide(
         &mut self,
-        now_ms: u64,
+        now: Now,
         command: Command,
         reply: R,
         log: &Log,
         effects: &mut Effects<R>,
     ) {
+        // What a verb decides are durations.
+        let now_ms = now.steady_ms;
         match command {
             Command::Send(send) => self.send(send, reply, effects),
             Command::Receive(receive) => self.receive(now_ms, receive, reply, log, effects),

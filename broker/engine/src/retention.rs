@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use broker_model::Now;
 use broker_model::limits::RETENTION_CHECK_MS;
 use broker_store::Record;
 #[cfg(feature = "simulation")]
@@ -34,7 +35,8 @@ struct Trim {
 
 impl<R: ReplyTo> Engine<R> {
     /// Looks at the next topics, and trims those that hold too much.
-    pub(crate) fn trim_topics(&mut self, now_ms: u64, effects: &mut Effects<R>) {
+    pub(crate) fn trim_topics(&mut self, now: Now, effects: &mut Effects<R>) {
+        let now_ms = now.steady_ms;
         let limited = |topic: &TopicState<R>| {
             topic.topic.retention_ms.is_some() || topic.topic.retention_bytes.is_some()
         };
@@ -54,7 +56,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             let Some(topic) = self.state.topics.get(&number) else { continue };
             looked_at += topic.queues.len();
-            for Trim { queue, offset } in trims(topic, self.shard, now_ms) {
+            for Trim { queue, offset } in trims(topic, self.shard, now.wall_ms) {
                 #[cfg(feature = "simulation")]
                 if has_bug(Bug::UnloggedTrim) {
                     self.apply_trim(number, queue, offset);
@@ -93,9 +95,9 @@ impl<R: ReplyTo> Engine<R> {
 }
 
 /// What of a topic goes now: by time first, then the oldest runs of all queues while the rest is as much as may be kept.
-fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, now_ms: u64) -> Vec<Trim> {
+fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, wall_ms: u64) -> Vec<Trim> {
     let (retention_ms, bytes_max) = limits_of(topic, shard);
-    let oldest_ms = retention_ms.map_or(0, |kept_ms| now_ms.saturating_sub(kept_ms));
+    let oldest_ms = retention_ms.map_or(0, |kept_ms| wall_ms.saturating_sub(kept_ms));
     let mut kept: Vec<_> = topic.queues.iter().map(|queue| queue.sealed().peekable()).collect();
     let mut offsets = vec![0; kept.len()];
     let mut bytes: u64 = topic.queues.iter().map(crate::index::Queue::bytes).sum();

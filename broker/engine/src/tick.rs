@@ -1,6 +1,7 @@
 //! Everything that time alone causes: deliveries that expire, messages that are due, producers to be asked about their
 //! transactions, lite topics that nobody uses, messages beyond retention, and polls that end without a message.
 
+use broker_model::Now;
 use broker_store::Log;
 use broker_store::record::Place;
 
@@ -13,13 +14,15 @@ use crate::state::Expiry;
 const POLLS_ENDED_PER_STEP: usize = 4_096;
 
 impl<R: ReplyTo> Engine<R> {
-    /// When [`Engine::tick`] has something to do next; none when nothing waits for time.
+    /// When [`Engine::tick`] has something to do next, in steady time, unless the wall clock is set before; none when
+    /// nothing waits for time.
     #[must_use]
-    pub fn next_tick_ms(&self) -> Option<u64> {
+    pub fn next_tick_ms(&self, now: Now) -> Option<u64> {
         let expiry = self.state.expiries.first().map(|expiry| expiry.deadline_ms);
         let check = self.state.transactions.next_check_ms();
-        let (due, lite, trim) =
-            (self.next_due_ms(), self.next_lite_check_ms, self.retention.next_ms);
+        let left_ms = self.next_due_ms().map(|due_ms| due_ms.saturating_sub(now.wall_ms));
+        let due = left_ms.map(|left_ms| now.steady_ms.saturating_add(left_ms));
+        let (lite, trim) = (self.next_lite_check_ms, self.retention.next_ms);
         let declared = self.declared_from.filter(|_| !self.state.subscribers.is_empty());
         let declared = declared.map(|_| 0);
         let times = [declared, expiry, self.next_poll_end_ms(), check, due, lite, trim];
@@ -36,17 +39,18 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// Does what is due. Only the leader calls this.
-    pub fn tick(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
+    pub fn tick(&mut self, now: Now, log: &Log, effects: &mut Effects<R>) {
+        let now_ms = now.steady_ms;
         // Each kind gets a part, so that none waits for the end of another.
         let share = self.work.div_ceil(5);
         let mut done = self.begin_all_declared(share, effects);
-        done += self.release_due(now_ms, share, effects);
+        done += self.release_due(now.wall_ms, share, effects);
         done += self.check_transactions(now_ms, share, log, effects);
         if share > 0 && self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.expire_lite_topics(now_ms, effects);
         }
         if share > 0 && self.retention.next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            self.trim_topics(now_ms, effects);
+            self.trim_topics(now, effects);
         }
         done += self.expire_due(now_ms, share, effects);
         done += self.do_tasks(share, effects);

@@ -34,12 +34,13 @@ impl<R: ReplyTo> Engine<R> {
         self.state.timed.leave(key).map(|_| key).ok_or(Refusal::NotTimed)
     }
 
-    /// Makes visible what is due, up to this much of work; says how much was done.
-    pub(crate) fn release_due(&mut self, now_ms: u64, work: u32, effects: &mut Effects<R>) -> u32 {
+    /// Makes visible what is due, up to this much of work; says how much was done. Delivery times are dates: they follow the
+    /// wall clock.
+    pub(crate) fn release_due(&mut self, wall_ms: u64, work: u32, effects: &mut Effects<R>) -> u32 {
         let chunks_max = work / CHUNK_WORK;
         let (mut done, mut chunks) = (0, chunks_max);
         while done < work
-            && let Some(key) = self.state.timed.next_due(now_ms, LEAVING_MAX, &mut chunks)
+            && let Some(key) = self.state.timed.next_due(wall_ms, LEAVING_MAX, &mut chunks)
         {
             done += 1;
             let (due_ms, number) = key;
@@ -59,7 +60,7 @@ impl<R: ReplyTo> Engine<R> {
         Reference { topic, queue, offset, position, length_bytes, tag_hash }
     }
 
-    /// When the next timed message is due; none while the commit of earlier ones has to come first.
+    /// When the next timed message is due by the wall clock; none while the commit of earlier ones has to come first.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
         self.state.timed.next_ms(LEAVING_MAX)
     }

@@ -97,7 +97,7 @@ impl<R: ReplyTo> Engine<R> {
             if self.state.transactions.end_of(number).is_some() {
                 continue;
             }
-            let age_ms = now_ms.saturating_sub(half.stored_ms);
+            let age_ms = now_ms.saturating_sub(half.begun_ms);
             let checks_max = TRANSACTION_CHECKS_MAX;
             #[cfg(feature = "simulation")]
             let checks_max = if has_bug(Bug::OneQuestion) { 1 } else { checks_max };

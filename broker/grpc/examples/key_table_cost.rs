@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use broker_engine::{Command, NewMessage, ReplyTo, Send, Target, Visible};
-use broker_model::{MessageType, QueuePlacement, ShardId, Topic, TopicName};
+use broker_model::{MessageType, Now, QueuePlacement, ShardId, Topic, TopicName};
 use broker_proto::rocketmq::{Message, SystemProperties};
 use broker_replication::transport::NoPeers;
 use broker_replication::{replica, sealing};
@@ -59,7 +59,7 @@ fn filled(keys: u32, body: &Bytes) -> (SimulatedDisk, u32) {
     let name = TopicName::parse("orders").expect("a legal name");
     let placement = vec![QueuePlacement { shard: ShardId(0), queues: 8 }];
     let topic = Topic::with_defaults(name.clone(), MessageType::Normal, placement);
-    replica.submit(1, Command::PutTopic(Box::new(topic)), Nobody);
+    replica.submit(Now::at(1), Command::PutTopic(Box::new(topic)), Nobody);
     let mut sent = 0;
     while replica.log().end().position <= SEGMENT_BYTES {
         let messages = (sent..sent + MESSAGES_PER_FRAME).map(|number| NewMessage {
@@ -71,11 +71,11 @@ fn filled(keys: u32, body: &Bytes) -> (SimulatedDisk, u32) {
         });
         let messages = messages.collect();
         let send = Send { topic: name.clone(), messages, target: Target::AnyQueue };
-        replica.submit(1, Command::Send(send), Nobody);
+        replica.submit(Now::at(1), Command::Send(send), Nobody);
         sent += MESSAGES_PER_FRAME;
-        while let Some(write) = replica.step(1).write {
+        while let Some(write) = replica.step(Now::at(1)).write {
             let written = writer.write(&write).expect("a disk in memory");
-            replica.written(1, written);
+            replica.written(Now::at(1), written);
         }
     }
     (disk, sent)

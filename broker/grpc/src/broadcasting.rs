@@ -6,7 +6,7 @@ use broker_model::limits::CLIENT_EXPIRY_MS;
 use broker_model::{GroupName, Model, TopicName};
 use broker_proto::rocketmq::Settings;
 
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::session::settings;
 use crate::status::Failure;
@@ -46,7 +46,7 @@ pub(crate) async fn leave_all(context: &BrokerContext, client_id: &str) {
 
 /// Forgets members that have not been heard of since the start: they left while nobody was there to see it.
 pub(crate) async fn forget_strangers(context: &BrokerContext) {
-    if now_ms() < context.started_ms + CLIENT_EXPIRY_MS {
+    if monotonic_ms() < context.begun_ms + CLIENT_EXPIRY_MS {
         return;
     }
     for shard in context.catalog.shards() {

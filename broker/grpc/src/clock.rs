@@ -1,11 +1,21 @@
-//! The wall clock, read here and nowhere else in this crate.
+//! The clocks, read here and nowhere else in this crate: one for durations, one for dates.
 //! Shards have a clock of their own, given to them from outside.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use broker_replication::{Clock, SystemClock};
 
-/// Milliseconds since 1970; 0 on a machine whose clock stands before it.
+/// Unix time in milliseconds, for what people read: it may jump, so that no duration counts by it.
 #[must_use]
 pub fn now_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    SystemClock.wall_ms()
+}
+
+/// Milliseconds that only the passing of time moves, for durations: sessions, polls, renewals.
+#[must_use]
+pub(crate) fn monotonic_ms() -> u64 {
+    SystemClock.monotonic_ms()
+}
+
+/// When that was, Unix time by today's wall clock.
+pub(crate) fn unix_ms_of(monotonic: u64) -> u64 {
+    now_ms().saturating_sub(monotonic_ms().saturating_sub(monotonic))
 }

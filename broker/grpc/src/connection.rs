@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 
 const OPEN: u64 = 0;
 
@@ -20,7 +20,7 @@ impl Connection {
         connection
     }
 
-    /// When it ended; none while it is open.
+    /// When it ended, by the monotonic clock; none while it is open.
     pub(crate) fn closed_ms(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Acquire)).filter(|closed_ms| *closed_ms != OPEN)
     }
@@ -45,6 +45,6 @@ impl OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.close(now_ms());
+        self.0.close(monotonic_ms());
     }
 }

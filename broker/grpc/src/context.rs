@@ -13,7 +13,7 @@ use broker_replication::{Catalog, Memory, ShardHandle, TopicEntry};
 use prost::Message as _;
 use tokio::sync::{Semaphore, watch};
 
-use crate::clock::now_ms;
+use crate::clock::{monotonic_ms, now_ms};
 use crate::endpoints::{Advertised, EndpointPlan};
 use crate::limits::WATCHERS_MAX;
 use crate::peers::Peers;
@@ -92,6 +92,8 @@ pub struct BrokerContext {
     pub(crate) broker_id: u32,
     pub(crate) version: String,
     pub(crate) started_ms: u64,
+    /// The same by the monotonic clock.
+    pub(crate) begun_ms: u64,
     pub(crate) advertised: String,
     pub(crate) disk: DiskProbe,
     pub(crate) keep_map: MapKeeper,
@@ -136,6 +138,7 @@ impl BrokerContext {
             broker_id: options.broker_id,
             version: options.version,
             started_ms: now_ms(),
+            begun_ms: monotonic_ms(),
             advertised: format!("{}:{}", options.advertised.host, options.advertised.port),
             disk: options.disk,
             keep_map: options.keep_map,

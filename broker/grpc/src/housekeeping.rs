@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broadcasting;
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::limits::EXPIRY_ROUND_MS;
 use crate::rpc::telemetry::settings_command;
@@ -47,7 +47,7 @@ async fn prolong_deliveries(context: &BrokerContext) {
     let mut rounds = every(context.renewals.timing.round_ms());
     loop {
         rounds.tick().await;
-        context.renewals.round(&context.catalog, &context.sessions, now_ms()).await;
+        context.renewals.round(&context.catalog, &context.sessions, monotonic_ms()).await;
     }
 }
 
@@ -56,7 +56,7 @@ async fn expire_clients(context: &BrokerContext) {
     loop {
         rounds.tick().await;
         broadcasting::forget_strangers(context).await;
-        for client_id in context.sessions.expire(now_ms()) {
+        for client_id in context.sessions.expire(monotonic_ms()) {
             tracing::info!(%client_id, "client was silent for too long and is forgotten");
             context.renewals.release_client(&context.catalog, &client_id).await;
             broadcasting::leave_all(context, &client_id).await;

@@ -29,6 +29,7 @@ const LOCK: &str = "nothing panics while it holds a session";
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
+    /// By the monotonic clock, like all times here.
     last_seen_ms: AtomicU64,
     state: Mutex<State>,
     lite: watch::Sender<Option<LiteSubscription>>,

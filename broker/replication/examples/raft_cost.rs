@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use broker_engine::{Command, Effects, Engine, NewMessage, ReplyTo, Send, Target, Visible};
-use broker_model::{MessageType, QueuePlacement, ShardId, Topic, TopicName};
+use broker_model::{MessageType, Now, QueuePlacement, ShardId, Topic, TopicName};
 use broker_replication::replica;
 use broker_replication::transport::NoPeers;
 use broker_store::log::{LogEnd, LogOptions};
@@ -65,7 +65,7 @@ fn bare(body: &Bytes) -> f64 {
     let mut index = 0;
     let mut frame = |command: Command| {
         let mut effects = Effects::default();
-        engine.handle(0, command, Nobody, &log, &mut effects);
+        engine.handle(Now::at(0), command, Nobody, &log, &mut effects);
         index += 1;
         let payload = std::mem::take(&mut effects.payload).freeze();
         let records = effects.records;
@@ -74,7 +74,7 @@ fn bare(body: &Bytes) -> f64 {
         let position = log.append(new).expect("small enough");
         let write = log.take_write().expect("one frame is queued");
         log.written(writer.write(&write).expect("memory does not fail"));
-        engine.apply(0, position, payload, &mut effects).expect("just encoded");
+        engine.apply(Now::at(0), position, payload, &mut effects).expect("just encoded");
     };
     frame(Command::PutTopic(Box::new(topic())));
     let begin = Instant::now();
@@ -88,9 +88,9 @@ fn replicated(body: &Bytes) -> f64 {
     let started = replica::start(&disk, &options, Box::new(NoPeers), 1, 0);
     let (mut replica, mut writer) = started.expect("an empty disk opens");
     let mut frame = |command: Command| {
-        replica.submit(0, command, Nobody);
-        while let Some(write) = replica.step(0).write {
-            replica.written(0, writer.write(&write).expect("memory does not fail"));
+        replica.submit(Now::at(0), command, Nobody);
+        while let Some(write) = replica.step(Now::at(0)).write {
+            replica.written(Now::at(0), writer.write(&write).expect("memory does not fail"));
         }
     };
     frame(Command::PutTopic(Box::new(topic())));

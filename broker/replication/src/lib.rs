@@ -20,7 +20,7 @@ mod writer_thread;
 
 pub use append_times::AppendTimesSeen;
 pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
-pub use clock::Clock;
+pub use clock::{Clock, SystemClock};
 pub use memory::Memory;
 pub use shard::{
     DeliveredMessage, PulledMessages, ShardEvent, ShardHandle, ShardOptions, ShardStatus,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use broker_engine::{Effects, Engine, ReplyTo};
-use broker_model::ShardId;
+use broker_model::{Now, ShardId};
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::recovery::{OpenError, RecoveredFrame};
 use broker_store::sealed_index::{BuildError, IndexError, index_path, open_or_build};
@@ -38,6 +38,9 @@ pub(crate) struct Recovered<R> {
     /// Snapshots that cannot be used, and why.
     pub(crate) unusable: Vec<SnapshotError>,
     effects: Effects<R>,
+    /// The newest time of an entry behind the snapshot, and of any frame.
+    newest_entry_ms: u64,
+    newest_frame_ms: u64,
 }
 
 impl<R: ReplyTo> Recovered<R> {
@@ -99,6 +102,8 @@ impl<R: ReplyTo> Recovered<R> {
             snapshot_bytes: 0,
             unusable: Vec::new(),
             effects: Effects::default(),
+            newest_entry_ms: 0,
+            newest_frame_ms: 0,
         }
     }
 
@@ -179,22 +184,33 @@ impl<R: ReplyTo> Recovered<R> {
         Err(OpenError::MissingIndex { shard, topic, queue, offset })
     }
 
+    /// The newest time that a message was stored at, and the newest time in the log: hard states say how far the steady
+    /// time had come. 0 when there is none.
+    pub(crate) fn newest_times(&self) -> (u64, u64) {
+        let sealed_ms = self.engine.sealed_runs().map(|run| run.last_ms).max().unwrap_or(0);
+        let stored_ms = self.newest_entry_ms.max(sealed_ms);
+        (stored_ms, self.newest_frame_ms.max(stored_ms))
+    }
+
     /// Takes in the next frame of the log.
     ///
     /// # Errors
     /// [`OpenError`] when it cannot be read, or an index file that it needs.
     pub(crate) fn take(&mut self, frame: RecoveredFrame) -> Result<(), OpenError> {
         let header = frame.header;
+        self.newest_frame_ms = self.newest_frame_ms.max(header.time_ms);
         if header.kind == FrameKind::HardState {
             if let Some(vote) = Vote::decode(&frame.payload) {
                 self.vote = vote;
             }
             return Ok(());
         }
+        self.newest_entry_ms = self.newest_entry_ms.max(header.time_ms);
         self.raft_log.append(header.index, header.term);
         // With one voter every durable entry is committed.
         let (position, effects) = (frame.payload_position, &mut self.effects);
-        self.engine.apply(header.time_ms, position, frame.payload, effects).map_err(|reason| {
+        let time = Now::at(header.time_ms);
+        self.engine.apply(time, position, frame.payload, effects).map_err(|reason| {
             OpenError::Unreadable { shard: header.shard, index: header.index, reason }
         })?;
         // Nobody asked, and nobody is told.

@@ -9,8 +9,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use broker_engine::{Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, TransactionCheck};
-use broker_model::Topic;
 use broker_model::limits::{WORK_PER_BUSY_STEP_MAX, WORK_PER_STEP_MAX};
+use broker_model::{Now, Topic};
 use broker_store::damage;
 use broker_store::limits::FRAME_BYTES_TARGET;
 use broker_store::log::LogOptions;
@@ -36,6 +36,9 @@ mod room;
 const SNAPSHOT_DISTANCE_FACTOR: u64 = 4;
 /// After this much silence a marker frame vouches for the last entry (storage-format.md, "torn or damaged").
 const MARK_DELAY_MS: u64 = 100;
+/// Where the times of frames stand still, because the wall clock was set back, the log says so often how far the steady time
+/// has come.
+const STEADY_NOTE_MS: u64 = 1_000;
 
 /// Why a replica cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,12 @@ pub struct Replica<R> {
     /// Ready numbers not reported as persisted, with the log position that they need.
     persisting: VecDeque<(u64, u64)>,
     vote: Vote,
+    /// When it started.
+    begin: Now,
+    /// The time stored last; the next one is no earlier.
+    stored_ms: u64,
+    /// How far the steady time has come, as a start would read it in the log.
+    noted_ms: u64,
     mark_at_ms: Option<u64>,
     /// The last entry that a marker vouches for.
     marked_index: u64,
@@ -108,7 +117,8 @@ impl<R> Debug for Replica<R> {
     }
 }
 
-/// Opens the log, replays it, and starts consensus. `seed` is chance given from outside.
+/// Opens the log, replays it, and starts consensus. `seed` is chance given from outside, `wall_ms` Unix time. Durations
+/// count on from [`Replica::begin`].
 ///
 /// # Errors
 /// [`StartError`].
@@ -117,7 +127,7 @@ pub fn start<R: ReplyTo>(
     options: &LogOptions,
     transport: Box<dyn Transport>,
     seed: u64,
-    now_ms: u64,
+    wall_ms: u64,
 ) -> Result<(Replica<R>, Writer), StartError> {
     let mut state = Recovered::load(disk, options, seed, TimedMessages::InMemory)?;
     let sealed_position = state.start.position;
@@ -135,6 +145,8 @@ pub fn start<R: ReplyTo>(
         }
         Err(error) => return Err(error.into()),
     };
+    let (stored_ms, noted_ms) = state.newest_times();
+    let begin = Now { steady_ms: noted_ms.max(wall_ms), wall_ms };
     let Recovered { engine, mut raft_log, vote, snapshot_bytes, unusable, .. } = state;
     raft_log.start(vote.clone());
     let config = Config {
@@ -162,6 +174,9 @@ pub fn start<R: ReplyTo>(
         in_flight: VecDeque::new(),
         persisting: VecDeque::new(),
         vote,
+        begin,
+        stored_ms,
+        noted_ms,
         mark_at_ms: None,
         marked_index: 0,
         failure: None,
@@ -171,13 +186,19 @@ pub fn start<R: ReplyTo>(
         snapshot_bytes,
         unusable_snapshots: unusable.iter().map(ToString::to_string).collect(),
     };
-    replica.process_ready(now_ms);
+    replica.process_ready(begin);
     Ok((replica, writer))
 }
 
 impl<R: ReplyTo> Replica<R> {
+    /// When it started: the steady time begins at the newest time in the log, or at the wall clock when that is later.
+    #[must_use]
+    pub fn begin(&self) -> Now {
+        self.begin
+    }
+
     /// Takes a command in. Its answer comes out of this or a later step.
-    pub fn submit(&mut self, now_ms: u64, command: Command, reply: R) {
+    pub fn submit(&mut self, now: Now, command: Command, reply: R) {
         if let Some(failure) = &self.failure {
             return self.open.now.push((reply, Err(Refusal::LogFailed(failure.clone()))));
         }
@@ -191,27 +212,27 @@ impl<R: ReplyTo> Replica<R> {
             return self.open.now.push((reply, Err(Refusal::Unavailable)));
         }
         // What time has made due comes first, so that an expired delivery is there for this very receive.
-        if self.next_tick_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-            self.tick(now_ms);
+        if self.next_tick_ms(now).is_some_and(|due_ms| due_ms <= now.steady_ms) {
+            self.tick(now);
         }
-        self.engine.handle(now_ms, command, reply, &self.log, &mut self.open);
+        self.engine.handle(now, command, reply, &self.log, &mut self.open);
         if self.open.payload.len() >= FRAME_BYTES_TARGET {
-            self.close_frame(now_ms);
+            self.close_frame(now);
         }
     }
 
     /// Does what time has made due, then gathers everything to be done outside.
-    pub fn step(&mut self, now_ms: u64) -> Output<R> {
+    pub fn step(&mut self, now: Now) -> Output<R> {
         let work = if self.is_log_behind() { WORK_PER_BUSY_STEP_MAX } else { WORK_PER_STEP_MAX };
         self.engine.begin_step(work);
         if self.failure.is_none() && self.is_leader() {
-            self.tick(now_ms);
-            self.serve_waiters(now_ms);
-            self.close_frame_when_due(now_ms);
-            self.mark_when_due(now_ms);
+            self.tick(now);
+            self.serve_waiters(now);
+            self.close_frame_when_due(now);
+            self.mark_when_due(now);
         }
-        self.process_ready(now_ms);
-        self.apply_in_memory(now_ms);
+        self.process_ready(now);
+        self.apply_in_memory(now);
         self.stop_without_index();
         self.engine.end_step();
         let write = self.log.take_write();
@@ -222,15 +243,15 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     /// Takes note of a finished write; the next [`Replica::step`] releases what it made durable.
-    pub fn written(&mut self, now_ms: u64, written: Written) {
+    pub fn written(&mut self, now: Now, written: Written) {
         if written.opens_segment() {
             self.entered_segment();
         }
         self.log.written(written);
         if self.log.durable_index() > self.marked_index {
-            self.mark_at_ms = Some(now_ms + MARK_DELAY_MS);
+            self.mark_at_ms = Some(now.steady_ms + MARK_DELAY_MS);
         }
-        self.process_ready(now_ms);
+        self.process_ready(now);
     }
 
     /// The log failed: nothing more is stored, and what was in flight is answered with the reason.
@@ -261,9 +282,9 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     /// Answers polls that wait, closes the open frame: the shard stops after the next writes.
-    pub fn stop(&mut self, now_ms: u64) {
+    pub fn stop(&mut self, now: Now) {
         self.engine.answer_all_waiters(&mut self.open);
-        self.close_frame(now_ms);
+        self.close_frame(now);
     }
 
     /// Whether something is not durable yet.
@@ -273,16 +294,16 @@ impl<R: ReplyTo> Replica<R> {
             && (self.log.is_writing() || !self.in_flight.is_empty() || !self.proposed.is_empty())
     }
 
-    /// When [`Replica::step`] has something to do by time alone.
+    /// When [`Replica::step`] has something to do by time alone, in steady time, unless the wall clock is set before.
     #[must_use]
-    pub fn next_step_ms(&self) -> Option<u64> {
+    pub fn next_step_ms(&self, now: Now) -> Option<u64> {
         if self.failure.is_some() {
             return None;
         }
         let lease =
             self.open_since_ms.filter(|_| !self.log.is_writing()).map(|ms| ms + LEASE_DELAY_MS);
         let mark = self.mark_at_ms.filter(|_| !self.log.is_writing());
-        self.next_tick_ms().into_iter().chain(lease).chain(mark).min()
+        self.next_tick_ms(now).into_iter().chain(lease).chain(mark).min()
     }
 
     /// Whether this replica decides.
@@ -359,20 +380,36 @@ impl<R: ReplyTo> Replica<R> {
 
     /// Once the log has been silent for a while, a frame that says "all before is durable" follows the last entry, so
     /// that damage to it can be told from a torn write.
-    fn mark_when_due(&mut self, now_ms: u64) {
-        if self.mark_at_ms.is_some_and(|at_ms| at_ms <= now_ms) && !self.log.is_writing() {
-            self.append_hard_state(now_ms);
+    fn mark_when_due(&mut self, now: Now) {
+        if self.mark_at_ms.is_some_and(|at_ms| at_ms <= now.steady_ms) && !self.log.is_writing() {
+            self.append_hard_state(now);
             self.marked_index = self.log.end().index;
             self.mark_at_ms = None;
         }
     }
 
-    fn append_hard_state(&mut self, now_ms: u64) {
+    /// The time that is stored with what happens now: times in the log never go back, so that it can be searched by them.
+    fn stored_time(&mut self, now: Now) -> Now {
+        self.stored_ms = self.stored_ms.max(now.wall_ms);
+        Now { wall_ms: self.stored_ms, ..now }
+    }
+
+    /// Entries say how far the steady time has come, unless the wall clock was set back: then a hard state does.
+    fn note_steady_time(&mut self, now: Now, is_idle: bool) {
+        let noted_ms = self.noted_ms.max(now.wall_ms);
+        if !is_idle && now.steady_ms >= noted_ms.saturating_add(STEADY_NOTE_MS) {
+            self.append_hard_state(now);
+        }
+    }
+
+    /// A hard state carries steady time.
+    fn append_hard_state(&mut self, now: Now) {
+        self.noted_ms = self.noted_ms.max(now.steady_ms);
         let appended = self.log.append(NewFrame {
             kind: FrameKind::HardState,
             term: self.vote.term,
             index: self.log.end().index,
-            time_ms: now_ms,
+            time_ms: now.steady_ms,
             records: 0,
             payload: self.vote.encode().into(),
         });
@@ -381,12 +418,12 @@ impl<R: ReplyTo> Replica<R> {
         }
     }
 
-    fn process_ready(&mut self, now_ms: u64) {
+    fn process_ready(&mut self, now: Now) {
         while self.failure.is_none() && (self.node.has_ready() || self.report_persisted()) {
             let mut ready = self.node.ready();
             self.transport.send(ready.take_messages());
             if let Some(committed) = ready.take_committed_entries().last() {
-                self.commit(now_ms, committed.get_index());
+                self.commit(now, committed.get_index());
             }
             if let Some(hard_state) = ready.hs() {
                 let changed = (hard_state.get_term(), hard_state.get_vote())
@@ -394,12 +431,13 @@ impl<R: ReplyTo> Replica<R> {
                 if changed {
                     (self.vote.term, self.vote.vote) =
                         (hard_state.get_term(), hard_state.get_vote());
-                    self.append_hard_state(now_ms);
+                    self.append_hard_state(now);
                 }
             }
+            self.note_steady_time(now, ready.entries().is_empty());
             for entry in ready.take_entries() {
                 let carries_records = !entry.get_data().is_empty();
-                self.append_entry(now_ms, entry.get_index(), entry.get_term(), carries_records);
+                self.append_entry(now, entry.get_index(), entry.get_term(), carries_records);
                 if self.failure.is_some() {
                     return;
                 }
@@ -424,18 +462,18 @@ impl<R: ReplyTo> Replica<R> {
         self.node.has_ready()
     }
 
-    fn append_entry(&mut self, now_ms: u64, index: u64, term: u64, carries_records: bool) {
-        let empty = || Closed {
-            time_ms: now_ms,
+    fn append_entry(&mut self, now: Now, index: u64, term: u64, carries_records: bool) {
+        let proposed = if carries_records { self.proposed.pop_front() } else { None };
+        let closed = proposed.unwrap_or_else(|| Closed {
+            time: self.stored_time(now),
             frame: Frame { payload: Bytes::new(), records: 0, on_commit: Vec::new() },
-        };
-        let closed =
-            if carries_records { self.proposed.pop_front() } else { None }.unwrap_or_else(empty);
+        });
+        self.noted_ms = self.noted_ms.max(closed.time.wall_ms);
         let appended = self.log.append(NewFrame {
             kind: FrameKind::Entry,
             term,
             index,
-            time_ms: closed.time_ms,
+            time_ms: closed.time.wall_ms,
             records: closed.frame.records,
             payload: closed.frame.payload.clone(),
         });
@@ -452,14 +490,13 @@ impl<R: ReplyTo> Replica<R> {
         }
     }
 
-    fn commit(&mut self, now_ms: u64, index: u64) {
+    fn commit(&mut self, now: Now, index: u64) {
         while self.in_flight.front().is_some_and(|next| next.index <= index) {
             let Some(InFlight { payload_position, closed, .. }) = self.in_flight.pop_front() else {
                 break;
             };
-            let Closed { time_ms, frame } = closed;
-            let applied =
-                self.engine.apply(time_ms, payload_position, frame.payload, &mut self.open);
+            let Closed { time, frame } = closed;
+            let applied = self.engine.apply(time, payload_position, frame.payload, &mut self.open);
             if let Err(error) = applied {
                 // Our own bytes, just encoded: memory is broken or there is a bug. Stop before more is built on it.
                 return self.fail(&format!("a committed frame cannot be read: {error}"));
@@ -468,7 +505,7 @@ impl<R: ReplyTo> Replica<R> {
             self.open.now.extend(frame.on_commit);
         }
         self.node.advance_apply_to(index);
-        self.serve_waiters(now_ms);
+        self.serve_waiters(now);
     }
 }
 

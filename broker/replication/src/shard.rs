@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use broker_engine::{Command, Known, Reply, ReplyTo, TransactionCheck};
-use broker_model::{ReceiptHandle, ShardId, Topic, TopicName, shard_name};
+use broker_model::{Now, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
 use broker_store::sealed_index::IndexError;
@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::append_times::{AppendTimes, AppendTimesSeen};
-use crate::clock::Clock;
+use crate::clock::{Clock, ShardClock};
 use crate::maintenance::Findings;
 use crate::memory::{self, Memory};
 use crate::replica::{self, Replica, StartError};
@@ -42,6 +42,8 @@ const COMMANDS_PER_STEP: usize = 1024;
 /// Before each step the connections of the same core get so many turns, in which they read what has arrived: what they hand over
 /// shares the step, and with it the write, the sync and the wake-ups. With nothing to read a turn takes a microsecond or two.
 const TURNS_BEFORE_STEP: u32 = 3;
+/// The longest sleep while something waits for its time: somebody may set the wall clock meanwhile.
+const CLOCK_LOOK_MS: u64 = 1_000;
 
 /// What a shard needs.
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ pub struct DeliveredMessage {
     pub handle: ReceiptHandle,
     /// When it was stored, Unix time.
     pub stored_ms: u64,
-    /// When it becomes visible to others, Unix time.
+    /// When it becomes visible to others, in the shard's steady time.
     pub invisible_until_ms: u64,
     /// The topic it was sent to, when it comes from a dead-letter topic.
     pub origin_topic: Option<TopicName>,
@@ -133,7 +135,7 @@ enum Input {
 struct Shared {
     id: ShardId,
     name: String,
-    clock: Arc<dyn Clock>,
+    clock: ShardClock,
     log_bytes: AtomicU64,
     durable_index: AtomicU64,
     /// Log position up to which readers may read.
@@ -194,6 +196,14 @@ pub struct OpenShard {
 }
 
 impl OpenShard {
+    /// Shards of one process tell the same steady time, the one that is furthest: a poll may wait on several of them.
+    pub fn share_steady_time(shards: &[Self]) {
+        let ahead_ms = shards.iter().map(|shard| shard.handle.shared.clock.ahead_ms()).max();
+        for shard in shards {
+            shard.handle.shared.clock.set_ahead(ahead_ms.unwrap_or(0));
+        }
+    }
+
     /// Runs the shard until it is stopped; for the runtime that is to own it. `events` hears of what nobody asked for.
     pub async fn run(self, events: mpsc::UnboundedSender<ShardEvent>) {
         self.task.run(events).await;
@@ -225,9 +235,10 @@ pub fn open_shard(
         directory: options.data.join(log_directory(options.id)),
         segment_bytes: options.segment_bytes,
     };
-    let now_ms = clock.now_ms();
+    let wall_ms = clock.wall_ms();
     let (replica, writer) =
-        replica::start(disk, &log_options, Box::new(NoPeers), options.seed, now_ms)?;
+        replica::start(disk, &log_options, Box::new(NoPeers), options.seed, wall_ms)?;
+    let begin = replica.begin();
     let name = shard_name(options.id);
     tell_what_is_wrong(&name, &replica);
     let (finished, written) = mpsc::unbounded_channel();
@@ -237,7 +248,7 @@ pub fn open_shard(
     let shared = Arc::new(Shared {
         id: options.id,
         name,
-        clock,
+        clock: ShardClock::begin(clock, begin),
         log_bytes: AtomicU64::new(0),
         durable_index: AtomicU64::new(0),
         durable_position: AtomicU64::new(replica.log().durable_position()),
@@ -273,7 +284,7 @@ pub fn open_shard(
         unused: Vec::new(),
         is_given_up: Arc::default(),
         // The reserve is taken as soon as the shard runs.
-        recheck_at_ms: Some(now_ms),
+        recheck_at_ms: Some(begin.steady_ms),
         waiting_write: None,
         is_nearly_full: false,
     };
@@ -356,15 +367,15 @@ impl ShardTask {
                 () = sleep_until(wake_at) => {}
             }
             self.give_turns(&mut inputs).await;
-            let now_ms = self.shared.clock.now_ms();
+            let now = self.shared.clock.now();
             for input in inputs.drain(..) {
                 match input {
-                    Input::Command(command, slot) => self.replica.submit(now_ms, command, slot),
-                    Input::Maintained(findings) => self.on_maintained(now_ms, findings),
+                    Input::Command(command, slot) => self.replica.submit(now, command, slot),
+                    Input::Maintained(findings) => self.on_maintained(now.steady_ms, findings),
                     // They are taken back before each step.
                     Input::GivenBack => {}
                     Input::Stop(done) => {
-                        self.replica.stop(now_ms);
+                        self.replica.stop(now);
                         stopping = Some(done);
                     }
                 }
@@ -393,10 +404,10 @@ impl ShardTask {
     }
 
     fn step(&mut self, events: &mpsc::UnboundedSender<ShardEvent>) {
-        let now_ms = self.shared.clock.now_ms();
+        let now = self.shared.clock.now();
         let given_back = std::mem::take(&mut *lock(&self.shared.given_back));
-        self.take_back(now_ms, given_back);
-        let output = self.replica.step(now_ms);
+        self.take_back(now, given_back);
+        let output = self.replica.step(now);
         self.note_failure();
         if let Some(write) = output.write {
             self.writer.write(write);
@@ -410,23 +421,24 @@ impl ShardTask {
         }
         let undelivered = answers::release(output.replies, &self.shared, &self.own_inputs);
         // The pollers went away after messages were picked for them: others shall have them now.
-        self.take_back(now_ms, undelivered);
+        self.take_back(now, undelivered);
         let log = self.replica.log();
         self.shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
         self.shared.durable_index.store(log.durable_index(), Ordering::Relaxed);
-        self.keep_up(now_ms);
+        self.keep_up(now.steady_ms);
     }
 
-    fn take_back(&mut self, now_ms: u64, undelivered: Vec<ReceiptHandle>) {
+    fn take_back(&mut self, now: Now, undelivered: Vec<ReceiptHandle>) {
         if !undelivered.is_empty() {
-            self.replica.submit(now_ms, Command::Release(undelivered), Slot::default());
+            self.replica.submit(now, Command::Release(undelivered), Slot::default());
         }
     }
 
     fn wake_at(&self) -> Option<Instant> {
         let upkeep_ms = self.next_upkeep_ms();
-        let next_ms = self.replica.next_step_ms().into_iter().chain(upkeep_ms).min()?;
-        let wait_ms = next_ms.saturating_sub(self.shared.clock.now_ms());
+        let now = self.shared.clock.now();
+        let next_ms = self.replica.next_step_ms(now).into_iter().chain(upkeep_ms).min()?;
+        let wait_ms = next_ms.saturating_sub(now.steady_ms).min(CLOCK_LOOK_MS);
         Some(Instant::now() + Duration::from_millis(wait_ms))
     }
 

@@ -17,7 +17,11 @@ const LOOK_MS: u64 = 1_000;
 struct StandingClock;
 
 impl Clock for StandingClock {
-    fn now_ms(&self) -> u64 {
+    fn monotonic_ms(&self) -> u64 {
+        1_900_000_000_000
+    }
+
+    fn wall_ms(&self) -> u64 {
         1_900_000_000_000
     }
 }

@@ -1,11 +1,10 @@
 //! Numbers of what the broker holds: topics, groups, lag, logs.
 
 use broker_engine::GroupTopicProgress;
-use broker_replication::Catalog;
+use broker_replication::{Catalog, Clock, SystemClock};
 
 use super::Sources;
 use super::family::{Family, Labels, labels};
-use crate::real_clock;
 
 /// Topics, and pairs of group and topic, with numbers of their own on one page; the first by name. The others are summed
 /// under the topic "", so that sums over all labels stay right.
@@ -79,7 +78,7 @@ fn logs(catalog: &Catalog) -> [Family; 7] {
 
 async fn lag(catalog: &Catalog, node: impl Fn() -> Labels) -> Vec<Family> {
     let Ok(progress) = catalog.progress(None).await else { return Vec::new() };
-    let now_ms = real_clock::now_ms();
+    let now_ms = SystemClock.wall_ms();
     let mut lag = Family::gauge(
         "rocketmq_consumer_lag_messages",
         "Messages not acknowledged yet, in flight included; from the declaration of a subscription on. What passes a \

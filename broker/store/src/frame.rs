@@ -44,7 +44,8 @@ pub struct FrameHeader {
     pub position: u64,
     /// Every entry up to this index was durable on this replica when the frame was written.
     pub durable_index: u64,
-    /// The leader's clock, Unix time.
+    /// Of an entry, when it was stored by the leader's clock, Unix time; it never goes back. Of a hard state, how far the
+    /// leader's steady time had come.
     pub time_ms: u64,
     /// Bytes of the payload.
     pub payload_bytes: u32,

@@ -14,7 +14,8 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024 * 1024;
 pub const SEGMENT_BYTES_LARGE: u64 = 256 * 1024 * 1024;
 /// Where the larger segment size begins.
 pub const LARGE_VOLUME_BYTES: u64 = 512 * 1024 * 1024 * 1024;
-/// The clock of leaders may step back by so much between two frames; a search by time looks as far around its range.
+/// Before times never went back in the log, the clock of leaders may have stepped back by so much between two frames; a search
+/// by time looks as far around its range.
 pub const CLOCK_STEP_MS_MAX: u64 = 60_000;
 /// Entries of the key table of one segment, 16 bytes each, in memory while it is made; with more of them there is none.
 pub const KEYS_PER_SEGMENT_MAX: usize = 2 * 1024 * 1024;

@@ -12,7 +12,7 @@ use broker_model::ShardId;
 use bytes::Bytes;
 
 use crate::disk::DiskError;
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::limits::CLOCK_STEP_MS_MAX;
 use crate::record::{MessageRecord, Record, RecordError};
 use crate::segments::Segment;
@@ -143,17 +143,27 @@ impl LogReader {
         Ok(low)
     }
 
-    /// The time of the first frame of a segment, or of the first one of which a condensed segment keeps something.
+    /// The time of the first entry of a segment, or of the first one of which a condensed segment keeps something.
     fn begin_ms(&self, segment: &Segment) -> Result<u64, ReadError> {
         if let Some(mut records) = segment.condensed_records(self.shard) {
             return records.next().map_or(Ok(0), |first| Ok(first?.time_ms));
         }
-        let mut bytes = [0; FRAME_HEADER_BYTES];
-        segment.file.read_at(0, &mut bytes)?;
-        let header = FrameHeader::decode(&bytes).map(|(header, _)| header);
-        let ours =
-            header.filter(|header| (header.position, header.shard) == (segment.base, self.shard));
-        ours.map(|header| header.time_ms).ok_or(ReadError::DamagedFrame(segment.base))
+        let mut position = segment.base;
+        loop {
+            let mut bytes = [0; FRAME_HEADER_BYTES];
+            segment.file.read_at(position - segment.base, &mut bytes)?;
+            let header = FrameHeader::decode(&bytes).map(|(header, _)| header);
+            let ours =
+                header.filter(|header| (header.position, header.shard) == (position, self.shard));
+            match ours {
+                Some(header) if header.kind == FrameKind::Entry => return Ok(header.time_ms),
+                // Its time is not that of anything stored.
+                Some(header) => position += header.frame_bytes(),
+                None if position == segment.base => return Err(ReadError::DamagedFrame(position)),
+                // Nothing is stored in it yet.
+                None => return Ok(u64::MAX),
+            }
+        }
     }
 }
 

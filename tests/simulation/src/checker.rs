@@ -18,6 +18,7 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker_engine::{Command, TransactionCheck, Visible};
+use broker_model::Now;
 use bytes::Bytes;
 
 use crate::plan::{Plan, PlannedGroup, queues_of};
@@ -51,6 +52,8 @@ pub struct Message {
 struct Asked {
     seq: u64,
     now_ms: u64,
+    /// The broker's wall clock then.
+    wall_ms: u64,
     command: Command,
 }
 
@@ -146,6 +149,10 @@ pub struct Checker {
     disturbed_groups: BTreeSet<String>,
     overlapping: BTreeSet<String>,
     clock_set_back: Vec<SetBack>,
+    /// How far the broker's wall clock is ahead of its steady time, in which times are given here.
+    wall_ahead_ms: i64,
+    /// When the broker's steady time began again before this time.
+    steady_set_back: Vec<(u64, u64)>,
     retention: Retention,
     settings: BTreeMap<String, Settings>,
     /// Queues of topics.
@@ -205,6 +212,8 @@ impl Checker {
             disturbed_groups: BTreeSet::new(),
             overlapping: BTreeSet::new(),
             clock_set_back: Vec::new(),
+            wall_ahead_ms: 0,
+            steady_set_back: Vec::new(),
             retention: Retention::new(plan),
             settings: plan.groups.iter().map(settings).collect(),
             queues: plan.topics.iter().map(|t| (t.name.to_string(), queues_of(t))).collect(),
@@ -285,13 +294,30 @@ impl Checker {
         self.given_up_polls.remove(&ticket);
     }
 
-    /// The broker's clock is about to be set back: what was due or over by now stays so.
+    /// What the broker's clocks say.
+    pub fn set_clock(&mut self, now: Now) {
+        self.wall_ahead_ms = now.wall_ms.cast_signed() - now.steady_ms.cast_signed();
+    }
+
+    fn wall_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add_signed(self.wall_ahead_ms)
+    }
+
+    /// A process begins to count its steady time; when that is earlier than the last one came, what was over by then stays so.
+    pub fn steady_time_begins(&mut self, last_ms: u64, begin_ms: u64) {
+        if begin_ms < last_ms {
+            self.seq += 1;
+            self.steady_set_back.push((self.seq, last_ms));
+            let held_again = begin_ms..=last_ms;
+            self.progress.values_mut().for_each(|progress| progress.may_be_held_again(&held_again));
+        }
+        self.questions.begin_again(begin_ms);
+    }
+
+    /// The broker's wall clock is about to be set back: what was due by now stays so.
     pub fn clock_goes_back(&mut self, from_ms: u64, to_ms: u64) {
         self.seq += 1;
         self.clock_set_back.push(SetBack { seq: self.seq, from_ms, to_ms });
-        for progress in self.progress.values_mut() {
-            progress.expire(from_ms);
-        }
         for (id, message) in (0u64..).zip(&self.messages) {
             if matches!(message.visible, Visible::At { due_ms } if due_ms <= from_ms) {
                 self.was_due.insert(id);

@@ -15,8 +15,8 @@ use broker_engine::{
     SetOffset, Target, TransactionCheck, Visible,
 };
 use broker_model::{
-    GroupName, MessageType, Model, RecallHandle, ReceiptHandle, ShardId, TopicName, TransactionId,
-    message_group_hash, tag_hash,
+    GroupName, MessageType, Model, Now, RecallHandle, ReceiptHandle, ShardId, TopicName,
+    TransactionId, message_group_hash, tag_hash,
 };
 
 use crate::checker::{Checker, Message};
@@ -64,7 +64,7 @@ impl Clients {
         &mut self,
         plan: &Plan,
         random: &mut Random,
-        now_ms: u64,
+        now: Now,
         checker: &mut Checker,
     ) -> Option<NewCall> {
         if random.happens(plan.resets) {
@@ -78,7 +78,7 @@ impl Clients {
         }
         // No chance is taken where there is none, so that other histories stay what they are.
         if plan.times > 0 && random.happens(plan.times) {
-            return self.ask_time(plan, random, now_ms);
+            return self.ask_time(plan, random, now.wall_ms);
         }
         if plan.settings > 0 && random.happens(plan.settings) {
             return self.change_settings(plan, random);
@@ -88,8 +88,8 @@ impl Clients {
         }
         match random.below(100) {
             0..27 if plan.is_steady && random.happens(600) => self.acknowledge(random),
-            0..27 => self.send(plan, random, now_ms, checker),
-            27..52 => self.receive(plan, random, now_ms),
+            0..27 => self.send(plan, random, now, checker),
+            27..52 => self.receive(plan, random, now),
             52..75 => self.acknowledge(random),
             75..82 => self.change(plan, random),
             82..85 => self.forward(random),
@@ -130,7 +130,7 @@ impl Clients {
         &mut self,
         plan: &Plan,
         random: &mut Random,
-        now_ms: u64,
+        now: Now,
         checker: &mut Checker,
     ) -> Option<NewCall> {
         let is_brief = plan.retention > 0 && random.happens(400);
@@ -157,9 +157,9 @@ impl Clients {
         let messages = (0..count)
             .map(|_| {
                 let visible = match message_type {
-                    MessageType::Delay => {
-                        Visible::At { due_ms: now_ms + random.below(plan.message_delay_ms_max) }
-                    }
+                    MessageType::Delay => Visible::At {
+                        due_ms: now.wall_ms + random.below(plan.message_delay_ms_max),
+                    },
                     MessageType::Transaction => {
                         Visible::OnCommit { check_after_ms: random.between(500, 6_000) }
                     }
@@ -187,7 +187,7 @@ impl Clients {
         self.call(Command::Send(send))
     }
 
-    fn receive(&mut self, plan: &Plan, random: &mut Random, now_ms: u64) -> Option<NewCall> {
+    fn receive(&mut self, plan: &Plan, random: &mut Random, now: Now) -> Option<NewCall> {
         let group = random.pick(&plan.groups)?;
         let topic = random.pick(&group.topics)?.clone();
         let client = random.pick(&group.clients)?;
@@ -203,7 +203,7 @@ impl Clients {
             filter: group.filter.clone(),
             messages_max: u32::try_from(random.between(1, plan.batch_max)).unwrap_or(1),
             invisible_ms: random.between(100, plan.invisible_ms_max),
-            poll_until_ms: now_ms + poll_ms,
+            poll_until_ms: now.steady_ms + poll_ms,
             client_id: client.as_str().into(),
             attempt_id,
             lite_topics: is_lite.then(|| Arc::new(lite)),

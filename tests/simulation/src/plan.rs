@@ -428,6 +428,8 @@ impl Plan {
         self.steps += random.between(1_500, 3_000);
         self.retention += 40;
         (self.segment_bytes, self.body_bytes_max) = (12_288, 100);
+        // Some messages wait until their segments are condensed.
+        self.message_delay_ms_max = 200_000;
         for topic in &mut self.topics {
             if topic.retention_ms.is_none() && topic.retention_bytes.is_none() {
                 topic.retention_ms = kept_ms;

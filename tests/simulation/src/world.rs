@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use broker_engine::Command;
-use broker_model::{GroupName, TopicName};
+use broker_model::{GroupName, Now, TopicName};
 use broker_replication::maintenance::{self, Findings, Work};
 use broker_replication::sealing::SealError;
 use broker_store::log::LogOptions;
@@ -79,9 +79,10 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) bug: Option<PlantedBug>,
     pub(crate) random: Random,
-    /// Time as it passes; the broker's clock differs from it by `skew_ms`.
+    /// Time as it passes; the broker's wall clock differs from it by `skew_ms`, its steady time by `steady_skew_ms`.
     pub(crate) true_ms: u64,
     skew_ms: i64,
+    steady_skew_ms: i64,
     pub(crate) disk: SimulatedDisk,
     eager: Option<EagerDisk>,
     pub(crate) options: LogOptions,
@@ -116,6 +117,7 @@ impl World {
             random: Random::new(plan.seed),
             true_ms: BEGIN_MS,
             skew_ms: 0,
+            steady_skew_ms: 0,
             disk: SimulatedDisk::default(),
             eager: None,
             options: log_options(plan.segment_bytes),
@@ -192,8 +194,17 @@ impl World {
         }
     }
 
+    /// The broker's clocks.
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            steady_ms: self.true_ms.saturating_add_signed(self.steady_skew_ms),
+            wall_ms: self.true_ms.saturating_add_signed(self.skew_ms),
+        }
+    }
+
+    /// The broker's steady time.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.true_ms.saturating_add_signed(self.skew_ms)
+        self.now().steady_ms
     }
 
     pub(crate) fn shared_disk(&self) -> Arc<dyn Disk> {
@@ -238,8 +249,8 @@ impl World {
             self.clients.restart();
             return Ok(());
         }
-        let now_ms = self.now_ms();
-        let call = self.clients.act(&self.plan, &mut self.random, now_ms, &mut self.checker);
+        let now = self.now();
+        let call = self.clients.act(&self.plan, &mut self.random, now, &mut self.checker);
         if let Some(call) = call {
             self.send(call);
         }
@@ -276,9 +287,9 @@ impl World {
     }
 
     fn wait(&mut self) -> Result<(), String> {
-        let next = self.process.as_ref().and_then(|process| process.replica.next_step_ms());
-        let now_ms = self.now_ms();
-        let due_ms = next.map_or(0, |at_ms| at_ms.saturating_sub(now_ms));
+        let now = self.now();
+        let next = self.process.as_ref().and_then(|process| process.replica.next_step_ms(now));
+        let due_ms = next.map_or(0, |at_ms| at_ms.saturating_sub(now.steady_ms));
         let wait_ms = match self.random.below(3) {
             0 if due_ms < 60_000 => due_ms,
             1 => self.network.next_ms().map_or(1, |at_ms| at_ms.saturating_sub(self.true_ms)),

@@ -18,7 +18,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             Record::Due { number, due_ms, stands } => {
                 if let Some(message) = self.state.timed.remove_due((due_ms, number)) {
-                    self.show(stands.map_or(message, referred_to), at.time_ms);
+                    self.show(stands.map_or(message, referred_to), at.time);
                 }
             }
             Record::Recall { number, due_ms } => {
@@ -30,7 +30,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             Record::EndTransaction { number, is_commit, .. } => {
                 match self.state.transactions.remove(number, is_commit) {
-                    Some(half) if is_commit => self.show(half.message, at.time_ms),
+                    Some(half) if is_commit => self.show(half.message, at.time),
                     Some(_) => self.state.index_entries -= 1,
                     None => {}
                 }
@@ -49,9 +49,10 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         let half = HalfMessage {
             message: hidden(message, at),
-            stored_ms: at.time_ms,
+            stored_ms: at.time.wall_ms,
+            begun_ms: at.time.steady_ms,
             checks: 0,
-            check_at_ms: at.time_ms.saturating_add(check_after_ms),
+            check_at_ms: at.time.steady_ms.saturating_add(check_after_ms),
         };
         self.state.transactions.insert(number, half);
         self.state.index_entries += 1;

@@ -49,10 +49,10 @@ impl Bench {
     /// Decides a command and commits what it wants logged; returns the answers that come of it.
     fn ask(&mut self, command: Command) -> Vec<Reply> {
         let mut effects = Effects::default();
-        self.engine.handle(0, command, Here, &self.log, &mut effects);
+        self.engine.handle(Now::at(0), command, Here, &self.log, &mut effects);
         let payload = std::mem::take(&mut effects.payload).freeze();
         let length = payload.len() as u64;
-        self.engine.apply(0, self.position, payload, &mut effects).unwrap();
+        self.engine.apply(Now::at(0), self.position, payload, &mut effects).unwrap();
         self.position += length;
         self.engine.serve_waiters(0, &self.log, &mut effects);
         effects.now.into_iter().chain(effects.on_commit).map(|(_, reply)| reply).collect()
@@ -184,7 +184,7 @@ fn waiting_polls_are_limited_and_all_answered_when_the_topic_goes() {
     let refused =
         answers.iter().filter(|reply| matches!(reply, Err(Refusal::TopicNotFound(_)))).count();
     assert_eq!(refused, WAITERS_PER_GROUP_TOPIC_MAX);
-    assert_eq!(bench.engine.next_tick_ms(), None);
+    assert_eq!(bench.engine.next_tick_ms(Now::at(0)), None);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_deleted_topic_takes_its_messages_and_progress_along() {
     bench.ask(Command::DeleteTopic(topic()));
     assert!(matches!(&bench.send(1, 10)[..], [Err(Refusal::TopicNotFound(_))]));
     assert!(matches!(&bench.receive(0)[..], [Err(Refusal::TopicNotFound(_))]));
-    assert_eq!(bench.engine.next_tick_ms(), None, "no delivery waits for its end");
+    assert_eq!(bench.engine.next_tick_ms(Now::at(0)), None, "no delivery waits for its end");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn settings_that_an_older_version_took_end_no_tick() {
     }));
     let now_ms = 1_900_000_000_000;
     for now_ms in [now_ms, now_ms + 3_600_000] {
-        bench.engine.tick(now_ms, &bench.log, &mut Effects::default());
+        bench.engine.tick(Now::at(now_ms), &bench.log, &mut Effects::default());
     }
     let expiry = |name: &TopicName| {
         let mut topics = bench.engine.topics();

@@ -11,8 +11,10 @@ const ENDED_TRANSACTIONS_MAX: usize = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HalfMessage {
     pub(crate) message: HiddenMessage,
-    /// When it was stored.
+    /// When it was stored, Unix time.
     pub(crate) stored_ms: u64,
+    /// The same in steady time.
+    pub(crate) begun_ms: u64,
     /// How often its producer was asked.
     pub(crate) checks: u32,
     /// When its producer is asked next.

@@ -241,5 +241,6 @@ fn load_half(item: &mut Bytes) -> Result<(u64, HalfMessage), bytes::TryGetError>
     let (checks, length_bytes) = (item.try_get_u32_le()?, item.try_get_u32_le()?);
     let (topic, queue) = (item.try_get_u32_le()?, item.try_get_u32_le()?);
     let message = HiddenMessage { position, tag_hash, length_bytes, topic, queue };
-    Ok((number, HalfMessage { message, stored_ms, checks, check_at_ms }))
+    let begun_ms = stored_ms;
+    Ok((number, HalfMessage { message, stored_ms, begun_ms, checks, check_at_ms }))
 }

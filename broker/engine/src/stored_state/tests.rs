@@ -2,7 +2,7 @@
 
 use broker_delivery::LeaseBatch;
 use broker_model::limits::QUEUES_PER_TOPIC_MAX;
-use broker_model::{ConsumerGroup, GroupName, QueuePlacement, ShardId, Topic};
+use broker_model::{ConsumerGroup, GroupName, Now, QueuePlacement, ShardId, Topic};
 use broker_store::record::{DeadLetterReference, Origin, Place, Reference};
 use broker_store::simulated_disk::SimulatedDisk;
 use broker_store::{Disk, IndexFailure, Lease, MessageRecord, SealedIndex};
@@ -165,7 +165,7 @@ impl Bench {
         let mut payload = BytesMut::new();
         records.iter().for_each(|record| record.encode(&mut payload));
         let length = payload.len() as u64;
-        self.engine.apply(NOW_MS, self.position, payload.freeze(), &mut effects).unwrap();
+        self.engine.apply(Now::at(NOW_MS), self.position, payload.freeze(), &mut effects).unwrap();
         self.position += length;
     }
 

@@ -12,7 +12,7 @@ use broker_proto::rocketmq::{
     self as client, FilterType as ClientFilterType, Settings, settings::PubSub,
 };
 
-use crate::clock::now_ms;
+use crate::clock::{monotonic_ms, now_ms, unix_ms_of};
 use crate::context::BrokerContext;
 use crate::session::{Session, settings};
 
@@ -65,7 +65,7 @@ fn topic_lag(row: &GroupTopicProgress, now_ms: u64) -> TopicLag {
 }
 
 fn add_members(context: &BrokerContext, statuses: &mut BTreeMap<String, GroupStatus>) {
-    let now_ms = now_ms();
+    let now_ms = monotonic_ms();
     for session in context.sessions.all() {
         let Some(sent) = session.settings().filter(|_| session.is_alive(now_ms)) else { continue };
         let Some(group) = settings::group(&sent) else { continue };
@@ -96,7 +96,7 @@ fn member(session: &Session, sent: &Settings) -> Member {
         language: agent.language().as_str_name().to_owned(),
         version: agent.version,
         remote_address: session.remote().map(|a| a.to_string()).unwrap_or_default(),
-        last_heartbeat_ms: session.last_seen_ms(),
+        last_heartbeat_ms: unix_ms_of(session.last_seen_ms()),
         subscriptions: subscriptions(sent),
     }
 }

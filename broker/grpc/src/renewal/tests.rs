@@ -148,7 +148,11 @@ struct StoppedClock;
 const NOW_MS: u64 = 1_700_000_000_000;
 
 impl broker_replication::Clock for StoppedClock {
-    fn now_ms(&self) -> u64 {
+    fn monotonic_ms(&self) -> u64 {
+        NOW_MS
+    }
+
+    fn wall_ms(&self) -> u64 {
         NOW_MS
     }
 }

@@ -10,7 +10,7 @@ use broker_proto::rocketmq::{
 };
 
 use super::resource;
-use crate::clock::now_ms;
+use crate::clock::{monotonic_ms, unix_ms_of};
 use crate::context::BrokerContext;
 use crate::convert::time::timestamp;
 use crate::session::{Session, settings};
@@ -25,7 +25,7 @@ pub(super) struct Consumer {
 
 /// The consumers of a group, or of all, by client id.
 pub(super) fn consumers(context: &BrokerContext, group: Option<&GroupName>) -> Vec<Consumer> {
-    let now_ms = now_ms();
+    let now_ms = monotonic_ms();
     let sessions = context.sessions.all().into_iter().filter(|session| session.is_alive(now_ms));
     let of = |session: Arc<Session>| {
         let settings = session.settings()?;
@@ -91,7 +91,7 @@ impl Consumer {
             topic: Some(resource(topic)),
             expression: Some(expression),
             online: true,
-            last_update_timestamp: Some(timestamp(self.session.last_seen_ms())),
+            last_update_timestamp: Some(timestamp(unix_ms_of(self.session.last_seen_ms()))),
             message_model: message_model(context, &self.group).into(),
             subscription_consistency: true,
         }

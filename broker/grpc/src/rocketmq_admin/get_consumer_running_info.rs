@@ -13,6 +13,7 @@ use broker_replication::TopicEntry;
 
 use super::consumers::{Consumer, consumer};
 use super::{existing_group, resource, signed};
+use crate::clock::unix_ms_of;
 use crate::context::BrokerContext;
 use crate::convert::route::message_queue;
 use crate::status::{self, Failure};
@@ -49,7 +50,7 @@ fn properties(context: &BrokerContext, consumer: &Consumer) -> HashMap<String, S
         ("language", info.language),
         ("hostname", info.hostname),
         ("egressIp", info.egress_ip),
-        ("lastHeartbeatTimestamp", consumer.session.last_seen_ms().to_string()),
+        ("lastHeartbeatTimestamp", unix_ms_of(consumer.session.last_seen_ms()).to_string()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

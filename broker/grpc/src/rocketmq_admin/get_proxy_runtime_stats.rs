@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker_proto::rocketmq::{ClientType, GetProxyRuntimeStatsResponse};
 
 use super::signed;
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::limits::RATE_SAMPLE_MS;
 use crate::status;
@@ -15,13 +15,13 @@ pub(super) async fn get_proxy_runtime_stats(
     context: &BrokerContext,
 ) -> GetProxyRuntimeStatsResponse {
     let (came_before, went_before) = passed(context);
-    let begun_ms = now_ms();
+    let begun_ms = monotonic_ms();
     tokio::time::sleep(Duration::from_millis(RATE_SAMPLE_MS)).await;
     let (came, went) = passed(context);
-    let seconds = now_ms().saturating_sub(begun_ms).max(1) as f64 / 1000.0;
+    let seconds = monotonic_ms().saturating_sub(begun_ms).max(1) as f64 / 1000.0;
     let (mut producers, mut consumers) = (0, 0);
     let mut sessions = context.sessions.all();
-    sessions.retain(|session| session.is_alive(now_ms()));
+    sessions.retain(|session| session.is_alive(monotonic_ms()));
     for settings in sessions.iter().filter_map(|session| session.settings()) {
         match settings.client_type() {
             ClientType::Producer => producers += 1,

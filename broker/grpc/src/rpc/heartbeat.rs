@@ -5,7 +5,7 @@ use broker_proto::rocketmq::{Code, HeartbeatRequest, HeartbeatResponse};
 use tonic::Request;
 
 use crate::caller::Caller;
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::status::{self, Failure};
 
@@ -19,6 +19,6 @@ pub(crate) fn heartbeat(
         let text = "no settings of this client are known; open a telemetry stream first";
         return Err(Failure::new(Code::UnrecognizedClientType, text));
     }
-    context.sessions.touch(caller.client_id, caller.remote, now_ms())?;
+    context.sessions.touch(caller.client_id, caller.remote, monotonic_ms())?;
     Ok(HeartbeatResponse { status: Some(status::ok()) })
 }

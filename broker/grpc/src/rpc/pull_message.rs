@@ -93,7 +93,7 @@ async fn pull(
     let offset = u64::try_from(request.offset)
         .map_err(|_| Failure::new(Code::IllegalOffset, "the offset is negative"))?;
     context.catalog.ensure_group(&group).await?;
-    let poll_until_ms = place.shard.now_ms().saturating_add(polling_ms);
+    let poll_until_ms = place.shard.steady_ms().saturating_add(polling_ms);
     let messages_max = validate::batch_size(request.batch_size);
     let (topic, queue) = (place.topic, place.queue);
     let pull = Pull { topic, queue, offset, filter: filter.clone(), messages_max, poll_until_ms };

@@ -16,7 +16,7 @@ use tonic::{Extensions, Request, Streaming};
 pub(crate) use deliveries::Deliveries;
 
 use crate::caller::Caller;
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::connection::Connection;
 use crate::context::BrokerContext;
 use crate::convert::time::duration_ms;
@@ -107,7 +107,7 @@ fn check(
     let attempt_id = request.attempt_id.unwrap_or_default();
     validate::attempt_id(&attempt_id)?;
     // A receive may overtake the settings of its client; it is served all the same.
-    let session = context.sessions.touch(caller.client_id, caller.remote, now_ms())?;
+    let session = context.sessions.touch(caller.client_id, caller.remote, monotonic_ms())?;
     let settings = session.settings();
     let request_timeout = settings.as_ref().and_then(|s| duration_ms(s.request_timeout.as_ref()?));
     let polling_ms = validate::polling_ms(&PollingWish {
@@ -150,12 +150,12 @@ async fn poll_as_subscribed(
     if topic.message_type != MessageType::Lite {
         return poll(context, topic, wish).await;
     }
-    let until_ms = now_ms().saturating_add(wish.polling_ms);
+    let until_ms = monotonic_ms().saturating_add(wish.polling_ms);
     let mut changes = wish.session.lite_changes();
     loop {
         changes.mark_unchanged();
         wish.lite_topics = Some(lite_topics(wish));
-        wish.polling_ms = until_ms.saturating_sub(now_ms());
+        wish.polling_ms = until_ms.saturating_sub(monotonic_ms());
         tokio::select! {
             messages = poll(context, topic, wish) => return messages,
             // The session outlives the call, so there is no other end of it than a change.
@@ -189,7 +189,7 @@ async fn poll(
         filter: wish.filter.clone(),
         messages_max: wish.messages_max,
         invisible_ms: wish.invisible_ms,
-        poll_until_ms: shards[first].now_ms().saturating_add(wish.polling_ms),
+        poll_until_ms: shards[first].steady_ms().saturating_add(wish.polling_ms),
         client_id: Arc::clone(&wish.session.client_id),
         attempt_id: wish.attempt_id.clone(),
         lite_topics: wish.lite_topics.clone(),

@@ -11,7 +11,7 @@ use broker_proto::rocketmq::{
 use tonic::Request;
 
 use crate::caller::Caller;
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::limits::LITE_SUBSCRIPTIONS_MAX;
 use crate::session::LiteSubscription;
@@ -38,7 +38,7 @@ pub(crate) fn sync_lite_subscription(
     }
     let group = context.group_name(request.group.as_ref())?;
     check_bound(context, &group, &topic)?;
-    let session = context.sessions.touch(caller.client_id, caller.remote, now_ms())?;
+    let session = context.sessions.touch(caller.client_id, caller.remote, monotonic_ms())?;
     let known = session.lite().filter(|lite| lite.group == group && lite.topic == topic);
     let names = known.map(|lite| lite.names.as_ref().clone()).unwrap_or_default();
     let names = changed(names, request.action(), &request.lite_topic_set)?;

@@ -10,7 +10,7 @@ use tonic::{Request, Status, Streaming};
 
 use crate::broadcasting;
 use crate::caller::Caller;
-use crate::clock::now_ms;
+use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::limits::TELEMETRY_COMMANDS_MAX;
 use crate::session::{Session, TelemetrySender, settings};
@@ -99,7 +99,7 @@ impl Link {
 
     async fn settings(&mut self, sent: Settings) -> Result<(), Failure> {
         settings::check(&sent)?;
-        let session = self.context.sessions.touch(&self.client_id, self.remote, now_ms())?;
+        let session = self.context.sessions.touch(&self.client_id, self.remote, monotonic_ms())?;
         let sent = Arc::new(sent);
         let share = self.context.sessions.share(settings::held_bytes(&sent))?;
         session.put_settings(Arc::clone(&sent), share);

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use broker_grpc::{
     Advertised, BrokerContext, BrokerOptions, DiskSpace, RenewalTiming, admin_service,
@@ -18,7 +17,7 @@ use broker_proto::rocketmq::{
     Address, AddressScheme, Broker, Code, Endpoints, Message, MessageQueue, ReceiveMessageRequest,
     Resource, SendMessageRequest, SendMessageResponse, Status, SystemProperties,
 };
-use broker_replication::{Catalog, Clock, ShardEvent, ShardOptions, open_shard};
+use broker_replication::{Catalog, ShardEvent, ShardOptions, SystemClock, open_shard};
 use broker_store::Disk;
 use broker_store::limits::SEGMENT_BYTES_MIN;
 use broker_store::simulated_disk::SimulatedDisk;
@@ -28,16 +27,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Request;
 use tonic::transport::{Channel, Server};
-
-#[derive(Debug)]
-struct WallClock;
-
-impl Clock for WallClock {
-    fn now_ms(&self) -> u64 {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        elapsed.as_millis().try_into().unwrap()
-    }
-}
 
 #[derive(Clone)]
 pub(crate) struct TestBroker {
@@ -66,7 +55,7 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
             keys_of_head: broker_grpc::keys_of_head,
             memory: broker_replication::Memory::default(),
         };
-        let shard = open_shard(&disk, Arc::new(WallClock), &options).unwrap();
+        let shard = open_shard(&disk, Arc::new(SystemClock), &options).unwrap();
         handles.push(shard.handle.clone());
         tokio::spawn(shard.run(says.clone()));
     }

@@ -1,6 +1,7 @@
 //! Closing frames: what is open goes to the log in as many frames as it takes, each with the answers that wait for it.
 
 use broker_engine::{Frame, Refusal, ReplyTo};
+use broker_model::Now;
 
 use super::Replica;
 use crate::raft_log::CARRIES_RECORDS;
@@ -11,7 +12,7 @@ pub(super) const LEASE_DELAY_MS: u64 = 20;
 /// A closed frame on its way.
 #[derive(Debug)]
 pub(super) struct Closed<R> {
-    pub(super) time_ms: u64,
+    pub(super) time: Now,
     pub(super) frame: Frame<R>,
 }
 
@@ -25,17 +26,17 @@ impl<R: ReplyTo> Replica<R> {
         self.log.is_writing() && unwritten + self.open.payload.len() as u64 > LOG_BEHIND_BYTES
     }
 
-    pub(super) fn close_frame_when_due(&mut self, now_ms: u64) {
+    pub(super) fn close_frame_when_due(&mut self, now: Now) {
         if !self.open.has_records() {
             return self.answer_behind_closed_frames();
         }
-        let since_ms = *self.open_since_ms.get_or_insert(now_ms);
+        let since_ms = *self.open_since_ms.get_or_insert(now.steady_ms);
         if self.log.is_writing() {
             return;
         }
         // Leases are logged, not waited for: alone they are no reason for a sync of their own right away.
-        if !self.open.on_commit.is_empty() || now_ms >= since_ms + LEASE_DELAY_MS {
-            self.close_frame(now_ms);
+        if !self.open.on_commit.is_empty() || now.steady_ms >= since_ms + LEASE_DELAY_MS {
+            self.close_frame(now);
         }
     }
 
@@ -49,14 +50,15 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     /// Proposes what is open, in as many frames as it takes.
-    pub(super) fn close_frame(&mut self, now_ms: u64) {
+    pub(super) fn close_frame(&mut self, now: Now) {
         if !self.open.has_records() || self.damage.is_some() || self.has_index_failure() {
             return;
         }
         self.open_since_ms = None;
+        let time = self.stored_time(now);
         for frame in self.open.take_frames(|bytes| self.log.take_reusable(bytes)) {
             match self.node.propose(Vec::new(), vec![CARRIES_RECORDS]) {
-                Ok(()) => self.proposed.push_back(Closed { time_ms: now_ms, frame }),
+                Ok(()) => self.proposed.push_back(Closed { time, frame }),
                 Err(_) => {
                     let unanswered = frame.on_commit.into_iter();
                     let refused = unanswered.map(|(reply, _)| (reply, Err(Refusal::Unavailable)));

@@ -3,6 +3,7 @@
 //! when the process ends. Whatever a client would be told is kept is refused.
 
 use broker_engine::{Command, Frame, Refusal, ReplyTo};
+use broker_model::Now;
 
 use super::Replica;
 
@@ -14,21 +15,22 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     /// Applies what was decided, as if it had been written.
-    pub(super) fn apply_in_memory(&mut self, now_ms: u64) {
+    pub(super) fn apply_in_memory(&mut self, now: Now) {
         if self.damage.is_none() {
             return;
         }
+        let time = self.stored_time(now);
         while self.open.has_records() {
             for Frame { payload, on_commit, .. } in self.open.take_frames(|_| None) {
                 // No record made here holds a message, so that nobody looks for one at this position.
                 let position = self.log.end().position;
-                let applied = self.engine.apply(now_ms, position, payload, &mut self.open);
+                let applied = self.engine.apply(time, position, payload, &mut self.open);
                 if let Err(error) = applied {
                     return self.fail(&format!("a decided record cannot be read: {error}"));
                 }
                 self.open.now.extend(on_commit);
             }
-            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+            self.engine.serve_waiters(now.steady_ms, &self.log, &mut self.open);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! there is little, whatever gives space back is not left waiting for a segment to fill.
 
 use broker_engine::{Command, Refusal, ReplyTo};
+use broker_model::Now;
 use broker_store::segments::Segment;
 
 use super::Replica;
@@ -108,29 +109,29 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     /// Does what is due; out of room only what needs none.
-    pub(super) fn tick(&mut self, now_ms: u64) {
+    pub(super) fn tick(&mut self, now: Now) {
         if self.is_out_of_room() {
-            self.engine.end_polls(now_ms, &self.log, &mut self.open);
+            self.engine.end_polls(now.steady_ms, &self.log, &mut self.open);
         } else {
-            self.engine.tick(now_ms, &self.log, &mut self.open);
+            self.engine.tick(now, &self.log, &mut self.open);
         }
     }
 
-    pub(super) fn next_tick_ms(&self) -> Option<u64> {
+    pub(super) fn next_tick_ms(&self, now: Now) -> Option<u64> {
         if self.is_out_of_room() {
             self.engine.next_poll_end_ms()
         } else if self.is_log_behind() {
             let at_once = self.engine.has_polls_to_serve().then_some(0);
             self.engine.next_poll_end_ms().into_iter().chain(at_once).min()
         } else {
-            self.engine.next_tick_ms()
+            self.engine.next_tick_ms(now)
         }
     }
 
     /// Hands out what polls wait for. Every delivery is a record, for which there must be room.
-    pub(super) fn serve_waiters(&mut self, now_ms: u64) {
+    pub(super) fn serve_waiters(&mut self, now: Now) {
         if !self.is_out_of_room() {
-            self.engine.serve_waiters(now_ms, &self.log, &mut self.open);
+            self.engine.serve_waiters(now.steady_ms, &self.log, &mut self.open);
         }
     }
 

@@ -9,7 +9,7 @@ use broker_engine::{
     Visible,
 };
 use broker_model::{
-    ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ReceiptHandle, ShardId,
+    ConsumerGroup, Filter, GroupName, MessageType, Now, QueuePlacement, ReceiptHandle, ShardId,
     TopicName, tag_hash,
 };
 use broker_store::WriteError;
@@ -22,6 +22,7 @@ use crate::sealing::SealError;
 use crate::transport::NoPeers;
 
 mod bounded;
+mod clocks;
 mod condensing;
 mod declared;
 mod deliveries;
@@ -50,6 +51,8 @@ struct Shard {
     replica: Replica<Ticket>,
     writer: Writer,
     now_ms: u64,
+    /// Of the wall clock, which the other one knows nothing of.
+    wall_ahead_ms: i64,
     tickets: u64,
     replies: BTreeMap<Ticket, Reply>,
     checks: Vec<TransactionCheck>,
@@ -93,6 +96,7 @@ impl Shard {
             replica,
             writer,
             now_ms: 1_000,
+            wall_ahead_ms: 0,
             tickets: 0,
             replies: BTreeMap::new(),
             checks: Vec::new(),
@@ -116,22 +120,27 @@ impl Shard {
         self.settle();
     }
 
+    fn now(&self) -> Now {
+        let wall_ms = self.now_ms.saturating_add_signed(self.wall_ahead_ms);
+        Now { steady_ms: self.now_ms, wall_ms }
+    }
+
     fn submit(&mut self, command: Command) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.replica.submit(self.now_ms, command, ticket);
+        self.replica.submit(self.now(), command, ticket);
         ticket
     }
 
     /// Steps until nothing is left to write, and to seal.
     fn settle(&mut self) {
         loop {
-            let output = self.replica.step(self.now_ms);
+            let output = self.replica.step(self.now());
             self.replies.extend(output.replies);
             self.checks.extend(output.checks);
             let Some(write) = output.write else { break };
             match self.writer.write(&write) {
-                Ok(written) => self.replica.written(self.now_ms, written),
+                Ok(written) => self.replica.written(self.now(), written),
                 Err(WriteError::NoRoom(_)) => {
                     self.replica.write_waits();
                     self.waiting_write = Some(write);
@@ -288,10 +297,10 @@ fn a_send_is_not_answered_before_it_is_durable() {
     let mut shard = Shard::new();
     shard.create("orders", 1, "billing", 5);
     let ticket = shard.submit(send("orders", &["a"]));
-    let output = shard.replica.step(shard.now_ms);
+    let output = shard.replica.step(Now::at(shard.now_ms));
     assert!(output.replies.is_empty(), "the write has not happened");
     let written = shard.writer.write(&output.write.expect("a write")).unwrap();
-    shard.replica.written(shard.now_ms, written);
+    shard.replica.written(Now::at(shard.now_ms), written);
     shard.settle();
     assert!(matches!(shard.replies.get(&ticket), Some(Ok(Outcome::Sent(_)))));
 }
@@ -316,7 +325,9 @@ fn a_waiting_poll_is_answered_by_the_send_and_an_unmet_one_at_its_end() {
     let (first, second) = (shard.submit(poll(20_000)), shard.submit(poll(9_000)));
     shard.settle();
     assert!(shard.replies.is_empty());
-    assert!(shard.replica.next_step_ms().is_some_and(|due_ms| due_ms <= 9_000));
+    assert!(
+        shard.replica.next_step_ms(Now::at(shard.now_ms)).is_some_and(|due_ms| due_ms <= 9_000)
+    );
     shard.ask(send("orders", &["a"])).unwrap();
     assert!(matches!(shard.replies.remove(&first), Some(Ok(Outcome::Received(d))) if d.len() == 1));
     assert!(shard.replies.is_empty(), "one message answers one poll");
@@ -369,15 +380,15 @@ fn an_acknowledgement_in_time_counts_even_when_its_write_takes_longer_than_the_d
     let (group, topic) = (GroupName::parse("billing").unwrap(), name("orders"));
     let request = Acknowledge { group, topic, handles: vec![handle] };
     let twice = [0; 2].map(|_| shard.submit(Command::Acknowledge(request.clone())));
-    let output = shard.replica.step(shard.now_ms);
+    let output = shard.replica.step(Now::at(shard.now_ms));
     let slow = output.write.expect("a write");
     shard.now_ms += 31_000;
     assert!(
-        shard.replica.step(shard.now_ms).replies.is_empty(),
+        shard.replica.step(Now::at(shard.now_ms)).replies.is_empty(),
         "neither acknowledgement is durable"
     );
     let written = shard.writer.write(&slow).unwrap();
-    shard.replica.written(shard.now_ms, written);
+    shard.replica.written(Now::at(shard.now_ms), written);
     shard.settle();
     for ticket in twice {
         assert!(matches!(
@@ -397,16 +408,19 @@ fn giving_up_on_what_expired_for_the_last_time_is_answered_once_the_dead_letter_
     shard.ask(send("orders", &["a"])).unwrap();
     let (handle, _) = shard.receive("billing", "orders", Filter::All)[0];
     shard.now_ms += 31_000;
-    let slow = shard.replica.step(shard.now_ms).write.expect("the dead letter");
+    let slow = shard.replica.step(Now::at(shard.now_ms)).write.expect("the dead letter");
     let forward = ForwardToDeadLetter {
         group: GroupName::parse("billing").unwrap(),
         topic: name("orders"),
         handle,
     };
     let ticket = shard.submit(Command::ForwardToDeadLetter(forward));
-    assert!(shard.replica.step(shard.now_ms).replies.is_empty(), "a crash would bring it back");
+    assert!(
+        shard.replica.step(Now::at(shard.now_ms)).replies.is_empty(),
+        "a crash would bring it back"
+    );
     let written = shard.writer.write(&slow).unwrap();
-    shard.replica.written(shard.now_ms, written);
+    shard.replica.written(Now::at(shard.now_ms), written);
     shard.settle();
     assert!(matches!(shard.replies.get(&ticket), Some(Ok(Outcome::Done))));
 }

@@ -34,10 +34,10 @@ impl ShardHandle {
         &self.shared.name
     }
 
-    /// The shard's clock, Unix time.
+    /// The shard's steady time ([`broker_model::Now`]), in which the ends of polls and deliveries are told.
     #[must_use]
-    pub fn now_ms(&self) -> u64 {
-        self.shared.clock.now_ms()
+    pub fn steady_ms(&self) -> u64 {
+        self.shared.clock.now().steady_ms
     }
 
     /// Carries out a command.

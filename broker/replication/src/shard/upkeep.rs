@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use broker_model::Now;
 use broker_store::writer::Written;
 use broker_store::{DiskError, WriteError};
 
@@ -109,27 +110,27 @@ impl ShardTask {
     }
 
     pub(super) fn on_written(&mut self, (write, result): Finished) {
-        let now_ms = self.shared.clock.now_ms();
+        let now = self.shared.clock.now();
         match result {
-            Ok(written) => self.take_written(now_ms, written),
+            Ok(written) => self.take_written(now, written),
             Err(WriteError::NoRoom(error)) => {
                 if !self.replica.is_write_waiting() {
                     tracing::error!(shard = %self.shared.name, %error, "the disk is full: what is to be stored waits");
                 }
                 self.replica.write_waits();
-                self.waiting_write = Some((write, now_ms + RECHECK_MS));
+                self.waiting_write = Some((write, now.steady_ms + RECHECK_MS));
             }
             Err(WriteError::Failed(error)) => self.replica.fail(&error.to_string()),
         }
     }
 
-    fn take_written(&mut self, now_ms: u64, written: Written) {
+    fn take_written(&mut self, now: Now, written: Written) {
         let enters_segment = written.opens_segment();
-        self.replica.written(now_ms, written);
+        self.replica.written(now, written);
         if enters_segment {
             *lock(&self.shared.reader) = self.replica.reader();
             // A spare was used: there shall be another.
-            self.recheck_at_ms = Some(now_ms);
+            self.recheck_at_ms = Some(now.steady_ms);
         }
     }
 

@@ -87,7 +87,11 @@ fn a_claim_is_of_the_shard_that_came_first_and_stays_with_it() {
 struct Stopped;
 
 impl Clock for Stopped {
-    fn now_ms(&self) -> u64 {
+    fn monotonic_ms(&self) -> u64 {
+        1_000
+    }
+
+    fn wall_ms(&self) -> u64 {
         1_000
     }
 }

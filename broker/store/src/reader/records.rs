@@ -174,11 +174,14 @@ impl<'a> Records<'a> {
         }
         // The next segment is condensed: nothing of it is a frame.
         let Some((header, payload)) = self.next_frame()? else { return Ok(true) };
+        if header.kind != FrameKind::Entry {
+            return Ok(true);
+        }
         if header.time_ms > self.times.end().saturating_add(CLOCK_STEP_MS_MAX) {
             self.position = self.end;
             return Ok(false);
         }
-        if header.kind == FrameKind::Entry && self.times.contains(&header.time_ms) {
+        if self.times.contains(&header.time_ms) {
             self.payload_end = header.position + (FRAME_HEADER_BYTES + payload.len()) as u64;
             self.payload = payload;
             self.time_ms = header.time_ms;

@@ -137,8 +137,8 @@ impl Checker {
         }
         self.given.insert((handle.group, place_of(handle), handle.nonce));
         let until_ms = asked.now_ms + change.invisible_ms;
-        let mut back = self.clock_set_back.iter();
-        let is_over = back.any(|back| back.seq > asked.seq && until_ms <= back.from_ms);
+        let mut back = self.steady_set_back.iter();
+        let is_over = back.any(|(seq, last_ms)| *seq > asked.seq && until_ms <= *last_ms);
         // A reset at the same time may have come in between.
         let is_disturbed = self.disturbed_groups.contains(change.group.as_str());
         // Asked before a reset was answered, it may mean what was before that.
@@ -212,7 +212,8 @@ impl Checker {
             match place.hidden {
                 Some(Hidden::Half { number }) => {
                     copies.hidden.insert(number);
-                    self.half_stored(id, number, stored_ms);
+                    let since = Between { earliest_ms: asked.now_ms, latest_ms: now_ms };
+                    self.half_stored(id, number, since);
                 }
                 Some(Hidden::Timed { number, .. }) => {
                     copies.hidden.insert(u64::MAX - number);

@@ -150,9 +150,10 @@ impl Checker {
     }
 
     fn check_time(&self, id: u64, now_ms: u64) -> Result<(), String> {
+        let wall_ms = self.wall_ms(now_ms);
         match self.message(id)?.visible {
-            Visible::At { due_ms } if due_ms > now_ms && !self.was_due.contains(&id) => {
-                Err(format!("{} ms early", due_ms - now_ms))
+            Visible::At { due_ms } if due_ms > wall_ms && !self.was_due.contains(&id) => {
+                Err(format!("{} ms early", due_ms - wall_ms))
             }
             _ => Ok(()),
         }

@@ -1,5 +1,7 @@
 //! What is known of one message for one reader: a group, or a consumer of a broadcasting one.
 
+use std::ops::RangeInclusive;
+
 /// See the head of this file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
@@ -75,11 +77,10 @@ impl Progress {
         }
     }
 
-    /// The broker's clock was there once.
-    pub(super) fn expire(&mut self, now_ms: u64) {
-        if self.until_ms <= now_ms {
-            self.is_held = false;
-            self.is_lasting = false;
+    /// The broker's steady time goes through this range once more.
+    pub(super) fn may_be_held_again(&mut self, times: &RangeInclusive<u64>) {
+        if times.contains(&self.until_ms) {
+            self.unsettle();
         }
     }
 

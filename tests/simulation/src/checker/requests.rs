@@ -14,15 +14,13 @@ impl Checker {
     /// A command reached the shard.
     pub fn submitted(&mut self, ticket: u64, command: &Command, now_ms: u64) {
         self.seq += 1;
-        let seq = self.seq;
+        let (seq, wall_ms) = (self.seq, self.wall_ms(now_ms));
         match command {
             Command::Send(send) => {
-                for message in &send.messages {
-                    if let Some(id) = Self::id_of(&message.body) {
-                        let copies = self.copies.entry(id).or_default();
-                        copies.asked += 1;
-                        copies.first_asked.get_or_insert((seq, now_ms));
-                    }
+                for id in send.messages.iter().filter_map(|message| Self::id_of(&message.body)) {
+                    let copies = self.copies.entry(id).or_default();
+                    copies.asked += 1;
+                    copies.first_asked.get_or_insert((seq, wall_ms));
                 }
             }
             Command::Acknowledge(request) => {
@@ -74,7 +72,7 @@ impl Checker {
             }
             _ => {}
         }
-        self.asked.insert(ticket, Asked { seq, now_ms, command: command.clone() });
+        self.asked.insert(ticket, Asked { seq, now_ms, wall_ms, command: command.clone() });
     }
 
     fn note_topic_deletion(&mut self, name: String) {

@@ -139,9 +139,6 @@ impl Checker {
         }
         self.resets[at].answered = Some(seq);
         self.resets[at].settled = Some(seq);
-        if matches!(self.resets[at].to, To::TimeMs(_)) && !self.times_are_sorted() {
-            self.resets[at].to = To::Unknown;
-        }
         let reset = self.resets[at].clone();
         self.for_concerned(&reset, |progress, effect| apply(progress, effect, &reset));
         // One that was asked later, and may have been carried out, has the last word.

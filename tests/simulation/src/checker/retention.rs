@@ -135,7 +135,7 @@ impl Checker {
         let copies = self.places.get(&place).and_then(|stored| self.copies.get(&stored.id));
         let Some((seq, asked_ms)) = copies.and_then(|copies| copies.first_asked) else { return 0 };
         let since = self.clock_set_back.iter().filter(|back| back.seq > seq);
-        let latest_ms = since.clone().map(|back| back.from_ms).fold(now_ms, u64::max);
+        let latest_ms = since.clone().map(|back| back.from_ms).fold(self.wall_ms(now_ms), u64::max);
         let stored_ms = since.map(|back| back.to_ms).fold(asked_ms, u64::min);
         latest_ms.saturating_sub(stored_ms)
     }

@@ -16,13 +16,23 @@ struct Asked {
     counted: u32,
     /// When the half message was stored; none while that is not answered.
     stored: Option<Between>,
-    /// The first question comes then at the latest.
+    check_after_ms: u64,
+    /// The first question comes then at the latest, by the broker's steady time like all times here.
     due_ms: u64,
 }
 
 /// About all transactions, by number.
 #[derive(Debug, Default)]
 pub(super) struct Questions(BTreeMap<u64, Asked>);
+
+impl Questions {
+    /// After a start the pause before the first question may begin again.
+    pub(super) fn begin_again(&mut self, begin_ms: u64) {
+        for asked in self.0.values_mut() {
+            asked.due_ms = asked.due_ms.max(begin_ms + asked.check_after_ms);
+        }
+    }
+}
 
 impl Checker {
     pub(super) fn half_stored(&mut self, id: u64, number: u64, stored: Between) {
@@ -31,6 +41,7 @@ impl Checker {
         };
         let asked = self.questions.0.entry(number).or_default();
         asked.stored = Some(stored);
+        asked.check_after_ms = check_after_ms;
         asked.due_ms = stored.latest_ms + check_after_ms;
     }
 
@@ -97,7 +108,8 @@ impl Checker {
     fn check_own_rollback(&self, number: u64, now_ms: u64) -> Result<(), String> {
         let asked = self.questions.0.get(&number).copied().unwrap_or_default();
         let Some(stored) = asked.stored else { return Ok(()) };
-        let latest_ms = self.clock_set_back.iter().map(|b| b.from_ms).fold(now_ms, u64::max);
+        let set_back = self.steady_set_back.iter();
+        let latest_ms = set_back.map(|(_, last_ms)| *last_ms).fold(now_ms, u64::max);
         let may_be_old = latest_ms - stored.earliest_ms.min(latest_ms) > TRANSACTION_AGE_MS_MAX;
         if asked.questions < TRANSACTION_CHECKS_MAX && !may_be_old {
             return Err(format!(

@@ -332,7 +332,7 @@ impl Checker {
     pub(super) fn note_shown_by(&mut self, asked: &Asked) {
         let seq = self.seq;
         let is_shown =
-            |pending: &Pending| pending.stored < asked.seq && pending.due_ms <= asked.now_ms;
+            |pending: &Pending| pending.stored < asked.seq && pending.due_ms <= asked.wall_ms;
         let shown: Vec<u64> = self
             .pending
             .iter()

@@ -37,7 +37,8 @@ impl World {
     ) -> Result<u64, String> {
         self.next_ticket += 1;
         let number = self.next_ticket;
-        let now_ms = self.now_ms();
+        let now = self.now();
+        let now_ms = now.steady_ms;
         self.trace.note(now_ms, format_args!("asked {number}: {command:?}"));
         self.checker.submitted(number, &command, now_ms);
         let claim = claim.filter(|_| self.bug != Some(PlantedBug::IgnoredClaim));
@@ -47,7 +48,7 @@ impl World {
             None => Some(command.clone()),
         };
         match (distorted, &mut self.process) {
-            (Some(command), Some(process)) => process.replica.submit(now_ms, command, ticket),
+            (Some(command), Some(process)) => process.replica.submit(now, command, ticket),
             _ => self.release(&ticket, PlantedBug::made_up(&command), Some(command))?,
         }
         Ok(number)
@@ -55,9 +56,10 @@ impl World {
 
     /// Lets the replica work once, and carries out what it wants.
     pub(crate) fn step_replica(&mut self) -> Result<(), String> {
-        let now_ms = self.now_ms();
+        let now = self.now();
+        let now_ms = now.steady_ms;
         let Some(process) = &mut self.process else { return Ok(()) };
-        let output = process.replica.step(now_ms);
+        let output = process.replica.step(now);
         if let Some(write) = output.write {
             self.trace.note(now_ms, format_args!("write handed off: {write:?}"));
             process.write = Some(write);
@@ -181,10 +183,10 @@ impl World {
     }
 
     fn give_back_secretly(&mut self, handles: Vec<broker_model::ReceiptHandle>) {
-        let now_ms = self.now_ms();
+        let now = self.now();
         let ticket = Ticket::new(0, Rc::default());
         if let Some(process) = &mut self.process {
-            process.replica.submit(now_ms, Command::Release(handles), ticket);
+            process.replica.submit(now, Command::Release(handles), ticket);
         }
     }
 
@@ -229,12 +231,13 @@ impl World {
         let Some(write) = process.write.take() else { return self.step_replica() };
         let result = process.writer.write(&write);
         self.true_ms += self.disk.take_delay_ms();
-        let now_ms = self.now_ms();
+        let now = self.now();
+        let now_ms = now.steady_ms;
         let Some(process) = &mut self.process else { return Ok(()) };
         match result {
             Ok(written) => {
                 self.trace.note(now_ms, format_args!("written"));
-                process.replica.written(now_ms, written);
+                process.replica.written(now, written);
             }
             Err(WriteError::NoRoom(error)) => {
                 self.trace.note(now_ms, format_args!("write waits: {error}"));

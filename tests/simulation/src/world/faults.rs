@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use broker_model::Now;
 use broker_replication::replica::StartError;
 use broker_store::simulated_disk::{DiskFaults, LieBounds};
 use broker_store::{FRAME_HEADER_BYTES, FrameHeader, OpenError};
@@ -45,14 +46,22 @@ impl World {
         self.disk.set_capacity(Some(self.disk.used_bytes() + room_bytes));
     }
 
+    /// A new process counts its steady time from what the log says.
+    fn begin_steady_time(&mut self, begin: Now) {
+        self.checker.steady_time_begins(self.now_ms(), begin.steady_ms);
+        self.steady_skew_ms = begin.steady_ms.cast_signed() - self.true_ms.cast_signed();
+        self.checker.set_clock(self.now());
+    }
+
     fn jump(&mut self) {
         let by_ms = i64::try_from(self.random.below(600_000)).unwrap_or(0) - 300_000;
         self.trace.note(self.true_ms, format_args!("the clock jumps by {by_ms} ms"));
         if by_ms < 0 {
-            let from_ms = self.now_ms();
+            let from_ms = self.now().wall_ms;
             self.checker.clock_goes_back(from_ms, from_ms.saturating_add_signed(by_ms));
         }
         self.skew_ms += by_ms;
+        self.checker.set_clock(self.now());
     }
 
     /// The power goes; a write that was handed off happened, happened in part, or did not.
@@ -96,14 +105,15 @@ impl World {
         self.prepare_start();
         for attempt in 0..3 {
             let before = self.log_contents();
-            let now_ms = self.now_ms();
+            let Now { wall_ms, steady_ms: now_ms } = self.now();
             let (disk, seed) = (self.shared_disk(), self.random.draw());
-            let (what, is_damage) = match Process::start(&disk, &self.options, seed, now_ms) {
+            let (what, is_damage) = match Process::start(&disk, &self.options, seed, wall_ms) {
                 Ok(process) => match process.replica.damage() {
                     None => {
                         self.starts += 1;
                         self.starts_behind_retention += u64::from(self.checker.taken() > 0);
                         self.trace.note(now_ms, format_args!("started"));
+                        self.begin_steady_time(process.replica.begin());
                         self.process = Some(process);
                         self.set_disk_faults(self.has_faults);
                         return self.step_replica();

@@ -50,7 +50,7 @@ impl Bench {
         let cost = Cost { looks: LOOKED_AT_PER_STEP_MAX - self.engine.looks, record_bytes };
         let payload = std::mem::take(&mut effects.payload).freeze();
         self.position += record_bytes as u64;
-        self.engine.apply(0, self.position, payload, &mut effects).unwrap();
+        self.engine.apply(Now::at(0), self.position, payload, &mut effects).unwrap();
         (effects.now.into_iter().chain(effects.on_commit).map(|(_, reply)| reply).collect(), cost)
     }
 
@@ -84,7 +84,7 @@ fn looks_through(bench: &mut Bench, messages: u64) {
     let mut replies = bench.ask(poll("shipped", 0));
     let mut steps = 0u64;
     while replies.is_empty() {
-        assert_eq!(bench.engine.next_tick_ms(), Some(0), "it goes on at once");
+        assert_eq!(bench.engine.next_tick_ms(Now::at(0)), Some(0), "it goes on at once");
         steps += 1;
         let (answers, cost) = bench.step();
         assert!(cost.looks <= LOOKED_AT_PER_STEP_MAX && cost.record_bytes < 1_000);
@@ -93,7 +93,7 @@ fn looks_through(bench: &mut Bench, messages: u64) {
     assert!(is_empty(&replies), "{replies:?}");
     assert_eq!(bench.messages_behind(), 0, "all was looked at");
     assert!(steps >= messages / u64::from(LOOKED_AT_PER_STEP_MAX) / 2);
-    assert_ne!(bench.engine.next_tick_ms(), Some(0));
+    assert_ne!(bench.engine.next_tick_ms(Now::at(0)), Some(0));
 }
 
 #[test]
@@ -125,10 +125,10 @@ fn others_are_served_while_one_looks_through_a_long_backlog() {
         }
     };
     bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(other.group.clone()))));
-    assert_eq!(bench.engine.next_tick_ms(), Some(0), "the first one looks yet");
+    assert_eq!(bench.engine.next_tick_ms(Now::at(0)), Some(0), "the first one looks yet");
     let (replies, _) = bench.looks_of(Command::Receive(other));
     assert!(matches!(&replies[..], [Ok(Outcome::Received(got))] if got.len() == 32), "{replies:?}");
-    while bench.engine.next_tick_ms() == Some(0) {
+    while bench.engine.next_tick_ms(Now::at(0)) == Some(0) {
         assert!(bench.step().0.is_empty());
     }
     let replies = bench.ask(tagged("shipped", 1));
@@ -145,13 +145,13 @@ fn polls_that_want_nothing_of_what_is_due_again_cost_a_send_nothing() {
         assert_eq!(bench.ask(poll("paid", 0)).len(), 1);
     }
     let mut effects = Effects::default();
-    bench.engine.tick(20_000, &bench.log, &mut effects);
+    bench.engine.tick(Now::at(20_000), &bench.log, &mut effects);
     let parked = WAITERS_PER_GROUP_TOPIC_MAX - 1;
     for n in 0..parked {
         let tags = if n % 2 == 0 { "shipped".to_owned() } else { format!("tag-{n}") };
         assert!(bench.looks_of(poll(&tags, 60_000)).0.is_empty());
     }
-    while bench.engine.next_tick_ms() == Some(0) {
+    while bench.engine.next_tick_ms(Now::at(0)) == Some(0) {
         assert!(bench.step().0.is_empty());
     }
     for tag in ["refunded", "paid"] {

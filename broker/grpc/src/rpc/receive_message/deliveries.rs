@@ -14,7 +14,7 @@ use broker_replication::memory::Share;
 use futures::Stream;
 
 use super::nothing_found;
-use crate::clock::now_ms;
+use crate::clock::{monotonic_ms, now_ms};
 use crate::context::BrokerContext;
 use crate::convert::message::to_delivered;
 use crate::convert::time::timestamp;
@@ -44,7 +44,7 @@ impl Unsent {
     fn sent(mut self) {
         let deliveries = std::mem::take(&mut self.deliveries);
         if let Some(receiver) = self.receiver.take() {
-            self.context.renewals.track(receiver, &deliveries, now_ms());
+            self.context.renewals.track(receiver, &deliveries, monotonic_ms());
         }
     }
 }
@@ -73,8 +73,13 @@ impl Deliveries {
         if messages.is_empty() {
             return Self::refused(nothing_found());
         }
-        let tracked =
-            messages.iter().map(|m| Tracked { handle: m.handle, expires_ms: m.invisible_until_ms });
+        let read_ms = monotonic_ms();
+        let tracked = messages.iter().map(|message| {
+            let shard = context.catalog.shard(message.handle.shard);
+            let left_ms = shard
+                .map_or(0, |shard| message.invisible_until_ms.saturating_sub(shard.steady_ms()));
+            Tracked { handle: message.handle, expires_ms: read_ms.saturating_add(left_ms) }
+        });
         let (context, deliveries) = (Arc::clone(context), tracked.collect());
         let unsent = Unsent { context, deliveries, receiver };
         let shares = messages.iter().filter_map(|message| message.share.clone()).collect();

@@ -30,12 +30,12 @@ fn fill(shard: &mut Shard, topic: &str, count: usize) {
 
 /// Steps once; the answers so far are in `replies`.
 fn step(shard: &mut Shard) {
-    let output = shard.replica.step(shard.now_ms);
+    let output = shard.replica.step(Now::at(shard.now_ms));
     shard.replies.extend(output.replies);
     shard.checks.extend(output.checks);
     if let Some(write) = output.write {
         let written = shard.writer.write(&write).unwrap();
-        shard.replica.written(shard.now_ms, written);
+        shard.replica.written(Now::at(shard.now_ms), written);
     }
 }
 
@@ -49,7 +49,11 @@ fn ask_among_others(shard: &mut Shard, command: Command) -> (Reply, u32) {
         if let Some(reply) = shard.replies.remove(&ticket) {
             return (reply, steps);
         }
-        assert_eq!(shard.replica.next_step_ms(), Some(0), "it goes on at once");
+        assert_eq!(
+            shard.replica.next_step_ms(Now::at(shard.now_ms)),
+            Some(0),
+            "it goes on at once"
+        );
         let sent = shard.submit(send("others", &["x"]));
         step(shard);
         step(shard);
@@ -207,7 +211,11 @@ fn deliveries_that_end_together_end_step_by_step() {
         let before = frames(&shard).len();
         shard.now_ms += 40_000;
         let mut steps = 0;
-        while shard.replica.next_step_ms().is_some_and(|at_ms| at_ms <= shard.now_ms) {
+        while shard
+            .replica
+            .next_step_ms(Now::at(shard.now_ms))
+            .is_some_and(|at_ms| at_ms <= shard.now_ms)
+        {
             step(&mut shard);
             steps += 1;
             let sent = shard.submit(send("others", &["x"]));
@@ -252,7 +260,11 @@ fn timed_messages_that_are_due_together_come_step_by_step() {
     }
     let before = frames(&shard).len();
     shard.now_ms = 900_000;
-    while shard.replica.next_step_ms().is_some_and(|at_ms| at_ms <= shard.now_ms) {
+    while shard
+        .replica
+        .next_step_ms(Now::at(shard.now_ms))
+        .is_some_and(|at_ms| at_ms <= shard.now_ms)
+    {
         step(&mut shard);
         let sent = shard.submit(send("others", &["x"]));
         step(&mut shard);
@@ -283,7 +295,11 @@ fn lite_topics_that_nobody_uses_go_step_by_step() {
     let before = frames(&shard).len();
     shard.now_ms += 48 * 3_600_000;
     let mut steps = 0;
-    while shard.replica.next_step_ms().is_some_and(|at_ms| at_ms <= shard.now_ms) {
+    while shard
+        .replica
+        .next_step_ms(Now::at(shard.now_ms))
+        .is_some_and(|at_ms| at_ms <= shard.now_ms)
+    {
         step(&mut shard);
         steps += 1;
     }

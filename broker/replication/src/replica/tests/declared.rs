@@ -72,7 +72,7 @@ fn a_group_that_an_earlier_version_declared_begins_at_the_next_start() {
     });
     let record = broker_store::Record::PutGroup { number: 1, group: Box::new(group) };
     shard.replica.open.append(&record);
-    shard.replica.close_frame(shard.now_ms);
+    shard.replica.close_frame(Now::at(shard.now_ms));
     shard.settle();
     assert!(shard.lags().is_empty());
     shard.restart();

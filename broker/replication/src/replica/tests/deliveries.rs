@@ -62,15 +62,15 @@ fn what_was_given_back_while_its_delivery_was_not_durable_does_not_expire_when_t
         lite_topics: None,
     };
     shard.submit(Command::Receive(receive));
-    let mut replies = shard.replica.step(shard.now_ms).replies;
+    let mut replies = shard.replica.step(Now::at(shard.now_ms)).replies;
     let Some((_, Ok(Outcome::Received(deliveries)))) = replies.pop() else { panic!("{replies:?}") };
     shard.now_ms += LEASE_DELAY_MS;
-    let slow = shard.replica.step(shard.now_ms).write.expect("the delivery is written");
+    let slow = shard.replica.step(Now::at(shard.now_ms)).write.expect("the delivery is written");
     shard.submit(Command::Release(vec![deliveries[0].handle]));
     shard.now_ms += 31_000;
-    shard.replica.step(shard.now_ms);
+    shard.replica.step(Now::at(shard.now_ms));
     let written = shard.writer.write(&slow).unwrap();
-    shard.replica.written(shard.now_ms, written);
+    shard.replica.written(Now::at(shard.now_ms), written);
     shard.settle();
     assert_eq!(received(&mut shard), [(1, "a".to_owned())]);
 }
@@ -119,7 +119,7 @@ fn a_prolonged_delivery_keeps_its_handle_over_a_crash_until_the_new_time() {
 
 /// Everything that the replica wants written stays unwritten.
 fn answers_before_any_write(shard: &mut Shard) -> BTreeMap<Ticket, Reply> {
-    let output = shard.replica.step(shard.now_ms);
+    let output = shard.replica.step(Now::at(shard.now_ms));
     assert!(output.write.is_some());
     output.replies.into_iter().collect()
 }

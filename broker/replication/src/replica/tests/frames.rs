@@ -20,7 +20,7 @@ fn decide(shard: &mut Shard, bytes: usize) -> Ticket {
 
 /// Payload bytes of the frames proposed now, and how many answers wait for each.
 fn proposed(shard: &mut Shard) -> Vec<(usize, usize)> {
-    shard.replica.close_frame(shard.now_ms);
+    shard.replica.close_frame(Now::at(shard.now_ms));
     let frames = shard.replica.proposed.iter().map(|closed| &closed.frame);
     frames.map(|frame| (frame.payload.len(), frame.on_commit.len())).collect()
 }
@@ -64,12 +64,12 @@ fn pieces_stay_whole_and_answers_wait_for_their_own_piece_only() {
 fn an_answer_without_records_waits_for_those_before() {
     let mut shard = Shard::new();
     decide(&mut shard, 100);
-    shard.replica.close_frame(shard.now_ms);
+    shard.replica.close_frame(Now::at(shard.now_ms));
     shard.replica.open.on_commit.push((Ticket(77), Ok(Outcome::Done)));
-    let output = shard.replica.step(shard.now_ms);
+    let output = shard.replica.step(Now::at(shard.now_ms));
     assert!(output.replies.is_empty() && output.write.is_some());
     let written = shard.writer.write(&output.write.unwrap()).unwrap();
-    shard.replica.written(shard.now_ms, written);
+    shard.replica.written(Now::at(shard.now_ms), written);
     shard.settle();
     assert!(matches!(shard.replies.remove(&Ticket(77)), Some(Ok(Outcome::Done))));
 }

@@ -81,7 +81,7 @@ fn what_could_not_be_kept_is_refused_with_the_damage_and_what_to_do() {
     }
     shard.now_ms += 600_000;
     shard.settle();
-    shard.replica.stop(shard.now_ms);
+    shard.replica.stop(Now::at(shard.now_ms));
     shard.settle();
     assert!(!shard.replica.is_busy());
     assert_eq!(bytes(&shard.disk), before, "not a byte was changed");

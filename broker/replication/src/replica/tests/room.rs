@@ -36,7 +36,7 @@ impl Shard {
         self.replica.set_room(found.room);
         if let Some(write) = self.waiting_write.take() {
             match self.writer.write(&write) {
-                Ok(written) => self.replica.written(self.now_ms, written),
+                Ok(written) => self.replica.written(Now::at(self.now_ms), written),
                 Err(WriteError::NoRoom(_)) => self.waiting_write = Some(write),
                 Err(WriteError::Failed(error)) => panic!("{error}"),
             }
@@ -133,7 +133,10 @@ fn time_goes_on_out_of_room_for_polls_and_for_the_rest_once_there_is_room() {
     shard.now_ms += 40_000;
     shard.settle();
     assert!(!shard.replies.contains_key(&poll));
-    assert!(shard.replica.next_step_ms().is_some_and(|at_ms| at_ms > shard.now_ms), "it sleeps");
+    assert!(
+        shard.replica.next_step_ms(Now::at(shard.now_ms)).is_some_and(|at_ms| at_ms > shard.now_ms),
+        "it sleeps"
+    );
     shard.disk.set_capacity(None);
     shard.upkeep();
     assert!(matches!(shard.replies.remove(&poll), Some(Ok(Outcome::Received(d))) if d.len() == 1));

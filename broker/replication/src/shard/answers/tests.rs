@@ -22,7 +22,11 @@ use crate::shard::{OpenShard, ShardOptions, lock, open_shard};
 struct Stopped;
 
 impl Clock for Stopped {
-    fn now_ms(&self) -> u64 {
+    fn monotonic_ms(&self) -> u64 {
+        1
+    }
+
+    fn wall_ms(&self) -> u64 {
         1
     }
 }

@@ -29,7 +29,11 @@ static BODY: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![7; BODY_BYTES])
 struct StoppedClock;
 
 impl Clock for StoppedClock {
-    fn now_ms(&self) -> u64 {
+    fn monotonic_ms(&self) -> u64 {
+        1_000_000
+    }
+
+    fn wall_ms(&self) -> u64 {
         1_000_000
     }
 }

@@ -332,6 +332,16 @@ fn a_data_directory_of_version_2_is_read_to_what_was_written() {
     is_what_was_written(shard, 2);
 }
 
+#[test]
+fn a_data_directory_of_version_3_is_read_to_what_was_written() {
+    let shard = stored(3);
+    assert!(shard.replica.unusable_snapshots().is_empty());
+    assert_eq!(kinds(&shard).len(), 28);
+    let deleted = shard.replica.engine().known().deleted_groups;
+    assert!(deleted.iter().any(|(name, _)| *name == group("forgotten")), "{deleted:?}");
+    is_what_was_written(shard, 3);
+}
+
 fn is_what_was_written(mut shard: Shard, version: u32) {
     let expected = fs::read_to_string(fixture(version).join("expected.txt")).unwrap();
     shard.restart();

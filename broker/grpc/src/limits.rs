@@ -95,6 +95,8 @@ pub const FIND_MESSAGES_DEFAULT: u32 = 32;
 /// A message was stored within this time of the second in its id, before or after: the clocks of client and broker
 /// differ, and a send may be repeated. When nothing is found there, everything is searched.
 pub const MESSAGE_ID_AGE_MS_MAX: u64 = 3_600_000;
+/// Subscriptions in one answer of the RocketMQ admin service.
+pub const LISTED_SUBSCRIPTIONS_MAX: usize = 100_000;
 /// Topics that one question of the RocketMQ admin service names.
 pub const ADMIN_TOPICS_MAX: usize = 64;
 /// How long messages are counted to tell how many there are in a second.

@@ -55,6 +55,8 @@ pub const TOPICS_MAX: usize = 100_000;
 pub const DELETED_NAMES_MAX: usize = 10_000;
 /// Consumer groups of one broker.
 pub const GROUPS_MAX: usize = 100_000;
+/// With so many, no more groups are made by first use: the rest of the places is for those that are declared.
+pub const GROUPS_BY_FIRST_USE_MAX: usize = 80_000;
 /// Longest filter expression, of tags or SQL.
 pub const FILTER_EXPRESSION_BYTES_MAX: usize = 4096;
 /// Tags in one filter expression.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker_engine::Refusal;
-use broker_model::{GroupName, Model, Subscription};
+use broker_model::{ConsumerGroup, GroupName, Model, Subscription};
 use broker_proto::rocketmq::{
     ClientInfo, Code, FilterExpression, FilterType, MessageModel, Settings, SubscriptionInfo,
     settings::PubSub,
@@ -100,10 +100,16 @@ impl Consumer {
 
 /// How consumers of a group share; groups that do not exist yet have the defaults.
 pub(super) fn message_model(context: &BrokerContext, group: &GroupName) -> MessageModel {
-    match context.catalog.group(group.as_str()).map(|entry| entry.group.clone()) {
-        Some(group) if group.lite_topic.is_some() => MessageModel::LiteSelective,
-        Some(group) if group.model == Model::Broadcasting => MessageModel::Broadcasting,
-        _ => MessageModel::Clustering,
+    let entry = context.catalog.group(group.as_str());
+    entry.map_or(MessageModel::Clustering, |entry| model_of(&entry.group))
+}
+
+/// How consumers of this group share.
+pub(super) fn model_of(group: &ConsumerGroup) -> MessageModel {
+    match group.model {
+        _ if group.lite_topic.is_some() => MessageModel::LiteSelective,
+        Model::Broadcasting => MessageModel::Broadcasting,
+        Model::Clustering => MessageModel::Clustering,
     }
 }
 

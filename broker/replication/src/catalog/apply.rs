@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker_engine::{Command, Refusal};
-use broker_model::limits::{GROUPS_MAX, TOPICS_MAX};
+use broker_model::limits::{GROUPS_BY_FIRST_USE_MAX, GROUPS_MAX, TOPICS_MAX};
 use broker_model::{
     ConsumerGroup, GroupName, MessageType, Owner, ShardId, Topic, TopicName, message_group_hash,
 };
@@ -156,7 +156,12 @@ impl Catalog {
         if self.read().deleted_groups.contains(name) {
             return Err(CatalogError::Deleted(name.clone()));
         }
-        self.check_room("consumer groups", self.read().groups.len(), GROUPS_MAX)?;
+        if self.read().groups.len() >= GROUPS_BY_FIRST_USE_MAX {
+            return Err(CatalogError::Limit(format!(
+                "the broker holds {GROUPS_BY_FIRST_USE_MAX} consumer groups, the limit for those that nobody declared; \
+                 declare the group {name}, or delete some that are not used"
+            )));
+        }
         let (entry, _) = self.log_group(ConsumerGroup::with_defaults(name.clone())).await?;
         Ok(entry)
     }
@@ -310,3 +315,6 @@ fn ignore_missing(reply: broker_engine::Reply) -> Result<(), CatalogError> {
         Err(refusal) => Err(refusal.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

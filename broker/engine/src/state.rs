@@ -142,6 +142,8 @@ pub(crate) struct State<R> {
     pub(crate) known_names: KnownNames,
     /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
     pub(crate) index_entries: u64,
+    /// Whose named receives are remembered, the oldest first: indexes into [`State::group_topics`].
+    pub(crate) attempts: VecDeque<usize>,
     pub(crate) waiters: usize,
 }
 
@@ -170,6 +172,7 @@ impl<R> Default for State<R> {
             clients: Clients::default(),
             known_names: KnownNames::default(),
             index_entries: 0,
+            attempts: VecDeque::new(),
             waiters: 0,
         }
     }

@@ -112,6 +112,8 @@ pub const LOOK_AHEAD_MESSAGES_MAX: usize = 200_000;
 pub const ATTEMPT_ID_BYTES_MAX: usize = 255;
 /// Named receives that a group in order remembers, per topic and shard.
 pub const ATTEMPT_IDS_MAX: usize = 1024;
+/// The same of all groups and topics of a shard.
+pub const ATTEMPT_IDS_PER_SHARD_MAX: usize = 32 * 1024;
 /// A producer is asked about an open transaction after this time, unless the message says otherwise.
 pub const TRANSACTION_CHECK_AFTER_MS: u64 = 6_000;
 /// And again after this time.

@@ -1,12 +1,14 @@
 //! Receives that have a name: what a group in order gave to one is given to its repetition, as the answer did not arrive.
 
 use broker_delivery::HandleState;
-use broker_model::limits::ATTEMPT_IDS_MAX;
+use broker_model::ReceiptHandle;
+use broker_model::limits::{ATTEMPT_IDS_MAX, ATTEMPT_IDS_PER_SHARD_MAX};
 use broker_store::Log;
 
 use crate::command::{Delivery, Receive};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::state::State;
 use crate::waiting::Waiter;
 
 impl<R: ReplyTo> Engine<R> {
@@ -56,11 +58,56 @@ impl<R: ReplyTo> Engine<R> {
         if receive.attempt_id.is_empty() || deliveries.is_empty() {
             return;
         }
-        let Some(progress) = self.state.group_topic_mut(index) else { return };
+        let handles = deliveries.iter().map(|delivery| delivery.handle).collect();
+        self.state.remember_attempt(index, receive.attempt_id.clone(), handles);
+    }
+}
+
+impl<R> State<R> {
+    /// The oldest ones are forgotten, of this group on this topic, and of all.
+    fn remember_attempt(&mut self, index: usize, id: String, handles: Vec<ReceiptHandle>) {
+        // An index for each attempt that is remembered at the least, the oldest first.
+        if self.attempts.len() >= ATTEMPT_IDS_PER_SHARD_MAX
+            && let Some(oldest) = self.attempts.pop_front()
+            && let Some(progress) = self.group_topic_mut(oldest)
+        {
+            progress.attempts.pop_front();
+        }
+        let Some(progress) = self.group_topic_mut(index) else { return };
         if progress.attempts.len() >= ATTEMPT_IDS_MAX {
             progress.attempts.pop_front();
         }
-        let handles = deliveries.iter().map(|delivery| delivery.handle).collect();
-        progress.attempts.push_back((receive.attempt_id.clone(), handles));
+        progress.attempts.push_back((id, handles));
+        self.attempts.push_back(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_have_a_limit_for_each_group_and_for_the_shard() {
+        let mut state = State::<()>::default();
+        let count = |state: &State<()>| {
+            let all = state.group_topics.iter().flatten();
+            all.map(|progress| progress.attempts.len()).sum::<usize>()
+        };
+        for group in 1..=40 {
+            let index = state.group_topic_index(group, 1);
+            for n in 0..2 * ATTEMPT_IDS_MAX {
+                state.remember_attempt(index, format!("attempt-{n}"), Vec::new());
+            }
+            let progress = state.group_topic(index).unwrap();
+            assert_eq!(progress.attempts.len(), ATTEMPT_IDS_MAX);
+            assert_eq!(progress.attempts[0].0, format!("attempt-{ATTEMPT_IDS_MAX}"));
+            assert!(count(&state) <= ATTEMPT_IDS_PER_SHARD_MAX);
+            assert!(state.attempts.len() <= ATTEMPT_IDS_PER_SHARD_MAX);
+        }
+        // Whoever goes leaves its places behind, and no more are taken.
+        for index in 0..20 {
+            state.remove_group_topic(index);
+        }
+        assert!(count(&state) <= state.attempts.len());
     }
 }

@@ -104,6 +104,6 @@ fn a_later_storage_format_is_refused_before_anything_is_touched() {
     fs::write(place.data().join("format"), "pinnace storage format 200\n").unwrap();
     let (code, line) = refused(&place, &Options::default());
     assert_eq!(code, Some(2));
-    assert!(line.contains("storage format 200") && line.contains("reads up to 2"), "{line}");
+    assert!(line.contains("storage format 200") && line.contains("reads up to 3"), "{line}");
     assert!(!place.data().join("identity").exists() && !place.data().join("shard-0").exists());
 }

@@ -2,6 +2,7 @@
 //! and who we are, take the ports, open the logs, apply the manifests, serve; and backwards at the end.
 
 pub(crate) mod data_lock;
+pub(crate) mod deaths;
 mod descriptors;
 mod doors;
 pub(crate) mod format;
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
                 IdentityError::Other { .. } => Failure::input(error.to_string()),
                 _ => Failure::runtime(error.to_string()),
             })?;
+    deaths::note_from_now_on(&arguments.data);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         cluster = identity.cluster,
@@ -127,10 +129,12 @@ async fn serve(
     doors::serve_messaging(doors.messaging, &tls, &threads.cores, &context);
     doors::serve_admin(doors.admin, &tls, threads, &context);
     health.enter(Phase::Serving);
+    tokio::spawn(deaths::forget_later(arguments.data.clone()));
     tell(&ready_line);
     let outcome = until_told(&context, &mut signals).await;
     watching.cancel();
     shutdown::stop(&health, &context, &draining, &mut signals).await;
+    deaths::forget(&arguments.data);
     tracing::info!("stopped");
     outcome
 }

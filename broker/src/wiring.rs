@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::cli::failure::Failure;
 use crate::listener::cores::Cores;
 use crate::real_disk::RealDisk;
-use crate::serve::{logging, whole_file};
+use crate::serve::{deaths, logging, whole_file};
 
 /// The cluster map as the operator sent it last.
 const MAP_FILE: &str = "cluster-map";
@@ -84,6 +84,9 @@ pub(crate) async fn open_shards(
     #[cfg(debug_assertions)]
     let segment_bytes = crate::power_cut::segment_bytes().unwrap_or(segment_bytes);
     let mut opening = Vec::new();
+    for id in &ids {
+        deaths::check(data, *id)?;
+    }
     for id in ids {
         let options = ShardOptions {
             id,

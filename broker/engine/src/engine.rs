@@ -193,6 +193,12 @@ impl<R: ReplyTo> Engine<R> {
         self.state.topics.values().map(|topic| &topic.topic)
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
     /// All groups of this shard.
     pub fn groups(&self) -> impl Iterator<Item = &ConsumerGroup> {
         self.state.groups.values()

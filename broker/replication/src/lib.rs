@@ -3,6 +3,7 @@
 //! [`shard`] is the thin shell of tasks around it.
 
 mod append_times;
+mod at_hand;
 pub mod catalog;
 pub mod clock;
 mod condensing;
@@ -19,6 +20,7 @@ pub mod transport;
 mod writer_thread;
 
 pub use append_times::AppendTimesSeen;
+pub use at_hand::{AtHand, at_hand};
 pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
 pub use clock::{Clock, SystemClock};
 pub use memory::Memory;

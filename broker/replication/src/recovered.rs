@@ -1,17 +1,21 @@
 //! The state of a shard as its disk says: the newest snapshot that can be used, the index files of sealed segments, and
 //! behind them the frames of the log, one by one. The same for a replica that starts and for the work that seals segments.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker_engine::{Effects, Engine, ReplyTo};
 use broker_model::{Now, ShardId};
+use broker_store::left_out::{self, DIED_FILE, Instead};
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::recovery::{OpenError, RecoveredFrame};
 use broker_store::sealed_index::{BuildError, IndexError, index_path, open_or_build};
 use broker_store::segments::{self, Segment};
 use broker_store::snapshot::{self, SnapshotError, SnapshotHead};
-use broker_store::{Disk, FrameKind, ReadError};
+use broker_store::{Disk, FrameKind, ReadError, Record, RecordError};
+use bytes::{Bytes, BytesMut};
 
+use crate::at_hand::{AtHand, Noted};
 use crate::raft_log::{RaftLog, Vote};
 
 /// The one voter of a shard with one replica.
@@ -41,6 +45,10 @@ pub(crate) struct Recovered<R> {
     /// The newest time of an entry behind the snapshot, and of any frame.
     newest_entry_ms: u64,
     newest_frame_ms: u64,
+    /// Log positions of records that are left out.
+    left_out: BTreeSet<u64>,
+    /// Records are read one by one: one may be left out, or a start died on one.
+    is_careful: bool,
 }
 
 impl<R: ReplyTo> Recovered<R> {
@@ -49,6 +57,19 @@ impl<R: ReplyTo> Recovered<R> {
     /// # Errors
     /// [`OpenError`].
     pub(crate) fn load(
+        disk: &Arc<dyn Disk>,
+        options: &LogOptions,
+        seed: u64,
+        timed: TimedMessages,
+    ) -> Result<Self, OpenError> {
+        let mut recovered = Self::of_newest_snapshot(disk, options, seed, timed)?;
+        recovered.left_out = left_out::read(&**disk, options)?;
+        let has_died = disk.open(&options.directory.join(DIED_FILE)).is_ok();
+        recovered.is_careful = has_died || !recovered.left_out.is_empty();
+        Ok(recovered)
+    }
+
+    fn of_newest_snapshot(
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
         seed: u64,
@@ -104,6 +125,8 @@ impl<R: ReplyTo> Recovered<R> {
             effects: Effects::default(),
             newest_entry_ms: 0,
             newest_frame_ms: 0,
+            left_out: BTreeSet::new(),
+            is_careful: false,
         }
     }
 
@@ -208,20 +231,56 @@ impl<R: ReplyTo> Recovered<R> {
         self.newest_entry_ms = self.newest_entry_ms.max(header.time_ms);
         self.raft_log.append(header.index, header.term);
         // With one voter every durable entry is committed.
-        let (position, effects) = (frame.payload_position, &mut self.effects);
-        let time = Now::at(header.time_ms);
-        self.engine.apply(time, position, frame.payload, effects).map_err(|reason| {
-            OpenError::Unreadable { shard: header.shard, index: header.index, reason }
-        })?;
+        let (shard, position) = (header.shard, frame.payload_position);
+        let applied = if self.is_careful {
+            self.take_one_by_one(shard, Now::at(header.time_ms), position, frame.payload)
+        } else {
+            let _noted = Noted::new(AtHand::Record { shard, position });
+            self.engine.apply(Now::at(header.time_ms), position, frame.payload, &mut self.effects)
+        };
+        applied.map_err(|reason| OpenError::Unreadable { shard, index: header.index, reason })?;
         // Nobody asked, and nobody is told.
         self.engine.forget_news();
-        *effects = Effects::default();
+        self.effects = Effects::default();
         match self.engine.index_failure() {
             None => Ok(()),
             Some(error) => {
                 Err(OpenError::Derived { shard: header.shard, reason: error.to_string() })
             }
         }
+    }
+}
+
+impl<R: ReplyTo> Recovered<R> {
+    /// As [`Engine::apply`] does for the whole, but without what is left out, and noting each record.
+    fn take_one_by_one(
+        &mut self,
+        shard: u32,
+        time: Now,
+        first: u64,
+        mut payload: Bytes,
+    ) -> Result<(), RecordError> {
+        let mut position = first;
+        while !payload.is_empty() {
+            let rest = payload.clone();
+            let record = Record::decode_of_whole_frame(&mut payload)?;
+            let mut bytes = rest.slice(..rest.len().saturating_sub(payload.len()));
+            let next = position.saturating_add(bytes.len() as u64);
+            let is_left_out = self.left_out.contains(&position);
+            if is_left_out {
+                let mut instead = BytesMut::new();
+                match left_out::instead_of(record) {
+                    Instead::Defaults(record) => record.encode(&mut instead),
+                    Instead::Nothing => {}
+                    Instead::Impossible => instead.extend_from_slice(&bytes),
+                }
+                bytes = instead.freeze();
+            }
+            let _noted = (!is_left_out).then(|| Noted::new(AtHand::Record { shard, position }));
+            self.engine.apply(time, position, bytes, &mut self.effects)?;
+            position = next;
+        }
+        Ok(())
     }
 }
 

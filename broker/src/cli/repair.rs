@@ -1,4 +1,7 @@
-//! `pinnace repair`: makes a damaged log writable again, once somebody has seen what is lost and said yes.
+//! `pinnace repair`: makes a damaged log writable again, and leaves out a record on which starts die, once somebody has
+//! seen what is lost and said yes.
+
+mod leave_out;
 
 use broker_model::ShardId;
 use broker_store::repair::{self, Plan};
@@ -20,6 +23,9 @@ pub(crate) struct RepairArguments {
     /// Only say what is damaged and what a repair would do.
     #[arg(long, env = "PINNACE_DRY_RUN", conflicts_with = "yes")]
     dry_run: bool,
+    /// Leave out the record at this log position, on which starts die, instead of mending damage.
+    #[arg(long, value_name = "POSITION", env = "PINNACE_LEAVE_OUT")]
+    leave_out: Option<u64>,
     /// Carry it out.
     #[arg(long, env = "PINNACE_YES")]
     yes: bool,
@@ -59,23 +65,30 @@ struct DamageView {
 /// Runs `pinnace repair`.
 pub(crate) fn run(arguments: &RepairArguments) -> Result<(), Failure> {
     let log = arguments.data.log()?;
+    if let Some(position) = arguments.leave_out {
+        return leave_out::run(arguments, &log, position);
+    }
     if !arguments.yes {
         let plan = repair::plan(&ReadOnlyDisk, &log).map_err(failed)?;
         return show(arguments, log.shard, plan.as_ref(), false);
     }
-    let _lock = DataLock::take(&arguments.data.data).map_err(|error| match error {
-        LockError::Taken(_) => Failure::input(format!(
-            "a running broker holds {}; stop it first, a log is repaired while nobody uses it",
-            arguments.data.data.display()
-        )),
-        LockError::Io { .. } => Failure::runtime(error.to_string()),
-    })?;
+    let _lock = lock(arguments)?;
     let disk = RealDisk::new(&arguments.data.data);
     let plan = repair::plan(&disk, &log).map_err(failed)?;
     if let Some(plan) = &plan {
         repair::carry_out(&disk, &log, plan).map_err(failed)?;
     }
     show(arguments, log.shard, plan.as_ref(), plan.is_some())
+}
+
+fn lock(arguments: &RepairArguments) -> Result<DataLock, Failure> {
+    DataLock::take(&arguments.data.data).map_err(|error| match error {
+        LockError::Taken(_) => Failure::input(format!(
+            "a running broker holds {}; stop it first, a log is repaired while nobody uses it",
+            arguments.data.data.display()
+        )),
+        LockError::Io { .. } => Failure::runtime(error.to_string()),
+    })
 }
 
 fn failed(error: repair::RepairError) -> Failure {

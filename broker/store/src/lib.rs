@@ -8,6 +8,7 @@ pub mod disk;
 mod faulty_disk;
 pub mod frame;
 pub mod key_table;
+pub mod left_out;
 pub mod limits;
 pub mod log;
 pub mod read_back;

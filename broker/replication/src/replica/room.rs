@@ -8,6 +8,7 @@ use broker_model::Now;
 use broker_store::segments::Segment;
 
 use super::Replica;
+use crate::at_hand::{AtHand, Noted};
 use crate::maintenance::{Room, WantsSpare};
 use crate::sealing;
 
@@ -113,6 +114,7 @@ impl<R: ReplyTo> Replica<R> {
         if self.is_out_of_room() {
             self.engine.end_polls(now.steady_ms, &self.log, &mut self.open);
         } else {
+            let _upkeep = Noted::new(AtHand::Upkeep { shard: self.engine.shard().0 });
             self.engine.tick(now, &self.log, &mut self.open);
         }
     }

@@ -12,6 +12,7 @@ mod failing_disk;
 mod full_disk;
 mod key_tables;
 mod lag;
+mod left_out;
 mod long_poll;
 mod lookup;
 mod manifests;

@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test sim sim-soak test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
+.PHONY: help build demo check check-generated test test-long sim sim-soak test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The demo, tests and examples run a development build, which is there long before a release build would be. Each selects
@@ -49,6 +49,13 @@ HOURS := 72
 sim-soak: ## play eight long histories, of HOURS=72 of simulated time each: nothing that the broker holds may grow
 	$(CARGO) build --locked -p tests-simulation --profile simulation
 	$(TARGET)/simulation/simulation --soak $(HOURS) $(if $(FROM),--from $(FROM))
+
+JOB := all
+PART := 1
+KILLS := 3
+test-long: ## more at one moment than fits into a second, killed in the middle, sends of others measured: JOB=all of skip, reset, expire, timers, redrive, trim; PART=1 of the real size, one in so many; KILLS=3
+	$(CARGO) build --workspace --locked --release
+	PINNACE_BINARY=$(abspath $(TARGET))/release/pinnace $(TARGET)/release/long_jobs $(JOB) $(PART) $(KILLS)
 
 test-operator: ## the operator against a real API server (needs Go; makes one from Go modules, once)
 	tests/operator/run

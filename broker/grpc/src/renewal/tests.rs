@@ -101,6 +101,18 @@ fn an_answer_whose_connection_broke_early_ends_with_its_slice_and_one_that_outli
 }
 
 #[test]
+fn an_answer_that_another_broker_passed_on_is_proven_by_settling_some_of_it() {
+    for is_seen in [false, true] {
+        let (renewals, connection) = (renewals(), Connection::unproven());
+        tracked_over(Some(&connection), &renewals, "a", &[handle(1, 1), handle(2, 1)], 0);
+        if is_seen {
+            renewals.settled(&handle(1, 1));
+        }
+        assert_eq!(to_prolong(&renewals, 55_000), if is_seen { vec![2] } else { vec![] });
+    }
+}
+
+#[test]
 fn what_a_silent_client_has_goes_to_others_after_a_slice_however_long_it_was_prolonged() {
     let renewals = renewals();
     tracked(&renewals, "silent", &[handle(1, 1)], 0);

@@ -250,6 +250,12 @@ impl GroupQueue {
         }
     }
 
+    /// Which delivery a batch in flight is.
+    #[must_use]
+    pub fn attempt_of_batch(&self, first: u64, nonce: u32) -> Option<u32> {
+        self.leases.get(first, nonce).map(|batch| batch.attempt)
+    }
+
     /// Ends a batch whose deadline passed: its messages are due again, or exhausted when they had `attempts_max`
     /// deliveries. Returns the exhausted ones.
     pub fn expire(&mut self, first: u64, nonce: u32, attempts_max: u32) -> Vec<u64> {

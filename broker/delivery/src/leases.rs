@@ -38,6 +38,12 @@ impl Leases {
         self.batches.contains_key(&(first, nonce))
     }
 
+    /// The batch of this first offset and nonce.
+    #[must_use]
+    pub fn get(&self, first: u64, nonce: u32) -> Option<&LeaseBatch> {
+        self.batches.get(&(first, nonce))
+    }
+
     /// The batch that holds this offset, with its first offset.
     #[must_use]
     pub fn find(&self, offset: u64) -> Option<(u64, LeaseBatch)> {

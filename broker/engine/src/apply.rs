@@ -317,7 +317,7 @@ impl<R: ReplyTo> Engine<R> {
         stands: Option<DeadLetterReference>,
         stored_ms: u64,
     ) -> Option<(u32, IndexEntry)> {
-        if let Some(DeadLetterReference { reference, origin_topic: origin }) = stands {
+        if let Some(DeadLetterReference { reference, origin_topic: origin, .. }) = stands {
             let Reference { topic, position, length_bytes, tag_hash, .. } = reference;
             return Some((
                 topic,

@@ -9,6 +9,7 @@ use broker_model::{
     ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
 };
 use broker_store::MessageIdentity;
+use broker_store::record::Place;
 
 use crate::lookup::{Names, NamesOf};
 use crate::refusal::Refusal;
@@ -61,6 +62,8 @@ pub enum Command {
     },
     /// Set the progress of a group on all queues of topics, once per id; answered with [`Outcome::Done`] once durable.
     ResetOffsets(ResetOffsets),
+    /// Look at dead letters; answered with [`Outcome::DeadLetters`].
+    ListDeadLetters(ListDeadLetters),
     /// Put dead letters back to where they came from; answered with [`Outcome::Redriven`] once durable.
     Redrive(Redrive),
     /// A consumer of a broadcasting group is here and gets messages from now on; answered with [`Outcome::Done`] once
@@ -253,8 +256,49 @@ pub struct Redrive {
     pub topic: Option<TopicName>,
     /// At most this many.
     pub messages_max: u32,
+    /// Only the one at this offset of the dead-letter topic.
+    pub only: Option<u64>,
+    /// They are taken away for good, wherever they came from.
+    pub is_purge: bool,
     /// Only say how many there are.
     pub is_dry_run: bool,
+}
+
+/// Dead letters to look at.
+#[derive(Debug, Clone)]
+pub struct ListDeadLetters {
+    /// The group whose dead letters they are.
+    pub group: GroupName,
+    /// The first offset of the dead-letter topic to look at.
+    pub from: u64,
+    /// At most this many offsets are looked at.
+    pub looked_at_max: u32,
+}
+
+/// A dead letter that is kept and was not put back.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// In the dead-letter topic.
+    pub offset: u64,
+    /// When it became one, Unix time.
+    pub died_ms: u64,
+    /// The topic that it was sent to; none when that is gone.
+    pub origin_topic: Option<TopicName>,
+    /// Where its group had it.
+    pub place: Place,
+    /// When it was stored there, Unix time; none when the topic is gone, or kept it no longer.
+    pub stored_ms: Option<u64>,
+    /// Where its bytes are.
+    pub source: Source,
+}
+
+/// Dead letters of one shard.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    /// In order.
+    pub letters: Vec<DeadLetter>,
+    /// Where to go on; none at the end.
+    pub next: Option<u64>,
 }
 
 /// A consumer of a broadcasting group.
@@ -337,6 +381,8 @@ pub enum Outcome {
     Pulled(Pulled),
     /// An offset.
     Offset(Option<u64>),
+    /// Dead letters.
+    DeadLetters(DeadLetters),
     /// Dead letters put back.
     Redriven(Redriven),
     /// Consumers of broadcasting groups.
@@ -470,8 +516,10 @@ pub struct GroupTopicProgress {
 pub struct TopicNumbers {
     /// The topic.
     pub topic: TopicName,
-    /// Messages held.
+    /// Messages held; dead letters that were put back or purged no more.
     pub messages: u64,
     /// Bytes they take in the log.
     pub bytes: u64,
+    /// Dead letters that ever came here; 0 elsewhere.
+    pub dead_lettered: u64,
 }

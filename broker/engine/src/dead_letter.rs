@@ -1,14 +1,28 @@
 //! Putting a message into the dead-letter topic of a group: a small record that points at the message, never a copy.
 
 use broker_model::{DeadLetterPolicy, MessageType, QueuePlacement, Topic, TopicName};
-use broker_store::record::{DeadLetterReference, Place, Reference};
+use broker_store::record::{DeadLetterReference, Death, Place, Reference};
 use broker_store::{IndexEntry, Record};
 
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 
 impl<R: ReplyTo> Engine<R> {
-    pub(crate) fn dead_letter(&mut self, place: Place, effects: &mut Effects<R>) {
+    /// Whether a group reads its own dead letters. What fails there is a dead letter already: it comes again, and no other
+    /// one is made of it.
+    pub(crate) fn reads_own_dead_letters(&self, group: u32, topic: u32) -> bool {
+        let group = self.state.group_of(group);
+        let topic = self.state.topics.get(&topic).map(|state| &state.topic.name);
+        topic.filter(|name| name.is_dead_letter()).is_some_and(|name| {
+            group.is_some_and(|group| *name == TopicName::dead_letter_of(&group.name))
+        })
+    }
+
+    pub(crate) fn dead_letter(&mut self, place: Place, death: Death, effects: &mut Effects<R>) {
+        if self.reads_own_dead_letters(place.group, place.topic) {
+            // Who gives up on it here is done with it; it is kept, and can be put back.
+            return effects.append(&Record::Acknowledge(place));
+        }
         let topic = self.state.topics.get(&place.topic);
         let queue = topic.and_then(|topic| topic.queues.get(place.queue as usize));
         let message = queue.and_then(|queue| queue.get(place.offset));
@@ -34,7 +48,7 @@ impl<R: ReplyTo> Engine<R> {
                 Some(number)
             }
         };
-        let stands = stands.map(|number| self.reference_in(number, place, message));
+        let stands = stands.map(|number| self.reference_in(number, place, message, death));
         effects.append(&Record::DeadLetter { place, stands });
     }
 
@@ -43,6 +57,7 @@ impl<R: ReplyTo> Engine<R> {
         dead_letters: u32,
         place: Place,
         message: IndexEntry,
+        death: Death,
     ) -> DeadLetterReference {
         let reference = Reference {
             topic: dead_letters,
@@ -52,7 +67,8 @@ impl<R: ReplyTo> Engine<R> {
             length_bytes: message.length_bytes,
             tag_hash: message.tag_hash,
         };
-        DeadLetterReference { reference, origin_topic: message.origin_or(place.topic) }
+        let origin_topic = message.origin_or(place.topic);
+        DeadLetterReference { reference, origin_topic, death: Some(death) }
     }
 
     fn append_dead_letter_topic(

@@ -126,6 +126,9 @@ impl<R: ReplyTo> Engine<R> {
             Command::ResetOffsets(request) => {
                 self.begin_task(reply, TaskKind::Reset(request.into()), effects);
             }
+            Command::ListDeadLetters(request) => {
+                effects.now.push((reply, self.list_dead_letters(&request, log)));
+            }
             Command::Redrive(request) => {
                 self.begin_task(reply, TaskKind::Redrive(request.into()), effects);
             }

@@ -16,6 +16,7 @@ mod hidden;
 mod identity;
 mod index;
 mod known_names;
+mod list_dead_letters;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod lite_topic;
 mod lookup;

@@ -12,7 +12,7 @@ use crate::command::{GroupTopicProgress, Outcome, TopicNumbers};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
-use crate::state::GroupTopic;
+use crate::state::{GroupTopic, TopicState};
 
 /// Entries of the index that are looked at together: as many as an index file has in a block.
 const BLOCK_ENTRIES: u64 = 64;
@@ -104,11 +104,21 @@ impl<R: ReplyTo> Engine<R> {
         topics.sort_unstable_by_key(|(number, _)| **number);
         let numbers = topics.into_iter().map(|(_, topic)| TopicNumbers {
             topic: topic.topic.name.clone(),
-            messages: topic.queues.iter().map(crate::index::Queue::len).sum(),
-            bytes: topic.queues.iter().map(crate::index::Queue::bytes).sum(),
+            messages: held(topic),
+            bytes: topic.queues.iter().map(Queue::bytes).sum(),
+            dead_lettered: match topic.topic.name.is_dead_letter() {
+                true => topic.queues.first().map_or(0, Queue::end),
+                false => 0,
+            },
         });
         effects.now.push((reply, Ok(Outcome::Topics(numbers.collect()))));
     }
+}
+
+/// Messages that are kept, and were not put back.
+fn held<R>(topic: &TopicState<R>) -> u64 {
+    let all: u64 = topic.queues.iter().map(Queue::len).sum();
+    all.saturating_sub(topic.redriven.count())
 }
 
 /// What the shard can tell of a declared filter: tags. Of an SQL expression it knows nothing, and takes all to pass.

@@ -1,5 +1,5 @@
-//! Redrive: put dead letters back to where they came from, each exactly once. The message is due again for its group,
-//! with its deliveries counted from the start; nobody else sees it again.
+//! Redrive: put dead letters back to where they came from, each exactly once, or take them away for good. What is put back
+//! is due again for its group, with its deliveries counted from the start; nobody else sees it again.
 
 use broker_model::TopicName;
 use broker_store::Record;
@@ -45,8 +45,10 @@ impl<R: ReplyTo> Engine<R> {
         };
         let queue = self.state.topics.get(&number).and_then(|topic| topic.queues.first());
         let (base, end) = queue.map_or((0, 0), |queue| (queue.base(), queue.end()));
-        let until = *redrive.until.get_or_insert(end);
-        redrive.next = redrive.next.max(base);
+        let only = redrive.request.only;
+        let last = only.map_or(end, |only| end.min(only.saturating_add(1)));
+        let until = *redrive.until.get_or_insert(last);
+        redrive.next = redrive.next.max(base).max(only.unwrap_or(0));
         while redrive.next < until.min(end) {
             if *work == 0 {
                 return Ok(Part::Unfinished);
@@ -67,11 +69,30 @@ impl<R: ReplyTo> Engine<R> {
             if let Some(topic) = self.state.topics.get_mut(&number) {
                 topic.redriving.insert(offset);
             }
-            let back_to = self.origin_of(number, offset);
+            let back_to = match redrive.request.is_purge {
+                true => Some(Origin::NOWHERE),
+                false => self.origin_of(number, offset),
+            };
             effects.append(&Record::Redrive { topic: number, offset, back_to });
             effects.end_piece();
         }
+        self.trim_purged(number, redrive, until, effects);
         Ok(Part::Finished(Outcome::Redriven(redrive.redriven)))
+    }
+
+    /// When none of a group's dead letters is wanted any more their space comes back, as that of old messages does.
+    fn trim_purged(
+        &self,
+        topic: u32,
+        redrive: &Redriving,
+        until: u64,
+        effects: &mut Effects<R>,
+    ) {
+        let Redriving { request, redriven, .. } = redrive;
+        let is_all = request.topic.is_none() && request.only.is_none() && redriven.left == 0;
+        if request.is_purge && !request.is_dry_run && is_all && redriven.messages > 0 {
+            effects.append(&Record::Trim { topic, queue: 0, offset: until });
+        }
     }
 
     /// Whether a dead letter is still there and its way back leads somewhere.
@@ -82,6 +103,11 @@ impl<R: ReplyTo> Engine<R> {
             return false;
         }
         let leads_back = |place: Place| {
+            if request.is_purge {
+                let origin = self.state.topic_names.get(&place.topic);
+                let is_wanted = request.topic.as_ref().is_none_or(|name| origin == Some(name));
+                return is_wanted.then_some(());
+            }
             let index = self.state.group_topic_indexes.get(&(place.group, place.topic))?;
             self.state.group_topic(*index)?;
             let origin = self.state.topics.get(&place.topic)?;

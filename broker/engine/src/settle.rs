@@ -4,7 +4,7 @@
 use broker_delivery::{GroupQueue, HandleState, LeaseBatch};
 use broker_model::{GroupName, ReceiptHandle, TopicName};
 use broker_store::Record;
-use broker_store::record::Place;
+use broker_store::record::{Death, DeathCause, Place};
 
 use crate::command::{Acknowledge, ChangeInvisible, ForwardToDeadLetter, Outcome};
 use crate::effects::{Effects, ReplyTo};
@@ -84,8 +84,16 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         match self.handle_state(&request.group, &request.topic, &request.handle) {
             Ok(HandleState::Current | HandleState::Expired) => {
-                self.dead_letter(place_of(&request.handle), effects);
-                self.begin_leaving(place_of(&request.handle));
+                let place = place_of(&request.handle);
+                let queue = self.group_queue(place);
+                let attempts = queue.and_then(|q| q.attempt_of(place.offset, request.handle.nonce));
+                let attempts = attempts.unwrap_or(1);
+                let cause = match attempts >= self.state.attempts_max(place.group) {
+                    true => DeathCause::AttemptsUsedUp,
+                    false => DeathCause::GivenUp,
+                };
+                self.dead_letter(place, Death { attempts, cause }, effects);
+                self.begin_leaving(place);
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Its end is decided already, and changes nothing when it is said twice; the answer waits for it.

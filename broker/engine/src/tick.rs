@@ -3,7 +3,7 @@
 
 use broker_model::Now;
 use broker_store::Log;
-use broker_store::record::Place;
+use broker_store::record::{Death, DeathCause, Place};
 
 use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
@@ -101,13 +101,18 @@ impl<R: ReplyTo> Engine<R> {
             return progress.passed.push(expiry);
         }
         let (group, topic) = (progress.group, progress.topic);
-        let attempts_max = self.state.attempts_max(group);
+        let attempts_max = match self.reads_own_dead_letters(group, topic) {
+            true => u32::MAX,
+            false => self.state.attempts_max(group),
+        };
         let progress = self.state.group_topic_mut(expiry.group_topic);
         let queue = progress.and_then(|p| p.queues.get_mut(expiry.queue as usize));
         let Some(queue) = queue else { return };
+        let attempts = queue.attempt_of_batch(expiry.first, expiry.nonce).unwrap_or(attempts_max);
         let exhausted = queue.expire(expiry.first, expiry.nonce, attempts_max);
         for offset in exhausted {
-            self.dead_letter(Place { group, topic, queue: expiry.queue, offset }, effects);
+            let death = Death { attempts, cause: DeathCause::AttemptsUsedUp };
+            self.dead_letter(Place { group, topic, queue: expiry.queue, offset }, death, effects);
         }
         self.wake(expiry.group_topic, expiry.queue);
     }

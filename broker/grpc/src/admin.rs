@@ -9,6 +9,7 @@ mod delete_group;
 mod delete_topic;
 mod find_messages;
 mod group_status;
+mod list_dead_letters;
 mod list_groups;
 mod list_topics;
 mod redrive_dead_letters;
@@ -24,12 +25,14 @@ use broker_proto::admin::{
     ApplyTopicRequest, ApplyTopicResponse, DeleteGroupRequest, DeleteGroupResponse,
     DeleteTopicRequest, DeleteTopicResponse, FindMessagesRequest, FindMessagesResponse,
     GetBrokerRequest, GetBrokerResponse, GetClusterMapRequest, GetClusterMapResponse,
-    ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
-    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-    ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse, WatchStateRequest,
+    ListDeadLettersRequest, ListDeadLettersResponse, ListGroupsRequest, ListGroupsResponse,
+    ListTopicsRequest, ListTopicsResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ResetOffsetsRequest, ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse,
+    WatchStateRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
+use self::redrive_dead_letters::{Fate, redrive_dead_letters};
 use crate::admission::Admitted;
 use crate::context::BrokerContext;
 use crate::limits::ADMIN_REQUEST_BYTES_MAX;
@@ -122,8 +125,25 @@ impl Admin for AdminService {
         request: Request<RedriveDeadLettersRequest>,
     ) -> Answered<RedriveDeadLettersResponse> {
         let request = request.into_inner();
-        let answer = redrive_dead_letters::redrive_dead_letters(&self.context, request).await;
+        let answer = redrive_dead_letters(&self.context, request, Fate::PutBack).await;
         answer.map(Response::new)
+    }
+
+    async fn purge_dead_letters(
+        &self,
+        request: Request<RedriveDeadLettersRequest>,
+    ) -> Answered<RedriveDeadLettersResponse> {
+        let request = request.into_inner();
+        let answer = redrive_dead_letters(&self.context, request, Fate::Purged).await;
+        answer.map(Response::new)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<ListDeadLettersRequest>,
+    ) -> Answered<ListDeadLettersResponse> {
+        let request = request.into_inner();
+        list_dead_letters::list_dead_letters(&self.context, request).await.map(Response::new)
     }
 
     async fn find_messages(

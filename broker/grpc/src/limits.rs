@@ -84,6 +84,10 @@ pub const MAP_SHARDS_MAX: usize = 16_384;
 pub const TRAFFIC_COUNTS_MAX: usize = 100_000;
 /// Dead letters put back by one call.
 pub const REDRIVE_MESSAGES_MAX: u32 = 10_000;
+/// Dead letters that one call looks at, whether they are wanted or not.
+pub const DEAD_LETTERS_LOOKED_AT_MAX: u32 = 4_096;
+/// Of these, so many in one step of a shard.
+pub const DEAD_LETTERS_PER_STEP: u32 = 256;
 /// Longest wait for another broker to which a call was passed on.
 pub const PASSED_ON_MS_MAX: u64 = 3_000;
 /// Longest wait for a connection to another broker.

@@ -280,6 +280,7 @@ impl Catalog {
                     Some(sum) => {
                         sum.messages += part.messages;
                         sum.bytes += part.bytes;
+                        sum.dead_lettered += part.dead_lettered;
                     }
                 }
             }

@@ -6,8 +6,8 @@ use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{
     ApplyGroupRequest, ApplyGroupResponse, ApplyTopicRequest, ApplyTopicResponse, BrokerStatus,
     DeleteGroupRequest, DeleteTopicRequest, GetBrokerRequest, Group, GroupStatus,
-    ListGroupsRequest, ListTopicsRequest, Owner, RedriveDeadLettersRequest,
-    RedriveDeadLettersResponse, ResetOffsetsRequest, Topic, TopicStatus,
+    ListDeadLettersRequest, ListDeadLettersResponse, ListGroupsRequest, ListTopicsRequest, Owner,
+    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest, Topic, TopicStatus,
 };
 use clap::Args;
 use tonic::transport::{Channel, Endpoint};
@@ -181,6 +181,24 @@ impl Admin {
         request: RedriveDeadLettersRequest,
     ) -> Result<RedriveDeadLettersResponse, Failure> {
         let answer = self.client.redrive_dead_letters(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Takes dead letters away, or only counts them.
+    pub(crate) async fn purge_dead_letters(
+        &mut self,
+        request: RedriveDeadLettersRequest,
+    ) -> Result<RedriveDeadLettersResponse, Failure> {
+        let answer = self.client.purge_dead_letters(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Some dead letters with their messages.
+    pub(crate) async fn list_dead_letters(
+        &mut self,
+        request: ListDeadLettersRequest,
+    ) -> Result<ListDeadLettersResponse, Failure> {
+        let answer = self.client.list_dead_letters(timed(request)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 

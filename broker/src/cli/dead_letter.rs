@@ -1,10 +1,14 @@
-//! `pinnace dead-letter list|redrive`: which groups have messages that they could not consume, and the way back for them.
+//! `pinnace dead-letter list|show|redrive|purge`: messages that groups could not consume, and what becomes of them.
+
+mod show;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use broker_model::{GroupName, TopicName};
-use broker_proto::admin::{Group, GroupStatus, RedriveDeadLettersRequest};
+use broker_proto::admin::{
+    DeadLetterPlace, Group, GroupStatus, ListDeadLettersRequest, RedriveDeadLettersRequest,
+};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,8 +30,12 @@ const STEP_MESSAGES_MAX: u32 = 1_000;
 pub(crate) enum DeadLetterVerb {
     /// List consumer groups that have dead letters.
     List(ListArguments),
+    /// Show dead letters of a group: their messages, when and why they died.
+    Show(show::ShowArguments),
     /// Put dead letters of a group back to where they came from; the group gets them again, each once.
     Redrive(RedriveArguments),
+    /// Take dead letters of a group away for good.
+    Purge(PurgeArguments),
 }
 
 /// Arguments of `pinnace dead-letter redrive`.
@@ -39,6 +47,9 @@ pub(crate) struct RedriveArguments {
     /// Only those that came from this topic.
     #[arg(long, value_name = "TOPIC", env = "PINNACE_TOPIC", value_parser = any_name)]
     topic: Option<String>,
+    /// Only the one with this message id.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["topic", "max"])]
+    id: Option<String>,
     /// At most this many [default: all that are there at the start].
     #[arg(long, value_name = "N", env = "PINNACE_MAX",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -50,6 +61,27 @@ pub(crate) struct RedriveArguments {
     /// Only say how many there are.
     #[arg(long, env = "PINNACE_DRY_RUN")]
     dry_run: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// Arguments of `pinnace dead-letter purge`.
+#[derive(Debug, Args)]
+pub(crate) struct PurgeArguments {
+    /// The group whose dead letters they are.
+    #[arg(value_parser = group_name)]
+    group: String,
+    /// Only those that came from this topic.
+    #[arg(long, value_name = "TOPIC", value_parser = any_name)]
+    topic: Option<String>,
+    /// Only the one with this message id.
+    #[arg(long, value_name = "ID", conflicts_with = "topic")]
+    id: Option<String>,
+    /// Do it; without it they are only counted.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -80,6 +112,16 @@ struct RedriveView {
     dry_run: bool,
 }
 
+/// What became of a purge.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PurgeView {
+    group: String,
+    purged: u64,
+    /// That match and are still there.
+    left: u64,
+}
+
 impl RedriveView {
     fn text(&self) -> String {
         let Self { group, redriven, left, .. } = self;
@@ -95,7 +137,9 @@ impl RedriveView {
 pub(crate) async fn run(verb: DeadLetterVerb) -> Result<(), Failure> {
     match verb {
         DeadLetterVerb::List(arguments) => list(arguments).await,
+        DeadLetterVerb::Show(arguments) => show::run(arguments).await,
         DeadLetterVerb::Redrive(arguments) => redrive(arguments).await,
+        DeadLetterVerb::Purge(arguments) => purge(arguments).await,
     }
 }
 
@@ -119,11 +163,13 @@ async fn list(arguments: ListArguments) -> Result<(), Failure> {
 
 async fn redrive(arguments: RedriveArguments) -> Result<(), Failure> {
     let mut admin = Admin::connect(&arguments.admin).await?;
+    let only = place_of(&mut admin, &arguments.group, arguments.id.as_deref()).await?;
     let request = |messages_max: u32, dry_run: bool| RedriveDeadLettersRequest {
         group: arguments.group.clone(),
         topic: arguments.topic.clone().unwrap_or_default(),
         messages_max,
         dry_run,
+        only: only.clone(),
     };
     let mut left = admin.redrive_dead_letters(request(0, true)).await?.left;
     let mut redriven = 0;
@@ -151,6 +197,53 @@ async fn redrive(arguments: RedriveArguments) -> Result<(), Failure> {
     let RedriveArguments { group, topic, dry_run, output, .. } = arguments;
     let view = RedriveView { group, topic, redriven, left, dry_run };
     print(output.format, &view, RedriveView::text)
+}
+
+/// Where the dead letter with this id stands; none without an id.
+async fn place_of(
+    admin: &mut Admin,
+    group: &str,
+    id: Option<&str>,
+) -> Result<Option<DeadLetterPlace>, Failure> {
+    let Some(id) = id else { return Ok(None) };
+    let request = ListDeadLettersRequest {
+        group: group.to_owned(),
+        message_id: id.to_owned(),
+        messages_max: 1,
+        ..ListDeadLettersRequest::default()
+    };
+    let found = show::until_some(admin, request).await?.dead_letters.pop();
+    found.and_then(|letter| letter.place).map(Some).ok_or_else(|| show::none(group, id))
+}
+
+async fn purge(arguments: PurgeArguments) -> Result<(), Failure> {
+    let PurgeArguments { group, topic, id, yes, admin, output } = arguments;
+    let mut admin = Admin::connect(&admin).await?;
+    let only = place_of(&mut admin, &group, id.as_deref()).await?;
+    let request = |messages_max: u32, dry_run: bool| RedriveDeadLettersRequest {
+        group: group.clone(),
+        topic: topic.clone().unwrap_or_default(),
+        messages_max,
+        dry_run,
+        only: only.clone(),
+    };
+    let there = admin.purge_dead_letters(request(0, true)).await?.left;
+    let mut view = PurgeView { group: group.clone(), purged: 0, left: there };
+    // No more than were there at the start.
+    while yes && view.purged < there {
+        let messages =
+            STEP_MESSAGES_MAX.min(u32::try_from(there - view.purged).unwrap_or(u32::MAX));
+        let answer = admin.purge_dead_letters(request(messages, false)).await?;
+        view.purged += answer.messages;
+        view.left = answer.left;
+        if answer.messages == 0 {
+            break;
+        }
+    }
+    print(output.format, &view, |PurgeView { group, purged, left }| match yes {
+        true => format!("{purged} dead letters of {group} purged, {left} left\n"),
+        false => format!("{left} dead letters of {group} would be gone for good; --yes does it\n"),
+    })
 }
 
 /// How many to ask for at once, and how long to wait between two calls.

@@ -81,7 +81,7 @@ pub(crate) struct TraceArguments {
 /// What is printed about a stored message. Times are RFC 3339 in UTC.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageView {
+pub(super) struct MessageView {
     message_id: String,
     topic: String,
     queue: String,
@@ -145,7 +145,7 @@ struct EventView {
 }
 
 impl MessageView {
-    fn new(message: StoredMessage, with_body: bool) -> Self {
+    pub(super) fn new(message: StoredMessage, with_body: bool) -> Self {
         let body = with_body.then(|| String::from_utf8_lossy(&message.body).into_owned());
         Self {
             queue: format!("{}/{}", message.shard, message.queue_id),
@@ -168,9 +168,6 @@ impl MessageView {
     }
 
     fn row(&self) -> Vec<String> {
-        // Control characters of a body must not reach the terminal.
-        let plain = |c: char| if c.is_control() { ' ' } else { c };
-        let body = self.body.as_deref().unwrap_or("").chars().map(plain);
         vec![
             self.stored.clone(),
             self.message_id.clone(),
@@ -178,8 +175,34 @@ impl MessageView {
             self.offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
             or_dash(self.tag.clone()),
             or_dash(self.keys.join(",")),
-            body.take(BODY_SHOWN_MAX).collect(),
+            self.body_in_a_table(),
         ]
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.message_id
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The beginning of the body, on one line.
+    pub(super) fn body_in_a_table(&self) -> String {
+        // Control characters of a body must not reach the terminal.
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let body = self.body.as_deref().unwrap_or("").chars().map(plain);
+        body.take(BODY_SHOWN_MAX).collect()
+    }
+
+    /// Everything about the message, the body last; of control characters only line breaks and tabs are kept.
+    pub(super) fn details_with_body(&self) -> String {
+        let properties = self.properties.iter().map(|(name, value)| format!("{name}={value}"));
+        let properties: Vec<_> = properties.collect();
+        let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+        let body: String = self.body.as_deref().unwrap_or("").chars().map(plain).collect();
+        let more = fields(&[("Properties", or_dash(properties.join(", ")))]);
+        format!("{}{more}\n{body}\n", self.details())
     }
 
     fn details(&self) -> String {
@@ -334,6 +357,7 @@ fn event_name(kind: Kind) -> &'static str {
         Kind::Acknowledged => "acknowledged",
         Kind::DeadLettered => "dead-lettered",
         Kind::Redriven => "redriven",
+        Kind::Purged => "purged",
         Kind::PassedOver => "passed over",
         Kind::Rewound => "rewound",
         Kind::Released => "released",

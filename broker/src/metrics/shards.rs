@@ -1,6 +1,6 @@
 //! Numbers of what the broker holds: topics, groups, lag, logs.
 
-use broker_engine::GroupTopicProgress;
+use broker_engine::{GroupTopicProgress, TopicNumbers};
 use broker_replication::{Catalog, Clock, SystemClock};
 
 use super::Sources;
@@ -35,9 +35,35 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
             bytes.add(others(), rest.iter().map(|numbers| numbers.bytes).sum::<u64>() as f64);
         }
         families.extend([messages, bytes]);
+        families.extend(dead_letters(&topics, node));
     }
     families.extend(lag(catalog, node).await);
     families
+}
+
+/// Of the topics by name, the first so many of groups have numbers of their own; the others are summed.
+fn dead_letters(topics: &[TopicNumbers], node: impl Fn() -> Labels) -> [Family; 2] {
+    let mut kept = Family::gauge(
+        "pinnace_dead_letters",
+        "Dead letters of the group that are kept and were neither put back nor purged",
+    );
+    let mut sent = Family::counter(
+        "rocketmq_send_to_dlq_messages",
+        "Messages of the group that became dead letters, since its dead-letter topic was made",
+    );
+    let of_groups = topics.iter().filter_map(|numbers| {
+        let group = numbers.topic.as_str().strip_prefix("%DLQ%")?;
+        Some((group.to_owned(), numbers.messages, numbers.dead_lettered))
+    });
+    let of_groups: Vec<_> = of_groups.collect();
+    let (named, rest) = of_groups.split_at(of_groups.len().min(NAMED_MAX));
+    let sum = rest.iter().cloned().reduce(|a, b| (String::new(), a.1 + b.1, a.2 + b.2));
+    for (group, messages, dead_lettered) in named.iter().cloned().chain(sum) {
+        kept.add(labels(node(), [("consumer_group", group.clone())]), messages as f64);
+        let own = [("consumer_group", group), ("is_system", "false".to_owned())];
+        sent.add(labels(node(), own), dead_lettered as f64);
+    }
+    [kept, sent]
 }
 
 fn logs(catalog: &Catalog) -> [Family; 7] {

@@ -19,7 +19,7 @@ use fields::{Reader, put_text, put_u32, put_u32s, put_u64, put_u64s};
 pub use heads::{MessageHead, message_heads};
 pub use message::{MessageRecord, message_bytes};
 pub use progress::{Lease, Place};
-pub use reference::{DeadLetterReference, Origin, Reference};
+pub use reference::{DeadLetterReference, Death, DeathCause, Origin, Reference};
 
 /// Length and checksum in front of every record.
 pub const RECORD_HEADER_BYTES: usize = 8;

@@ -266,6 +266,8 @@ impl Clients {
             group: group.settings.name.clone(),
             topic: None,
             messages_max: u32::try_from(random.between(1, 20)).unwrap_or(1),
+            only: None,
+            is_purge: false,
             is_dry_run: random.happens(100),
         };
         self.call(Command::Redrive(redrive))

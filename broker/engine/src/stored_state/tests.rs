@@ -103,7 +103,7 @@ impl Bench {
                 length_bytes: 50,
                 tag_hash: 0,
             };
-            let stands = Some(DeadLetterReference { reference, origin_topic: NORMAL });
+            let stands = Some(DeadLetterReference { reference, origin_topic: NORMAL, death: None });
             let place = place(BILLING, NORMAL, 0, offset);
             bench.apply(&[Record::DeadLetter { place, stands }]);
         }

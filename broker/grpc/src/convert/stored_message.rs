@@ -72,6 +72,7 @@ fn trace_event(event: TraceEvent) -> admin::TraceEvent {
         TraceStep::Acknowledged => (Kind::Acknowledged, 0, 0),
         TraceStep::DeadLettered => (Kind::DeadLettered, 0, 0),
         TraceStep::Redriven => (Kind::Redriven, 0, 0),
+        TraceStep::Purged => (Kind::Purged, 0, 0),
         TraceStep::PassedOver => (Kind::PassedOver, 0, 0),
         TraceStep::Rewound => (Kind::Rewound, 0, 0),
     };

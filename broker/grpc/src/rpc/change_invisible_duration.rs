@@ -1,10 +1,10 @@
 //! ChangeInvisibleDuration: hides a delivery for so long from now on; 0 gives it back (protocol section 3.8).
 //! The answer always carries a handle, also on failure.
 
-use broker_engine::{ChangeInvisible, Command, Outcome, Refusal};
-use broker_model::ReceiptHandle;
+use broker_engine::{ChangeInvisible, Command, ForwardToDeadLetter, Outcome, Refusal};
+use broker_model::{ReceiptHandle, TopicName};
 use broker_proto::rocketmq::{
-    ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, Code,
+    ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, ClientType, Code,
 };
 use tonic::Request;
 
@@ -29,6 +29,15 @@ pub(crate) async fn change_invisible_duration(
     }
 }
 
+/// A push consumer changes the invisible duration of what its listener failed on, to the pause before the next delivery, and
+/// of nothing else: the broker prolongs for it. After the last delivery there is nothing to wait for.
+fn is_push_consumer(context: &BrokerContext, client_id: &str) -> bool {
+    let settings = context.sessions.get(client_id).and_then(|session| session.settings());
+    settings.is_some_and(|settings| {
+        matches!(settings.client_type(), ClientType::PushConsumer | ClientType::LitePushConsumer)
+    })
+}
+
 async fn change(
     context: &BrokerContext,
     request: Request<ChangeInvisibleDurationRequest>,
@@ -45,8 +54,15 @@ async fn change(
         return peers::answer_of(peer.change_invisible_duration(request).await);
     }
     let shard = context.catalog.shard(handle.shard).ok_or(Refusal::InvalidHandle)?;
-    let command = ChangeInvisible { group, topic, handle, invisible_ms };
-    let result = shard.submit(Command::ChangeInvisible(command)).await.map_err(Failure::settling);
+    let is_last_failure = is_push_consumer(context, caller.client_id)
+        && !request.suspend.unwrap_or(false)
+        && is_last_attempt(context, &group, &topic, handle);
+    let command = if is_last_failure {
+        Command::ForwardToDeadLetter(ForwardToDeadLetter { group, topic, handle })
+    } else {
+        Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
+    };
+    let result = shard.submit(command).await.map_err(Failure::settling);
     let is_over = |failure: &Failure| failure.code == Code::InvalidReceiptHandle;
     if result.as_ref().map_or_else(is_over, |_| true) {
         // From now on the client decides how long it stays hidden.
@@ -55,4 +71,16 @@ async fn change(
     let handle = if let Outcome::InvisibleChanged(new) = result? { new } else { handle };
     let (status, receipt_handle) = (Some(status::ok()), handle.encode());
     Ok(ChangeInvisibleDurationResponse { status, receipt_handle })
+}
+
+/// Whether the group allows no other delivery. What it reads of its own dead letters comes again however often.
+fn is_last_attempt(
+    context: &BrokerContext,
+    group: &GroupName,
+    topic: &TopicName,
+    handle: ReceiptHandle,
+) -> bool {
+    let entry = context.catalog.group(group.as_str());
+    *topic != TopicName::dead_letter_of(group)
+        && entry.is_some_and(|entry| handle.attempt >= entry.group.retry.max_attempts)
 }

@@ -1,9 +1,10 @@
 //! Pulling, offsets, resets and dead letters put back, against real shards.
 
+use broker_proto::admin::dead_letter::Cause;
 use broker_proto::admin::reset_offsets_request::To;
 use broker_proto::admin::{
-    ApplyGroupRequest, Group, RedriveDeadLettersRequest, ResetOffsetsRequest, RetryPolicy,
-    StartFrom,
+    ApplyGroupRequest, Group, ListDeadLettersRequest, RedriveDeadLettersRequest,
+    ResetOffsetsRequest, RetryPolicy, StartFrom,
 };
 use broker_proto::rocketmq::pull_message_response::Content;
 use broker_proto::rocketmq::{
@@ -15,6 +16,7 @@ use broker_proto::rocketmq::{
 use crate::broker::{
     TestBroker, as_client, bodies, code, handle, message, named, receive, seconds, start,
 };
+use crate::clients::{Link, consumer};
 
 fn queue() -> Option<MessageQueue> {
     Some(MessageQueue {
@@ -184,4 +186,40 @@ async fn a_dead_letter_is_put_back_once_and_is_gone_from_the_dead_letters() {
     broker.client.change_invisible_duration(as_client("c", nack)).await.unwrap();
     let (_, second) = broker.receive(as_client("c", receive("orders", "billing", "shard-0"))).await;
     assert_eq!(bodies(&second), ["0"]);
+}
+
+#[tokio::test]
+async fn after_the_last_failed_delivery_to_a_push_consumer_the_dead_letter_is_there_at_once() {
+    for (settings, is_dead) in [(Some(consumer("billing")), true), (None, false)] {
+        let mut broker = start(1).await;
+        broker.topic("orders", 1).await;
+        let retry = Some(RetryPolicy { max_attempts: 1, backoff: None });
+        let group = Group { name: "billing".into(), retry, ..Group::default() };
+        let request = ApplyGroupRequest { group: Some(group), ..ApplyGroupRequest::default() };
+        broker.admin.apply_group(request).await.unwrap();
+        let mut link = Link::open(&mut broker, "c").await;
+        if let Some(settings) = settings {
+            link.say(settings).await;
+            let _ = link.hear().await;
+        }
+        broker.send(vec![message("orders", "m", "poison")]).await;
+        let receive = receive("orders", "billing", "shard-0");
+        let (_, taken) = broker.receive(as_client("c", receive)).await;
+        let change = ChangeInvisibleDurationRequest {
+            group: named("billing"),
+            topic: named("orders"),
+            receipt_handle: handle(&taken[0]),
+            invisible_duration: seconds(3_600),
+            ..ChangeInvisibleDurationRequest::default()
+        };
+        let change = broker.client.change_invisible_duration(as_client("c", change));
+        assert_eq!(code(change.await.unwrap().into_inner().status.as_ref()), Code::Ok);
+        let list = ListDeadLettersRequest { group: "billing".into(), ..Default::default() };
+        let dead = broker.admin.list_dead_letters(list).await.unwrap().into_inner().dead_letters;
+        // Whoever prolongs is not done with the message.
+        assert_eq!(dead.len(), usize::from(is_dead));
+        if let Some(letter) = dead.first() {
+            assert_eq!((letter.cause(), letter.attempts), (Cause::AttemptsUsedUp, 1));
+        }
+    }
 }

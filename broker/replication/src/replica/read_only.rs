@@ -51,6 +51,7 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::ReadMembers
         | Command::ReadProgress(_)
         | Command::ReadTopics
+        | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => true,
         Command::Redrive(redrive) => redrive.is_dry_run,
         Command::Send(_)

@@ -152,6 +152,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::ReadMembers
         | Command::ReadProgress(_)
         | Command::ReadTopics
+        | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => false,
         Command::Redrive(redrive) => !redrive.is_dry_run,
         Command::Send(_)

@@ -2,10 +2,12 @@
 //! the durable log on a thread of its own and asks the engine only for names and places. What a head says is the
 //! caller's to know: messages are told apart by a predicate, and found in key tables by the hash of a key.
 
+mod deaths;
 mod find;
 mod search;
 mod trace;
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{ShardHandle, lock};
 
+pub use broker_store::record::{Death, DeathCause};
 pub use find::{Appearance, FindMessages, FoundMessage, FoundMessages};
 pub use search::Searched;
 use search::{Bounds, OfKey, Search};
@@ -27,6 +30,8 @@ pub use trace::{MessageTrace, MessageTraces, TraceEvent, TraceMessage, TraceStep
 pub const SEARCHES_PER_SHARD_MAX: usize = 4;
 /// Bytes of the log that one search reads; what lies behind is left to the next.
 pub const SEARCH_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Bytes of the log that are read to say how dead letters died: they are shown without it, too.
+pub const DEATHS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Heads and bodies that one search returns; the first message always fits.
 pub const FOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Stored copies of one message that are traced: a producer that sent again after a lost answer leaves several.
@@ -51,7 +56,10 @@ impl ShardHandle {
         let topic = self.topic_number(&find.topic).await?;
         let times = find.times.clone();
         let key = find.key_hash.map(|hash| TopicKey { topic, hash });
-        self.search(times, key, move |search| find::run(search, topic, &find, &is_wanted)).await
+        self.search(times, key, SEARCH_BYTES_MAX, move |search| {
+            find::run(search, topic, &find, &is_wanted)
+        })
+        .await
     }
 
     /// What became of the messages of a topic that the predicate knows, from when they were stored to now.
@@ -65,7 +73,26 @@ impl ShardHandle {
     ) -> Result<MessageTraces, Refusal> {
         let topic = self.topic_number(&trace.topic).await?;
         let times = trace.since_ms..=u64::MAX;
-        self.search(times, None, move |search| trace::run(search, topic, &is_wanted)).await
+        self.search(times, None, SEARCH_BYTES_MAX, move |search| {
+            trace::run(search, topic, &is_wanted)
+        })
+        .await
+    }
+
+    /// How dead letters died that stand at these offsets of a dead-letter topic and died in a range of time. What the log
+    /// does not say, or says too far back, is left out.
+    ///
+    /// # Errors
+    /// As [`ShardHandle::find_messages`].
+    pub async fn deaths(
+        &self,
+        topic: &TopicName,
+        times: RangeInclusive<u64>,
+        offsets: BTreeSet<u64>,
+    ) -> Result<HashMap<u64, Death>, Refusal> {
+        let topic = self.topic_number(topic).await?;
+        let work = move |search: Search<'_>| deaths::run(search, topic, offsets);
+        self.search(times, None, DEATHS_BYTES_MAX, work).await
     }
 
     async fn topic_number(&self, topic: &TopicName) -> Result<u32, Refusal> {
@@ -80,6 +107,7 @@ impl ShardHandle {
         &self,
         times: RangeInclusive<u64>,
         key: Option<TopicKey>,
+        bytes_max: u64,
         work: impl FnOnce(Search<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let permit = Arc::clone(&self.shared.searches).try_acquire_owned().map_err(|_| {
@@ -99,7 +127,7 @@ impl ShardHandle {
             // A shard whose log is damaged changes nothing on the disk.
             let removes_damaged = shard.shared.damage.is_none();
             let of_key = key.map(|key| OfKey { key, tables, removes_damaged });
-            let bounds = Bounds { times, end, bytes_max: SEARCH_BYTES_MAX, of_key };
+            let bounds = Bounds { times, end, bytes_max, of_key };
             work(Search::new(&reader, bounds, &is_given_up, &|command| shard.ask(command))?)
         });
         done.await.map_err(|_| Refusal::Unavailable)?

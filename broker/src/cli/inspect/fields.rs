@@ -41,7 +41,11 @@ pub(super) fn of(record: Record, bodies: bool) -> (String, Map<String, Value>) {
         }
         Record::DeadLetter { place, stands } => {
             let stands = stands.map(|to| {
-                joined(of_reference(&to.reference), json!({"originTopic": to.origin_topic}))
+                let death = to.death.map(|death| {
+                    json!({"attempts": death.attempts, "cause": format!("{:?}", death.cause)})
+                });
+                let more = json!({"originTopic": to.origin_topic, "death": death});
+                joined(of_reference(&to.reference), more)
             });
             ("dead letter", joined(of_place(&place), json!({"stands": stands})))
         }

@@ -69,7 +69,7 @@ fn written() -> Written {
                 length_bytes,
                 tag_hash: 0,
             };
-            let stands = Some(DeadLetterReference { reference, origin_topic: 7 });
+            let stands = Some(DeadLetterReference { reference, origin_topic: 7, death: None });
             let place = Place { group: 4, topic: 7, queue: 2, offset: n };
             frame.push(Record::DeadLetter { place, stands });
         }

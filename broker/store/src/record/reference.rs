@@ -31,6 +31,33 @@ pub struct DeadLetterReference {
     pub reference: Reference,
     /// Number of the topic that the message was sent to.
     pub origin_topic: u32,
+    /// How it died; none when an earlier version wrote it.
+    pub death: Option<Death>,
+}
+
+/// How a message became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// Deliveries that it had.
+    pub attempts: u32,
+    /// Why there is no other.
+    pub cause: DeathCause,
+}
+
+/// Why a message is not delivered again. Numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeathCause {
+    /// It was delivered as often as the group allows, and never acknowledged.
+    AttemptsUsedUp = 1,
+    /// A consumer said that it gives up on it.
+    GivenUp = 2,
+}
+
+impl DeathCause {
+    fn of(number: u8) -> Option<Self> {
+        [Self::AttemptsUsedUp, Self::GivenUp].into_iter().find(|cause| *cause as u8 == number)
+    }
 }
 
 /// Where a dead letter came from.
@@ -68,15 +95,29 @@ impl DeadLetterReference {
     pub(super) fn encode_fields(&self, payload: &mut BytesMut) {
         self.reference.encode_fields(payload);
         put_u32(payload, self.origin_topic);
+        if let Some(death) = self.death {
+            put_u32(payload, death.attempts);
+            payload.extend_from_slice(&[death.cause as u8]);
+        }
     }
 
     fn decode_fields(reader: &mut Reader) -> Result<Self, RecordError> {
         let reference = Reference::decode_fields(reader)?;
-        Ok(Self { reference, origin_topic: reader.u32()? })
+        let origin_topic = reader.u32()?;
+        // Earlier versions did not say it, and pass over it.
+        let death = match reader.u32() {
+            Err(_) => None,
+            Ok(attempts) => DeathCause::of(reader.u8()?).map(|cause| Death { attempts, cause }),
+        };
+        Ok(Self { reference, origin_topic, death })
     }
 }
 
 impl Origin {
+    /// No way back: a redrive to there takes a dead letter away for good. Numbers of groups and topics begin with 1.
+    pub const NOWHERE: Self =
+        Self { place: Place { group: 0, topic: 0, queue: 0, offset: 0 }, message_group_hash: 0 };
+
     pub(super) fn encode_fields(&self, payload: &mut BytesMut) {
         self.place.encode_fields(payload);
         put_u64(payload, self.message_group_hash);

@@ -42,7 +42,11 @@ fn later_kinds() -> Vec<Record> {
     vec![
         Record::DeadLetter {
             place: place(),
-            stands: Some(DeadLetterReference { reference: reference(), origin_topic: 9 }),
+            stands: Some(DeadLetterReference {
+                reference: reference(),
+                origin_topic: 9,
+                death: Some(Death { attempts: 17, cause: DeathCause::AttemptsUsedUp }),
+            }),
         },
         Record::Due { number: 1, due_ms: 2, stands: Some(reference()) },
         Record::EndTransaction { number: 1, is_commit: true, stands: Some(reference()) },

@@ -89,6 +89,73 @@ async fn dead_letters_are_listed_and_put_back_once_each() {
     }
 }
 
+fn listed(server: &Server) -> u64 {
+    json(server, &["dead-letter", "list"])[0]["deadLetters"].as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_shown_with_its_reason_put_back_alone_and_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&folder.path().join("data"), &["--shards", "2"]);
+    let _ = server.run(&["topic", "create", "orders", "--queues", "4"]).ok();
+    let _ = server.run(&["group", "create", "billing", "--max-attempts", "3"]).ok();
+    let _ = give_up_on(&server, "orders", 6).await;
+    server.kill_and_reopen();
+    let shown = json(&server, &["dead-letter", "show", "billing"]);
+    let letters = shown["deadLetters"].as_array().unwrap();
+    assert_eq!(letters.len(), 6, "{shown}");
+    for letter in letters {
+        assert_eq!(letter["reason"], "given up by a consumer", "{letter}");
+        assert_eq!(
+            (&letter["attempts"], &letter["message"]["topic"]),
+            (&1.into(), &"orders".into())
+        );
+        assert_eq!(letter["message"]["body"], "poison");
+        assert!(letter["died"].as_str() >= letter["message"]["stored"].as_str(), "{letter}");
+    }
+    // A page ends where it says that it goes on.
+    let mut seen = BTreeSet::new();
+    let mut cursor = Value::Null;
+    loop {
+        let mut verb = vec!["dead-letter", "show", "billing", "--max", "4"];
+        verb.extend(cursor.as_str().into_iter().flat_map(|cursor| ["--cursor", cursor]));
+        let page = json(&server, &verb);
+        for letter in page["deadLetters"].as_array().unwrap() {
+            assert!(seen.insert(letter["message"]["messageId"].as_str().unwrap().to_owned()));
+        }
+        cursor = page["cursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 6);
+    let one = server.run(&["dead-letter", "show", "billing", "--id", "orders-4"]).ok();
+    for part in ["given up by a consumer", "orders-4", "poison", "Attempts:"] {
+        assert!(one.contains(part), "{part}: {one}");
+    }
+    let line = server.run(&["dead-letter", "show", "billing", "--id", "none"]).refused(1);
+    assert!(line.contains("none"), "{line}");
+
+    let label = "consumer_group=\"billing\"";
+    assert_eq!(server.broker().metric("pinnace_dead_letters", label), 6.0);
+    let back = server.run(&["dead-letter", "redrive", "billing", "--id", "orders-4"]).ok();
+    assert!(back.starts_with("1 dead letters of billing put back"), "{back}");
+    assert_eq!(listed(&server), 5);
+    let told = server.run(&["dead-letter", "purge", "billing"]).ok();
+    assert!(told.starts_with("5 dead letters") && told.contains("--yes"), "{told}");
+    let _ = server.run(&["dead-letter", "purge", "billing", "--id", "orders-1", "--yes"]).ok();
+    assert_eq!(listed(&server), 4);
+    let _ = server.run(&["dead-letter", "purge", "billing", "--yes"]).ok();
+    assert_eq!(listed(&server), 0);
+    assert_eq!(server.broker().metric("pinnace_dead_letters", label), 0.0);
+    assert_eq!(server.broker().metric("rocketmq_send_to_dlq_messages_total", label), 6.0);
+    let trace = server.run(&["message", "trace", "orders", "--id", "orders-1"]).ok();
+    assert!(trace.contains("purged") && !trace.contains("redriven"), "{trace}");
+    let mut client = server.broker().client("consumer").await;
+    let received = client.receive("orders", "billing", 32).await.unwrap().messages;
+    assert_eq!(received.iter().map(message_id).collect::<Vec<_>>(), ["orders-4"]);
+}
+
 #[test]
 fn a_redrive_for_nobody_says_so() {
     let folder = tempfile::tempdir().unwrap();

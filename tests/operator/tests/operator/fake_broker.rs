@@ -291,6 +291,20 @@ impl Admin for Service {
         Err(Status::unimplemented("no operator redrives dead letters"))
     }
 
+    async fn purge_dead_letters(
+        &self,
+        _: Request<RedriveDeadLettersRequest>,
+    ) -> Result<Response<RedriveDeadLettersResponse>, Status> {
+        Err(Status::unimplemented("no operator purges dead letters"))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        _: Request<ListDeadLettersRequest>,
+    ) -> Result<Response<ListDeadLettersResponse>, Status> {
+        Err(Status::unimplemented("no operator looks at dead letters"))
+    }
+
     async fn find_messages(
         &self,
         _: Request<FindMessagesRequest>,

@@ -175,6 +175,8 @@ fn sealed_messages_are_delivered_and_die_and_come_back_as_others_do() {
         group: GroupName::parse("billing").unwrap(),
         topic: None,
         messages_max: 1_000,
+        only: None,
+        is_purge: false,
         is_dry_run: false,
     };
     let Ok(Outcome::Redriven(redriven)) = shard.ask(Command::Redrive(redrive)) else { panic!() };
@@ -306,6 +308,8 @@ fn dead_letters_that_retention_took_are_not_remembered_as_put_back() {
         group: GroupName::parse("billing").unwrap(),
         topic: Some(name("refunds")),
         messages_max: 1_000,
+        only: None,
+        is_purge: false,
         is_dry_run: false,
     };
     let Ok(Outcome::Redriven(redriven)) = shard.ask(Command::Redrive(redrive)) else { panic!() };

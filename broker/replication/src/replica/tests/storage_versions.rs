@@ -131,7 +131,14 @@ fn settle_deliveries(shard: &mut Shard) {
         let forward = ForwardToDeadLetter { group, topic, handle };
         shard.ask(Command::ForwardToDeadLetter(forward)).unwrap();
     }
-    let redrive = Redrive { group, topic: None, messages_max: 1, is_dry_run: false };
+    let redrive = Redrive {
+        group,
+        topic: None,
+        messages_max: 1,
+        only: None,
+        is_purge: false,
+        is_dry_run: false,
+    };
     shard.ask(Command::Redrive(redrive)).unwrap();
     let group = self::group("audit");
     let set = SetOffset { group: group.clone(), topic: topic.clone(), queue: 0, offset: 2 };

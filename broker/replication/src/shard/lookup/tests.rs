@@ -343,7 +343,14 @@ async fn a_dead_letter_is_followed_there_and_back() {
     }
     let letters = TopicName::dead_letter_of(&billing());
     assert_eq!(bench.receive(letters, "undertaker", "u").await.len(), 2);
-    let redrive = Redrive { group: billing(), topic: None, messages_max: 9, is_dry_run: false };
+    let redrive = Redrive {
+        group: billing(),
+        topic: None,
+        messages_max: 9,
+        only: None,
+        is_purge: false,
+        is_dry_run: false,
+    };
     bench.ask(Command::Redrive(redrive)).await;
     let handles = bench.receive(topic(), "billing", "c").await;
     bench.acknowledge(handles).await;

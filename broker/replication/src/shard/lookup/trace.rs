@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker_engine::{Command, Names, NamesOf, Outcome, Refusal};
 use broker_model::{GroupName, TopicName};
-use broker_store::record::{DeadLetterReference, Place, Reference};
+use broker_store::record::{DeadLetterReference, Origin, Place, Reference};
 use broker_store::{Lease, LoggedRecord, Record};
 
 use super::find::{FoundMessage, message};
@@ -94,6 +94,8 @@ pub enum TraceStep {
     DeadLettered,
     /// It came back from the dead letters of the group.
     Redriven,
+    /// It was taken out of the dead letters of the group for good.
+    Purged,
     /// The progress of the group was set behind it: it is done for the group.
     PassedOver,
     /// The progress of the group was set to it or before it: it is new for the group.
@@ -204,7 +206,13 @@ impl Tracer<'_> {
                 self.at(place, time_ms, TraceStep::Acknowledged);
             }
             Record::DeadLetter { place, stands } => self.dead_lettered(place, stands, time_ms),
-            Record::Redrive { topic, offset, .. } => self.redriven(topic, offset, time_ms),
+            Record::Redrive { topic, offset, back_to } => {
+                let step = match back_to {
+                    Some(Origin::NOWHERE) => TraceStep::Purged,
+                    _ => TraceStep::Redriven,
+                };
+                self.taken_back(topic, offset, time_ms, step);
+            }
             Record::Cursor(place) => self.cursor(place, time_ms),
             Record::Skip { first, end } => self.skipped(first, end, time_ms),
             _ => {}
@@ -328,12 +336,12 @@ impl Tracer<'_> {
         }
     }
 
-    fn redriven(&mut self, topic: u32, offset: u64, time_ms: u64) {
+    fn taken_back(&mut self, topic: u32, offset: u64, time_ms: u64, step: TraceStep) {
         for index in self.standing(topic, 0) {
             let Stand { copy, offset: at, dead_letters_of, .. } = self.stands[index];
             if at == offset && dead_letters_of != 0 {
                 let numbers = Numbers { group: dead_letters_of, ..Numbers::default() };
-                self.note(copy, time_ms, TraceStep::Redriven, numbers);
+                self.note(copy, time_ms, step, numbers);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Looking messages up over all shards of this broker: by id, by key, by time. The stored head is the wire form of the
 //! message, so what is wanted is decided here and only here; the shards search their logs.
 
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use broker_engine::Refusal;
-use broker_model::{TopicName, key_hash};
+use broker_model::{ShardId, TopicName, key_hash};
 use broker_proto::rocketmq as wire;
 use broker_replication::ShardHandle;
 use broker_replication::shard::lookup::{
@@ -37,6 +39,8 @@ pub(crate) struct Find {
     pub(crate) times: RangeInclusive<u64>,
     pub(crate) by: By,
     pub(crate) messages_max: usize,
+    /// Where an answer before said that it goes on.
+    pub(crate) cursor: Option<Cursor>,
 }
 
 /// Something that a shard knows.
@@ -53,11 +57,38 @@ pub(crate) struct Answer<'a, T> {
     pub(crate) is_complete: bool,
     /// Everything before that time was looked at, Unix time.
     pub(crate) until_ms: u64,
+    /// Of a search for messages: where it goes on behind all that is in this answer.
+    pub(crate) next: Cursor,
+}
+
+/// Where a search goes on: a log position on each shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cursor(BTreeMap<ShardId, u64>);
+
+impl Cursor {
+    /// The text of [`Cursor`]'s `Display`; none when it is no such.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let part = |part: &str| {
+            let (shard, position) = part.split_once(':')?;
+            Some((ShardId(shard.parse().ok()?), position.parse().ok()?))
+        };
+        text.split(',').map(part).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (shard, position)) in self.0.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma}{}:{position}", shard.0)?;
+        }
+        Ok(())
+    }
 }
 
 impl<'a, T> Answer<'a, T> {
     fn nothing() -> Self {
-        Self { all: Vec::new(), is_complete: true, until_ms: 0 }
+        Self { all: Vec::new(), is_complete: true, until_ms: 0, next: Cursor::default() }
     }
 
     fn add(&mut self, shard: &'a ShardHandle, found: Vec<T>, searched: Searched) {
@@ -77,6 +108,28 @@ impl<'a, T> Answer<'a, T> {
     }
 }
 
+impl Answer<'_, FoundMessage> {
+    /// Oldest first, and what is of one shard as it stands in its log, whatever its clock did.
+    fn merge(&mut self) {
+        let mut latest: HashMap<ShardId, u64> = HashMap::new();
+        self.all.sort_by_cached_key(|located| {
+            let latest = latest.entry(located.shard.id()).or_default();
+            *latest = (*latest).max(located.found.stored_ms);
+            *latest
+        });
+    }
+
+    /// Keeps the first so many; the search goes on with the others.
+    pub(crate) fn cut_off(&mut self, messages_max: usize) {
+        // Backwards, so that the first of each shard counts.
+        for located in self.all.iter().skip(messages_max).rev() {
+            self.next.0.insert(located.shard.id(), located.found.position);
+            self.is_complete = false;
+        }
+        self.all.truncate(messages_max);
+    }
+}
+
 /// Messages of a topic, oldest first. Shards that do not hold the topic are left out.
 ///
 /// # Errors
@@ -86,7 +139,7 @@ pub(crate) async fn find<'a>(
     find: &Find,
 ) -> Result<Answer<'a, FoundMessage>, Refusal> {
     let near = match &find.by {
-        By::Id(id) => near(id, &find.times),
+        By::Id(id) if find.cursor.is_none() => near(id, &find.times),
         _ => None,
     };
     if let Some(times) = near {
@@ -110,18 +163,20 @@ async fn find_in<'a>(
             By::Key(key) => Some(key_hash(key.as_bytes())),
             By::Id(_) | By::LiteTopic(_) | By::All => None,
         };
-        let asked = FindMessages { topic, times: times.clone(), messages_max, key_hash };
+        let from = find.cursor.as_ref().and_then(|cursor| cursor.0.get(&shard.id()));
+        let from = from.copied().unwrap_or(0);
+        let asked = FindMessages { topic, times: times.clone(), from, messages_max, key_hash };
         match shard.find_messages(asked, is_wanted(by)).await {
-            Ok(found) => answer.add(shard, found.messages, found.searched),
+            Ok(found) => {
+                answer.next.0.insert(shard.id(), found.next_position);
+                answer.add(shard, found.messages, found.searched);
+            }
             Err(Refusal::TopicNotFound(_)) => {}
             Err(refusal) => return Err(refusal),
         }
     }
-    answer.all.sort_by_key(|located| located.found.stored_ms);
-    if answer.all.len() > find.messages_max {
-        answer.all.truncate(find.messages_max);
-        answer.is_complete = false;
-    }
+    answer.merge();
+    answer.cut_off(find.messages_max);
     if !answer.is_complete
         && let Some(last) = answer.all.last()
     {
@@ -238,6 +293,17 @@ mod tests {
         assert_eq!(near(id, &(made_ms..=made_ms + 5)), Some(made_ms..=made_ms + 5));
         assert_eq!(near(id, &(made_ms + 2 * hour..=u64::MAX)), None);
         assert_eq!(near("order-1", &(0..=u64::MAX)), None);
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+        let cursor = Cursor(BTreeMap::from([(ShardId(0), 7), (ShardId(12), u64::MAX)]));
+        let text = cursor.to_string();
+        assert_eq!(text, "0:7,12:18446744073709551615");
+        assert_eq!(Cursor::parse(&text), Some(cursor));
+        for wrong in ["", "0", "0:", ":1", "0:1,", "a:1", "0:-1", "0:18446744073709551616"] {
+            assert_eq!(Cursor::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

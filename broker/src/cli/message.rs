@@ -57,6 +57,9 @@ pub(crate) struct FindArguments {
     #[arg(long, value_name = "N", env = "PINNACE_MAX", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     max: u32,
+    /// Go on where an answer ended that says so; --from counts no more.
+    #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
+    cursor: String,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -114,7 +117,7 @@ struct FoundView {
     complete: bool,
     /// When the search is not complete: where it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    continue_from: Option<String>,
+    cursor: Option<String>,
 }
 
 /// What became of one stored copy.
@@ -289,9 +292,11 @@ async fn find(arguments: FindArguments) -> Result<(), Failure> {
     let request = FindMessagesRequest {
         topic: arguments.topic,
         by,
-        begin_ms: arguments.from,
+        // How long ago is another time now than it was on the page before.
+        begin_ms: arguments.from.filter(|_| arguments.cursor.is_empty()),
         end_ms: arguments.to,
         messages_max: arguments.max,
+        cursor: arguments.cursor,
     };
     let address = &arguments.admin.admin;
     let answer = client(&arguments.admin).await?.find_messages(timed(request)).await;
@@ -300,13 +305,13 @@ async fn find(arguments: FindArguments) -> Result<(), Failure> {
     let view = FoundView {
         messages: messages.collect(),
         complete: answer.complete,
-        continue_from: (!answer.complete).then(|| rfc3339(answer.until_ms)),
+        cursor: Some(answer.cursor).filter(|cursor| !cursor.is_empty()),
     };
     print(arguments.output.format, &view, |view| {
         let header = ["STORED", "MESSAGE ID", "QUEUE", "OFFSET", "TAG", "KEYS", "BODY"];
         let table = columns(&header, view.messages.iter().map(MessageView::row).collect());
-        let more = view.continue_from.as_ref();
-        table + &more.map_or_else(String::new, |from| format!("there may be more: --from {from}\n"))
+        let more = view.cursor.as_ref();
+        table + &more.map_or_else(String::new, |at| format!("there may be more: --cursor {at}\n"))
     })
 }
 

@@ -122,9 +122,24 @@ impl LogReader {
         times: RangeInclusive<u64>,
         end: u64,
     ) -> Result<Records<'_>, ReadError> {
+        self.records_of_times_from(0, times, end)
+    }
+
+    /// As [`LogReader::records_of_times`], from the segment on in which a log position is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn records_of_times_from(
+        &self,
+        position: u64,
+        times: RangeInclusive<u64>,
+        end: u64,
+    ) -> Result<Records<'_>, ReadError> {
         let count = self.segments.partition_point(|segment| segment.base < end);
         let earliest_ms = times.start().saturating_sub(CLOCK_STEP_MS_MAX);
-        let first = self.begun_before(earliest_ms, count)?.saturating_sub(1);
+        let first = self.begun_before(earliest_ms, count)?;
+        let reached = self.segments[..count].partition_point(|segment| segment.base <= position);
+        let first = first.max(reached).saturating_sub(1);
         let from = self.segments.get(first).map_or(0, |segment| segment.base);
         Ok(self.records(from, end).only(times))
     }

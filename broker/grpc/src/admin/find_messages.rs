@@ -8,7 +8,7 @@ use tonic::Status;
 use crate::context::BrokerContext;
 use crate::convert::stored_message::stored_message;
 use crate::limits::{FIND_MESSAGES_DEFAULT, FIND_MESSAGES_MAX};
-use crate::lookup::{self, By, Find};
+use crate::lookup::{self, By, Cursor, Find};
 use crate::status::admin_refusal;
 
 pub(super) async fn find_messages(
@@ -30,8 +30,10 @@ pub(super) async fn find_messages(
         times: begin_ms..=end_ms,
         by: by(request.by)?,
         messages_max: messages_max as usize,
+        cursor: cursor(&request.cursor)?,
     };
     let answer = lookup::find(context, &find).await.map_err(|refusal| admin_refusal(&refusal))?;
+    let cursor = if answer.is_complete { String::new() } else { answer.next.to_string() };
     let messages = answer.all.into_iter();
     let messages =
         messages.map(|located| stored_message(located.found, &find.topic, located.shard.name()));
@@ -39,6 +41,7 @@ pub(super) async fn find_messages(
         messages: messages.collect(),
         complete: answer.is_complete,
         until_ms: answer.until_ms,
+        cursor,
     })
 }
 
@@ -49,6 +52,12 @@ fn by(asked: Option<Asked>) -> Result<By, Status> {
         Some(Asked::Key(key)) if !key.is_empty() => Ok(By::Key(key)),
         Some(_) => Err(Status::invalid_argument("the message id or key is empty; name one")),
     }
+}
+
+fn cursor(text: &str) -> Result<Option<Cursor>, Status> {
+    let is_illegal = || Status::invalid_argument(format!("{text:?} is no cursor of a search"));
+    let cursor = Some(text).filter(|text| !text.is_empty());
+    cursor.map(|text| Cursor::parse(text).ok_or_else(is_illegal)).transpose()
 }
 
 /// A topic whose messages can be searched.

@@ -130,6 +130,7 @@ async fn read(
     let DeadLetter { offset, died_ms, origin_topic, place, stored_ms, source } = letter;
     let (head, body) = shard.read_message(source).await?;
     let found = FoundMessage {
+        position: 0,
         stored_ms: stored_ms.unwrap_or(0),
         queue: place.queue,
         offset: Some(place.offset),

@@ -1,5 +1,5 @@
 //! QueryMessage: stored messages by id, key or lite topic, or all of a time, oldest first. A search that a limit ended
-//! goes on with the scroll id of its answer, which is the time up to which it looked.
+//! goes on with the scroll id of its answer, which is a cursor.
 
 use broker_proto::rocketmq::list_message_request::SearchKey;
 use broker_proto::rocketmq::{
@@ -12,7 +12,7 @@ use crate::context::BrokerContext;
 use crate::convert::message::to_shown;
 use crate::convert::time::{timestamp, timestamp_ms};
 use crate::limits::{FIND_MESSAGES_DEFAULT, FIND_MESSAGES_MAX};
-use crate::lookup::{self, By, Find, Located};
+use crate::lookup::{self, By, Cursor, Find, Located};
 use crate::status::{self, Failure};
 
 pub(super) async fn query_message(
@@ -25,13 +25,11 @@ pub(super) async fn query_message(
         return Err(Failure::new(Code::BadRequest, text));
     }
     let page = Page::of(&request)?;
-    let begin_ms = match request.scroll_id.as_deref().filter(|id| !id.is_empty()) {
-        None => request.begin_timestamp.as_ref().map_or(0, timestamp_ms),
-        Some(id) => id.parse().map_err(|_| {
-            let text = "the scroll id is none of this broker; take it from the answer before";
-            Failure::new(Code::BadRequest, text)
-        })?,
-    };
+    let begin_ms = request.begin_timestamp.as_ref().map_or(0, timestamp_ms);
+    let cursor = request.scroll_id.as_deref().filter(|id| !id.is_empty()).map(|id| {
+        let text = "the scroll id is none of this broker; take it from the answer before";
+        Cursor::parse(id).ok_or_else(|| Failure::new(Code::BadRequest, text))
+    });
     // Consoles send an empty timestamp for none.
     let end = request.end_timestamp.as_ref().map(timestamp_ms).filter(|ms| *ms > 0);
     let has_place = request.broker_name.is_some() || request.queue_id.is_some();
@@ -40,23 +38,28 @@ pub(super) async fn query_message(
         times: begin_ms..=end.unwrap_or(u64::MAX),
         by: by(request.search_key)?,
         messages_max: if has_place { FIND_MESSAGES_MAX as usize } else { page.end },
+        cursor: cursor.transpose()?,
     };
     let mut answer = lookup::find(context, &find).await?;
-    answer.all.retain(|located| {
+    let is_asked = |located: &Located<'_, FoundMessage>| {
         let of_broker =
             request.broker_name.as_ref().is_none_or(|name| name == located.shard.name());
         let queue = i64::from(located.found.queue);
         of_broker && request.queue_id.is_none_or(|id| i64::from(id) == queue)
-    });
-    let resource = request.topic.unwrap_or_default();
-    // The first that is not shown, or where the search stopped looking.
-    let next_ms = answer.all.get(page.end).map(|located| located.found.stored_ms);
-    let next_ms = next_ms.or_else(|| (!answer.is_complete).then_some(answer.until_ms));
+    };
+    // It goes on with the first that is asked for and not shown.
+    let mut asked = answer.all.iter().enumerate().filter(|(_, located)| is_asked(located));
+    if let Some((hidden, _)) = asked.nth(page.end) {
+        answer.cut_off(hidden);
+    }
+    answer.all.retain(is_asked);
+    let scroll_id = (!answer.is_complete).then(|| answer.next.to_string());
+    let resource = request.topic.clone().unwrap_or_default();
     let shown = answer.all.into_iter().take(page.end).skip(page.begin);
     Ok(ListMessageResponse {
         status: Some(status::ok()),
         messages: shown.filter_map(|located| message(context, located, &resource)).collect(),
-        scroll_id: next_ms.map(|ms| ms.to_string()).unwrap_or_default(),
+        scroll_id: scroll_id.unwrap_or_default(),
     })
 }
 

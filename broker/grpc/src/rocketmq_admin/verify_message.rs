@@ -26,6 +26,7 @@ pub(super) async fn verify_message(
         times: 0..=u64::MAX,
         by: By::Id(request.message_id.clone()),
         messages_max: 1,
+        cursor: None,
     };
     let found = lookup::find(context, &find).await?.all.into_iter().next();
     let Some(mut message) = found.and_then(|located| message(context, located, &resource)) else {

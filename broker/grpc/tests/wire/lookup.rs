@@ -166,3 +166,35 @@ async fn what_cannot_be_searched_is_refused_with_a_hint() {
     assert!(broker.admin.trace_message(nothing).await.unwrap_err().message().contains("empty"));
     assert!(trace(&mut broker, "never sent").await.is_empty());
 }
+
+#[tokio::test]
+async fn pages_of_messages_of_one_millisecond_hold_each_of_them_once() {
+    let mut broker = start(2).await;
+    broker.topic("orders", 4).await;
+    // All of a send share a frame, and its time.
+    for batch in 0..4 {
+        let messages = (0..40).map(|n| keyed(&format!("{batch}-{n}"), "key"));
+        broker.send(messages.collect()).await;
+    }
+    for asked in [by(None), by(Some(By::Key("all".into())))] {
+        let mut seen = Vec::new();
+        let mut request = FindMessagesRequest { messages_max: 7, ..asked };
+        for _ in 0..100 {
+            let page = find(&mut broker, request.clone()).await;
+            assert_eq!(page.complete, page.cursor.is_empty());
+            assert!(page.complete || page.messages.len() == 7, "{}", page.messages.len());
+            seen.extend(ids(&page).into_iter().map(str::to_owned));
+            request.cursor = page.cursor;
+            if page.complete {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 160, "{seen:?}");
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 160);
+    }
+    let odd = FindMessagesRequest { cursor: "2026-11-30".into(), ..by(None) };
+    let refused = broker.admin.find_messages(odd).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+}

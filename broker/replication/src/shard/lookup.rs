@@ -54,12 +54,10 @@ impl ShardHandle {
         is_wanted: IsWanted,
     ) -> Result<FoundMessages, Refusal> {
         let topic = self.topic_number(&find.topic).await?;
-        let times = find.times.clone();
+        let range =
+            Range { times: find.times.clone(), from: find.from, bytes_max: SEARCH_BYTES_MAX };
         let key = find.key_hash.map(|hash| TopicKey { topic, hash });
-        self.search(times, key, SEARCH_BYTES_MAX, move |search| {
-            find::run(search, topic, &find, &is_wanted)
-        })
-        .await
+        self.search(range, key, move |search| find::run(search, topic, &find, &is_wanted)).await
     }
 
     /// What became of the messages of a topic that the predicate knows, from when they were stored to now.
@@ -73,10 +71,8 @@ impl ShardHandle {
     ) -> Result<MessageTraces, Refusal> {
         let topic = self.topic_number(&trace.topic).await?;
         let times = trace.since_ms..=u64::MAX;
-        self.search(times, None, SEARCH_BYTES_MAX, move |search| {
-            trace::run(search, topic, &is_wanted)
-        })
-        .await
+        let range = Range { times, from: 0, bytes_max: SEARCH_BYTES_MAX };
+        self.search(range, None, move |search| trace::run(search, topic, &is_wanted)).await
     }
 
     /// How dead letters died that stand at these offsets of a dead-letter topic and died in a range of time. What the log
@@ -92,7 +88,8 @@ impl ShardHandle {
     ) -> Result<HashMap<u64, Death>, Refusal> {
         let topic = self.topic_number(topic).await?;
         let work = move |search: Search<'_>| deaths::run(search, topic, offsets);
-        self.search(times, None, DEATHS_BYTES_MAX, work).await
+        let range = Range { times, from: 0, bytes_max: DEATHS_BYTES_MAX };
+        self.search(range, None, work).await
     }
 
     async fn topic_number(&self, topic: &TopicName) -> Result<u32, Refusal> {
@@ -105,9 +102,8 @@ impl ShardHandle {
     /// Reads the log on a thread that may block; ends early when nobody waits for the result any more.
     async fn search<T: Send + 'static>(
         &self,
-        times: RangeInclusive<u64>,
+        range: Range,
         key: Option<TopicKey>,
-        bytes_max: u64,
         work: impl FnOnce(Search<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let permit = Arc::clone(&self.shared.searches).try_acquire_owned().map_err(|_| {
@@ -127,7 +123,8 @@ impl ShardHandle {
             // A shard whose log is damaged changes nothing on the disk.
             let removes_damaged = shard.shared.damage.is_none();
             let of_key = key.map(|key| OfKey { key, tables, removes_damaged });
-            let bounds = Bounds { times, end, bytes_max, of_key };
+            let Range { times, from, bytes_max } = range;
+            let bounds = Bounds { times, from, end, bytes_max, of_key };
             work(Search::new(&reader, bounds, &is_given_up, &|command| shard.ask(command))?)
         });
         done.await.map_err(|_| Refusal::Unavailable)?
@@ -140,6 +137,14 @@ impl ShardHandle {
         self.inputs.blocking_send(input).map_err(|_| Refusal::Unavailable)?;
         answer.blocking_recv().map_err(|_| Refusal::Unavailable)?
     }
+}
+
+/// What of the log a search reads.
+struct Range {
+    times: RangeInclusive<u64>,
+    /// Nothing before this log position.
+    from: u64,
+    bytes_max: u64,
 }
 
 /// Who waits for a search; dropped when its answer came, or when nobody wants it any more.

@@ -125,6 +125,15 @@ impl<'a> KeyedRecords<'a> {
         Some(Ok(None))
     }
 
+    /// Log position before which everything was looked at, as far as segments tell; 0 while one is read record by record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        match self.scan {
+            Some(_) => 0,
+            None => self.segments.first().map_or(self.end, Segment::base),
+        }
+    }
+
     /// Bytes read until now.
     #[must_use]
     pub fn read_bytes(&self) -> u64 {

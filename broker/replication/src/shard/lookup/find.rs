@@ -17,6 +17,8 @@ pub struct FindMessages {
     pub topic: TopicName,
     /// When they were stored, Unix milliseconds.
     pub times: RangeInclusive<u64>,
+    /// Only those at this log position or behind it: where an answer before said that it goes on.
+    pub from: u64,
     /// At most this many.
     pub messages_max: usize,
     /// Hash of a key that every wanted message has, as [`ShardOptions::keys_of_head`] gives it: key tables then spare
@@ -40,6 +42,8 @@ pub enum Appearance {
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundMessage {
+    /// Log position of its record.
+    pub position: u64,
     /// When it was stored, Unix time.
     pub stored_ms: u64,
     /// Queue in this shard.
@@ -61,6 +65,8 @@ pub struct FoundMessages {
     pub messages: Vec<FoundMessage>,
     /// How far the search came.
     pub searched: Searched,
+    /// Log position where it goes on.
+    pub next_position: u64,
 }
 
 pub(super) fn run(
@@ -72,25 +78,28 @@ pub(super) fn run(
     let mut messages = Vec::new();
     let mut room_bytes = FOUND_BYTES_MAX;
     while let Some(record) = search.next() {
-        let LoggedRecord { record, time_ms, .. } = record?;
-        let Some(found) = message(record, time_ms, topic).filter(|m| is_wanted(&m.head)) else {
+        let logged = record?;
+        let position = logged.position;
+        let Some(found) = message(logged, topic).filter(|m| is_wanted(&m.head)) else {
             continue;
         };
         let bytes = found.head.len() + found.body.len();
         let is_full =
             messages.len() >= find.messages_max || (bytes > room_bytes && !messages.is_empty());
         if is_full {
-            search.cut();
+            search.cut_before(position);
             break;
         }
         room_bytes = room_bytes.saturating_sub(bytes);
         messages.push(found);
     }
-    Ok(FoundMessages { messages, searched: search.searched() })
+    let next_position = search.next_position();
+    Ok(FoundMessages { messages, searched: search.searched(), next_position })
 }
 
 /// The message of a record, when it is one of this topic.
-pub(super) fn message(record: Record, stored_ms: u64, topic: u32) -> Option<FoundMessage> {
+pub(super) fn message(logged: LoggedRecord, topic: u32) -> Option<FoundMessage> {
+    let LoggedRecord { record, time_ms: stored_ms, position, .. } = logged;
     let (message, appearance) = match record {
         Record::Message(message) => (message, Appearance::AtOnce),
         Record::Timed { due_ms, message, .. } => (message, Appearance::At(due_ms)),
@@ -99,5 +108,13 @@ pub(super) fn message(record: Record, stored_ms: u64, topic: u32) -> Option<Foun
     };
     let MessageRecord { topic: of, queue, offset, head, body, .. } = message;
     let offset = Some(offset).filter(|_| appearance == Appearance::AtOnce);
-    (of == topic).then_some(FoundMessage { stored_ms, queue, offset, appearance, head, body })
+    (of == topic).then_some(FoundMessage {
+        position,
+        stored_ms,
+        queue,
+        offset,
+        appearance,
+        head,
+        body,
+    })
 }

@@ -31,6 +31,8 @@ pub(super) struct OfKey<'a> {
 pub(super) struct Bounds<'a> {
     /// Unix milliseconds.
     pub(super) times: RangeInclusive<u64>,
+    /// Records before this log position were looked at before.
+    pub(super) from: u64,
     /// Log position behind the last durable frame.
     pub(super) end: u64,
     /// Bytes of the log, and of key tables.
@@ -60,6 +62,14 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Log position before which everything was looked at, where that is known without a record.
+    fn position(&self) -> u64 {
+        match self {
+            Self::Every { .. } => 0,
+            Self::OfKey(records) => records.position(),
+        }
+    }
+
     /// The next record, or nothing yet; none at the end.
     fn step(&mut self) -> Option<Result<Option<LoggedRecord>, ReadError>> {
         match self {
@@ -78,6 +88,10 @@ pub(super) struct Search<'a> {
     /// Where key tables are removed that are damaged.
     removes_from: Option<&'a dyn Disk>,
     searched: Searched,
+    from: u64,
+    /// Where a search goes on behind the last record that was given out, and where what was cut off begins.
+    next: u64,
+    end: u64,
 }
 
 impl<'a> Search<'a> {
@@ -87,9 +101,9 @@ impl<'a> Search<'a> {
         is_given_up: &'a AtomicBool,
         ask: &'a dyn Fn(Command) -> Reply,
     ) -> Result<Self, Refusal> {
-        let Bounds { times, end, bytes_max, of_key } = bounds;
+        let Bounds { times, from, end, bytes_max, of_key } = bounds;
         let source = match of_key {
-            None => reader.records_of_times(times, end).map(Source::every),
+            None => reader.records_of_times_from(from, times, end).map(Source::every),
             Some(OfKey { key, tables, .. }) => {
                 let records = reader.records_of_key(tables, key, times, end);
                 records.map(|records| Source::OfKey(Box::new(records)))
@@ -102,6 +116,9 @@ impl<'a> Search<'a> {
             ask,
             removes_from: of_key.filter(|of| of.removes_damaged).map(|of| of.tables.disk),
             searched: Searched { is_complete: true, until_ms: 0 },
+            from,
+            next: from,
+            end,
         })
     }
 
@@ -121,6 +138,17 @@ impl<'a> Search<'a> {
     /// Asks the shard something; blocks.
     pub(super) fn ask(&self, command: Command) -> Reply {
         (self.ask)(command)
+    }
+
+    /// Where the search goes on: behind all that was looked at.
+    pub(super) fn next_position(&self) -> u64 {
+        if self.searched.is_complete { self.end.max(self.from) } else { self.next }
+    }
+
+    /// Ends the search before its range does, and before a record that was given out.
+    pub(super) fn cut_before(&mut self, position: u64) {
+        self.next = position;
+        self.searched.is_complete = false;
     }
 
     /// Ends the search before its range does.
@@ -146,12 +174,15 @@ impl Iterator for Search<'_> {
             }
             if self.source.read_bytes() > self.bytes_max {
                 self.cut();
+                self.next = self.next.max(self.source.position());
                 return None;
             }
             let step = self.source.step();
             self.note_unusable();
             match step? {
+                Ok(Some(record)) if record.position < self.from => {}
                 Ok(Some(record)) => {
+                    self.next = record.position + 1;
                     self.searched.until_ms = self.searched.until_ms.max(record.time_ms);
                     return Some(Ok(record));
                 }

@@ -137,8 +137,13 @@ impl Bench {
     }
 
     async fn find(&self, messages_max: usize, is_wanted: IsWanted) -> (Vec<String>, Searched) {
-        let find =
-            FindMessages { topic: topic(), times: 0..=u64::MAX, messages_max, key_hash: None };
+        let find = FindMessages {
+            topic: topic(),
+            times: 0..=u64::MAX,
+            from: 0,
+            messages_max,
+            key_hash: None,
+        };
         let found = self.shard.find_messages(find, is_wanted).await.unwrap();
         let heads = found.messages.iter().map(|m| String::from_utf8(m.head.to_vec()).unwrap());
         (heads.collect(), found.searched)
@@ -208,6 +213,7 @@ async fn a_found_message_has_its_place_its_bytes_and_its_time() {
     let find = FindMessages {
         topic: topic(),
         times: begin_ms..=u64::MAX,
+        from: 0,
         messages_max: 9,
         key_hash: None,
     };
@@ -221,6 +227,7 @@ async fn a_found_message_has_its_place_its_bytes_and_its_time() {
     let find = FindMessages {
         topic: absent.clone(),
         times: 0..=u64::MAX,
+        from: 0,
         messages_max: 9,
         key_hash: None,
     };
@@ -391,7 +398,7 @@ async fn a_search_ends_at_its_bytes_and_when_nobody_waits() {
     }
     let reader = lock(&bench.shard.shared.reader).clone();
     let end = bench.shard.shared.durable_position.load(Ordering::Acquire);
-    let bounds = |bytes_max| Bounds { times: 0..=u64::MAX, end, bytes_max, of_key: None };
+    let bounds = |bytes_max| Bounds { times: 0..=u64::MAX, from: 0, end, bytes_max, of_key: None };
     let (given_up, ask) = (AtomicBool::new(false), |_| Err(Refusal::Unavailable));
     let mut search = Search::new(&reader, bounds(1_000), &given_up, &ask).unwrap();
     let read = search.by_ref().map(Result::unwrap).count();
@@ -409,8 +416,13 @@ async fn too_many_searches_are_refused_and_damage_is_named() {
     bench.send("a", Visible::AtOnce).await;
     let many = u32::try_from(SEARCHES_PER_SHARD_MAX).unwrap();
     let held = Arc::clone(&bench.shard.shared.searches).try_acquire_many_owned(many).unwrap();
-    let find =
-        || FindMessages { topic: topic(), times: 0..=u64::MAX, messages_max: 9, key_hash: None };
+    let find = || FindMessages {
+        topic: topic(),
+        times: 0..=u64::MAX,
+        from: 0,
+        messages_max: 9,
+        key_hash: None,
+    };
     let refused = bench.shard.find_messages(find(), head_is("a")).await.unwrap_err();
     assert!(matches!(refused, Refusal::TooMany(_)), "{refused}");
     drop(held);

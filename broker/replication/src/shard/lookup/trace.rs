@@ -169,10 +169,10 @@ impl Delivered {
 
 impl Tracer<'_> {
     fn record(&mut self, logged: LoggedRecord, is_wanted: &IsWanted) {
-        let LoggedRecord { time_ms, record, .. } = logged;
-        match record {
+        let time_ms = logged.time_ms;
+        match logged.record {
             Record::Message(_) | Record::Timed { .. } | Record::Half { .. } => {
-                self.stored(time_ms, record, is_wanted);
+                self.stored(logged, is_wanted);
             }
             Record::Due { number, stands, .. } => {
                 let copy = self.hidden(HiddenNumber::Timed(number), time_ms, TraceStep::Due);
@@ -219,13 +219,13 @@ impl Tracer<'_> {
         }
     }
 
-    fn stored(&mut self, time_ms: u64, record: Record, is_wanted: &IsWanted) {
-        let hidden = match &record {
+    fn stored(&mut self, logged: LoggedRecord, is_wanted: &IsWanted) {
+        let hidden = match &logged.record {
             Record::Timed { number, .. } => Some(HiddenNumber::Timed(*number)),
             Record::Half { number, .. } => Some(HiddenNumber::Half(*number)),
             _ => None,
         };
-        let found = message(record, time_ms, self.topic);
+        let found = message(logged, self.topic);
         let Some(message) = found.filter(|message| is_wanted(&message.head)) else { return };
         if self.copies.len() >= TRACED_COPIES_MAX {
             return self.search.cut();

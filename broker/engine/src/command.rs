@@ -28,6 +28,8 @@ pub enum Command {
     /// Keep deliveries in flight for longer, under the handles that they have; answered with [`Outcome::Done`] once durable,
     /// or [`Refusal::InvalidHandle`] when all of them are over.
     Prolong(Prolong),
+    /// As [`Command::ChangeInvisible`], of a delivery that does not count: the next one has the same number.
+    Suspend(ChangeInvisible),
     /// Put a delivered message into the group's dead-letter topic; answered with [`Outcome::Done`] once durable.
     ForwardToDeadLetter(ForwardToDeadLetter),
     /// Give deliveries back whose answer reached nobody: they do not count. Answered with [`Outcome::Done`] at once.
@@ -62,6 +64,8 @@ pub enum Command {
     },
     /// Set the progress of a group on all queues of topics, once per id; answered with [`Outcome::Done`] once durable.
     ResetOffsets(ResetOffsets),
+    /// Set the progress of a group on lite topics; answered with [`Outcome::Done`] once durable.
+    SetLiteOffsets(SetLiteOffsets),
     /// Look at dead letters; answered with [`Outcome::DeadLetters`].
     ListDeadLetters(ListDeadLetters),
     /// Put dead letters back to where they came from; answered with [`Outcome::Redriven`] once durable.
@@ -232,6 +236,10 @@ pub enum OffsetAt {
     TimeMs(u64),
     /// So many messages after (or before) where the group is; only in a reset.
     Shift(i64),
+    /// This offset, or the nearest that there is.
+    Offset(u64),
+    /// So many messages before the end.
+    Last(u64),
 }
 
 /// New progress on whole topics.
@@ -245,6 +253,19 @@ pub struct ResetOffsets {
     pub to: OffsetAt,
     /// Names the reset: it is carried out once. Empty = no name, carried out each time.
     pub id: String,
+}
+
+/// New progress on lite topics.
+#[derive(Debug, Clone)]
+pub struct SetLiteOffsets {
+    /// The group.
+    pub group: GroupName,
+    /// The LITE topic.
+    pub topic: TopicName,
+    /// Its lite topics; one that does not exist here begins with its first message anyway.
+    pub lite_topics: BTreeSet<String>,
+    /// Where the group goes on.
+    pub to: OffsetAt,
 }
 
 /// Dead letters to put back.

@@ -50,6 +50,9 @@ impl Command {
                 Self::Prolong(prolong) => prolong.handles.len() * HANDLE_BYTES,
                 Self::Release(handles) => handles.len() * HANDLE_BYTES,
                 Self::ResetOffsets(reset) => reset.id.len() + reset.topics.len() * NAME_BYTES * 4,
+                Self::SetLiteOffsets(set) => {
+                    set.lite_topics.iter().map(|name| NAME_BYTES + name.len()).sum()
+                }
                 Self::Join(join) => join.topics.len() * NAME_BYTES * 4,
                 _ => 0,
             }

@@ -107,6 +107,7 @@ impl<R: ReplyTo> Engine<R> {
             Command::ChangeInvisible(request) => {
                 self.change_invisible(now_ms, &request, reply, effects)
             }
+            Command::Suspend(request) => self.suspend(now_ms, &request, reply, effects),
             Command::ForwardToDeadLetter(request) => {
                 self.forward_to_dead_letter(&request, reply, effects)
             }
@@ -123,6 +124,7 @@ impl<R: ReplyTo> Engine<R> {
             Command::QueryOffset { topic, queue, at } => {
                 effects.now.push((reply, self.query_offset(&topic, queue, at)));
             }
+            Command::SetLiteOffsets(request) => self.set_lite_offsets(&request, reply, effects),
             Command::ResetOffsets(request) => {
                 self.begin_task(reply, TaskKind::Reset(request.into()), effects);
             }

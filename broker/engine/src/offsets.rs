@@ -9,7 +9,7 @@ use broker_model::{GroupName, TopicName};
 use broker_store::Record;
 use broker_store::record::Place;
 
-use crate::command::{OffsetAt, Outcome, ResetOffsets, SetOffset};
+use crate::command::{OffsetAt, Outcome, ResetOffsets, SetLiteOffsets, SetOffset};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
@@ -83,6 +83,44 @@ impl<R: ReplyTo> Engine<R> {
         }
         let (group, topic) = (self.group_number(group)?, self.topic_number(topic)?);
         Ok(Place { group, topic, queue: *queue, offset: *offset })
+    }
+
+    /// Where a consumer wants to go on with lite topics that it subscribes to.
+    pub(crate) fn set_lite_offsets(
+        &mut self,
+        request: &SetLiteOffsets,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        let before = effects.records;
+        match self.try_set_lite_offsets(request, effects) {
+            Ok(()) if effects.records > before => {
+                effects.on_commit.push((reply, Ok(Outcome::Done)));
+            }
+            Ok(()) => effects.now.push((reply, Ok(Outcome::Done))),
+            Err(refusal) => effects.now.push((reply, Err(refusal))),
+        }
+    }
+
+    fn try_set_lite_offsets(
+        &mut self,
+        request: &SetLiteOffsets,
+        effects: &mut Effects<R>,
+    ) -> Result<(), Refusal> {
+        let (group, topic) =
+            (self.group_number(&request.group)?, self.topic_number(&request.topic)?);
+        let Some(state) = self.state.topics.get(&topic) else { return Ok(()) };
+        let mut places = Vec::new();
+        for number in state.lite.queues(&request.lite_topics) {
+            let Some(queue) = state.queues.get(number) else { continue };
+            let offset = offset_of(queue, request.to, queue.base());
+            let queue = u32::try_from(number).expect("lite topics are limited");
+            places.push(Place { group, topic, queue, offset });
+        }
+        for place in places {
+            self.append_cursor(place, effects);
+        }
+        Ok(())
     }
 
     /// A part of a reset: whole pairs of a reader and a topic, as far as their queues are not too many.
@@ -227,6 +265,8 @@ fn offset_of(queue: &Queue, at: OffsetAt, cursor: u64) -> u64 {
         OffsetAt::Earliest => queue.base(),
         OffsetAt::Latest => queue.end(),
         OffsetAt::TimeMs(time_ms) => queue.offset_at(time_ms),
+        OffsetAt::Offset(offset) => offset.clamp(queue.base(), queue.end()),
+        OffsetAt::Last(messages) => queue.end().saturating_sub(messages).max(queue.base()),
         OffsetAt::Shift(by) => cursor.saturating_add_signed(by).clamp(queue.base(), queue.end()),
     }
 }

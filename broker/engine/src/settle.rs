@@ -12,6 +12,13 @@ use crate::engine::Engine;
 use crate::receive::place_of;
 use crate::refusal::Refusal;
 
+/// Whether a delivery is an attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Yes,
+    No,
+}
+
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn acknowledge(
         &mut self,
@@ -57,10 +64,32 @@ impl<R: ReplyTo> Engine<R> {
         reply: R,
         effects: &mut Effects<R>,
     ) {
+        self.change(now_ms, request, Counts::Yes, reply, effects);
+    }
+
+    /// The consumer stops to take messages for a while: that it had this one is no attempt.
+    pub(crate) fn suspend(
+        &mut self,
+        now_ms: u64,
+        request: &ChangeInvisible,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
+        self.change(now_ms, request, Counts::No, reply, effects);
+    }
+
+    fn change(
+        &mut self,
+        now_ms: u64,
+        request: &ChangeInvisible,
+        counts: Counts,
+        reply: R,
+        effects: &mut Effects<R>,
+    ) {
         match self.handle_state(&request.group, &request.topic, &request.handle) {
             Ok(HandleState::Current | HandleState::Expired) => {
                 let deadline_ms = now_ms.saturating_add(request.invisible_ms);
-                let handle = self.rename_delivery(&request.handle, deadline_ms, effects);
+                let handle = self.renamed(&request.handle, deadline_ms, counts, effects);
                 effects.on_commit.push((reply, Ok(Outcome::InvisibleChanged(handle))));
             }
             Ok(
@@ -129,12 +158,23 @@ impl<R: ReplyTo> Engine<R> {
         deadline_ms: u64,
         effects: &mut Effects<R>,
     ) -> ReceiptHandle {
+        self.renamed(handle, deadline_ms, Counts::Yes, effects)
+    }
+
+    fn renamed(
+        &mut self,
+        handle: &ReceiptHandle,
+        deadline_ms: u64,
+        counts: Counts,
+        effects: &mut Effects<R>,
+    ) -> ReceiptHandle {
         let place = place_of(handle);
         let new_nonce = self.nonce_for(place);
         // What the handle says of it is the client's word.
         let queue = self.group_queue(place);
         let attempt = queue.and_then(|queue| queue.attempt_of(place.offset, handle.nonce));
-        let attempt = attempt.unwrap_or(1);
+        // As the one before: the next delivery has the number of this one.
+        let attempt = attempt.unwrap_or(1).saturating_sub(u32::from(counts == Counts::No));
         let nonce = handle.nonce;
         effects.append(&Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms });
         let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };

@@ -169,7 +169,7 @@ impl Service for MessagingService {
         &self,
         request: Request<wire::SyncLiteSubscriptionRequest>,
     ) -> Answered<wire::SyncLiteSubscriptionResponse> {
-        let result = sync_lite_subscription::sync_lite_subscription(&self.context, &request);
-        Ok(answered(result))
+        let answer = sync_lite_subscription::sync_lite_subscription(&self.context, request).await;
+        Ok(answered(answer))
     }
 }

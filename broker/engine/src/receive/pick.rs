@@ -1,7 +1,7 @@
 //! Picking messages for a poll from the queues of a topic, within what one poll may have, and may look at in one turn.
 //!
 //! Order of search: messages due again first, up to half of the answer; then new ones, beginning at another queue each
-//! time; then the rest of those due again.
+//! time; then the rest of those due again. By priority each level for itself, from the highest down.
 
 use std::ops::Range;
 
@@ -95,7 +95,7 @@ impl<R: ReplyTo> Engine<R> {
             deliveries: Vec::new(),
         };
         if looks > 0 {
-            self.pick_from(index, &order, receive, is_in_order, &mut pick, log, effects);
+            self.pick_from(index, &order, is_in_order, &mut pick, log, effects);
         }
         self.looks -= looks - pick.looks;
         if is_in_order {
@@ -104,15 +104,10 @@ impl<R: ReplyTo> Engine<R> {
         Picked { is_cut: pick.looks == 0, deliveries: pick.deliveries }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what a poll wants, and with what it is carried out"
-    )]
     fn pick_from(
         &mut self,
         index: usize,
         order: &[usize],
-        receive: &Receive,
         is_in_order: bool,
         pick: &mut Pick<'_>,
         log: &Log,
@@ -124,17 +119,42 @@ impl<R: ReplyTo> Engine<R> {
             }
             return;
         }
-        pick.room_messages = receive.messages_max.div_ceil(2);
-        for queue in order {
+        if self.is_by_priority(index) {
+            // The level first: what is due again is no reason to come before a higher one.
+            for queue in order {
+                self.pick_mixed(index, &[*queue], pick, log, effects);
+            }
+        } else {
+            self.pick_mixed(index, order, pick, log, effects);
+        }
+    }
+
+    /// Messages due again up to half of what has room, then new ones, then the rest of those due again.
+    fn pick_mixed(
+        &mut self,
+        index: usize,
+        queues: &[usize],
+        pick: &mut Pick<'_>,
+        log: &Log,
+        effects: &mut Effects<R>,
+    ) {
+        let room_messages = pick.room_messages;
+        pick.room_messages = room_messages.div_ceil(2);
+        for queue in queues {
             self.pick_again(index, *queue, pick, log, effects);
         }
-        pick.room_messages += receive.messages_max / 2;
-        for queue in order {
+        pick.room_messages += room_messages / 2;
+        for queue in queues {
             self.pick_new(index, *queue, pick, log, effects);
         }
-        for queue in order {
+        for queue in queues {
             self.pick_again(index, *queue, pick, log, effects);
         }
+    }
+
+    fn is_by_priority(&self, index: usize) -> bool {
+        let topic = self.state.group_topic(index).and_then(|p| self.state.topics.get(&p.topic));
+        topic.is_some_and(|state| state.topic.message_type == MessageType::Priority)
     }
 
     /// The queues to look at, of these or of all: beginning at another one each time, or from the highest priority down.

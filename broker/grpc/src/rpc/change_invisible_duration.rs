@@ -1,8 +1,9 @@
-//! ChangeInvisibleDuration: hides a delivery for so long from now on; 0 gives it back (protocol section 3.8).
+//! ChangeInvisibleDuration: hides a delivery for so long from now on; 0 gives it back (protocol section 3.8). With `suspend`
+//! it is no attempt.
 //! The answer always carries a handle, also on failure.
 
 use broker_engine::{ChangeInvisible, Command, ForwardToDeadLetter, Outcome, Refusal};
-use broker_model::{ReceiptHandle, TopicName};
+use broker_model::{GroupName, ReceiptHandle, TopicName};
 use broker_proto::rocketmq::{
     ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, ClientType, Code,
 };
@@ -54,13 +55,15 @@ async fn change(
         return peers::answer_of(peer.change_invisible_duration(request).await);
     }
     let shard = context.catalog.shard(handle.shard).ok_or(Refusal::InvalidHandle)?;
+    let is_suspended = request.suspend.unwrap_or(false);
     let is_last_failure = is_push_consumer(context, caller.client_id)
-        && !request.suspend.unwrap_or(false)
+        && !is_suspended
         && is_last_attempt(context, &group, &topic, handle);
     let command = if is_last_failure {
         Command::ForwardToDeadLetter(ForwardToDeadLetter { group, topic, handle })
     } else {
-        Command::ChangeInvisible(ChangeInvisible { group, topic, handle, invisible_ms })
+        let change = ChangeInvisible { group, topic, handle, invisible_ms };
+        if is_suspended { Command::Suspend(change) } else { Command::ChangeInvisible(change) }
     };
     let result = shard.submit(command).await.map_err(Failure::settling);
     let is_over = |failure: &Failure| failure.code == Code::InvalidReceiptHandle;

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_model::{GroupName, MessageType, TopicName};
+use broker_engine::{Command, OffsetAt, SetLiteOffsets};
+use broker_model::{GroupName, MessageType, Topic, TopicName};
+use broker_proto::rocketmq::offset_option::{OffsetType, Policy};
 use broker_proto::rocketmq::{
     Code, LiteSubscriptionAction, SyncLiteSubscriptionRequest, SyncLiteSubscriptionResponse,
 };
@@ -21,12 +23,13 @@ use crate::validate;
 /// A lite topic in a set, without its text.
 const NAME_BYTES: usize = 64;
 
-pub(crate) fn sync_lite_subscription(
+pub(crate) async fn sync_lite_subscription(
     context: &BrokerContext,
-    request: &Request<SyncLiteSubscriptionRequest>,
+    request: Request<SyncLiteSubscriptionRequest>,
 ) -> Result<SyncLiteSubscriptionResponse, Failure> {
-    let caller = Caller::of_request(request)?;
-    let request = request.get_ref();
+    let caller = Caller::of_request(&request)?;
+    let (client_id, remote) = (caller.client_id.to_owned(), caller.remote);
+    let request = request.into_inner();
     let entry = context.topic(request.topic.as_ref())?;
     let topic = entry.topic.name.clone();
     if entry.topic.message_type != MessageType::Lite {
@@ -38,12 +41,18 @@ pub(crate) fn sync_lite_subscription(
     }
     let group = context.group_name(request.group.as_ref())?;
     check_bound(context, &group, &topic)?;
-    let session = context.sessions.touch(caller.client_id, caller.remote, monotonic_ms())?;
+    let start = start(&request)?;
+    let session = context.sessions.touch(&client_id, remote, monotonic_ms())?;
     let known = session.lite().filter(|lite| lite.group == group && lite.topic == topic);
     let names = known.map(|lite| lite.names.as_ref().clone()).unwrap_or_default();
     let names = changed(names, request.action(), &request.lite_topic_set)?;
     let bytes = names.iter().map(|name| NAME_BYTES + name.len()).sum();
     let share = context.sessions.share(bytes)?;
+    if let Some(to) = start {
+        // Before its polls look there.
+        let lite_topics = request.lite_topic_set.iter().cloned().collect();
+        set_offsets(context, &entry.topic, &group, lite_topics, to).await?;
+    }
     session.put_lite(LiteSubscription { group, topic, names: Arc::new(names) }, share);
     Ok(SyncLiteSubscriptionResponse { status: Some(status::ok()) })
 }
@@ -62,6 +71,48 @@ fn check_bound(
         }
         _ => Ok(()),
     }
+}
+
+/// Where the consumer wants to begin with what it adds; none to go on where its group is.
+fn start(request: &SyncLiteSubscriptionRequest) -> Result<Option<OffsetAt>, Failure> {
+    let bad = |text: &'static str| Failure::new(Code::BadRequest, text);
+    let Some(option) = request.offset_option.as_ref() else { return Ok(None) };
+    let kind = option.offset_type.as_ref().ok_or_else(|| bad("the offset option is empty"))?;
+    if request.action() != LiteSubscriptionAction::PartialAdd {
+        return Err(bad("an offset option goes with PARTIAL_ADD only"));
+    }
+    let count = |number: i64, what: &str| {
+        let text = format!("{what} {number} of the offset option is negative");
+        u64::try_from(number).map_err(|_| Failure::new(Code::IllegalOffset, text))
+    };
+    Ok(match *kind {
+        OffsetType::Policy(policy) => match Policy::try_from(policy) {
+            Ok(Policy::Last) => None,
+            Ok(Policy::Min) => Some(OffsetAt::Earliest),
+            Ok(Policy::Max) => Some(OffsetAt::Latest),
+            Err(_) => return Err(bad("the policy of the offset option is not known")),
+        },
+        OffsetType::Offset(offset) => Some(OffsetAt::Offset(count(offset, "the offset")?)),
+        OffsetType::TailN(messages) => Some(OffsetAt::Last(count(messages, "the tail")?)),
+        OffsetType::Timestamp(ms) => Some(OffsetAt::TimeMs(count(ms, "the timestamp")?)),
+    })
+}
+
+/// Sets the progress of the group on lite topics, on the shards that have them.
+async fn set_offsets(
+    context: &BrokerContext,
+    topic: &Topic,
+    group: &GroupName,
+    lite_topics: BTreeSet<String>,
+    to: OffsetAt,
+) -> Result<(), Failure> {
+    context.catalog.ensure_group(group).await?;
+    for shard in context.local_shards(topic) {
+        let (group, topic) = (group.clone(), topic.name.clone());
+        let set = SetLiteOffsets { group, topic, lite_topics: lite_topics.clone(), to };
+        shard.submit(Command::SetLiteOffsets(set)).await?;
+    }
+    Ok(())
 }
 
 fn changed(
@@ -94,6 +145,8 @@ fn changed(
 
 #[cfg(test)]
 mod tests {
+    use broker_proto::rocketmq::OffsetOption;
+
     use super::*;
 
     fn after(action: LiteSubscriptionAction, given: &[&str]) -> Vec<String> {
@@ -109,6 +162,36 @@ mod tests {
         assert_eq!(after(PartialRemove, &["a", "x"]), ["b"]);
         assert_eq!(after(CompleteAdd, &["c", "a"]), ["a", "c"]);
         assert!(after(CompleteRemove, &[]).is_empty());
+    }
+
+    #[test]
+    fn an_offset_option_says_where_what_is_added_begins() {
+        let asked = |action: LiteSubscriptionAction, offset_type| {
+            let offset_option = Some(OffsetOption { offset_type });
+            let action = action.into();
+            start(&SyncLiteSubscriptionRequest { action, offset_option, ..Default::default() })
+        };
+        let add = |kind| asked(LiteSubscriptionAction::PartialAdd, Some(kind));
+        for (kind, at) in [
+            (OffsetType::Policy(Policy::Last.into()), None),
+            (OffsetType::Policy(Policy::Min.into()), Some(OffsetAt::Earliest)),
+            (OffsetType::Policy(Policy::Max.into()), Some(OffsetAt::Latest)),
+            (OffsetType::Offset(7), Some(OffsetAt::Offset(7))),
+            (OffsetType::TailN(3), Some(OffsetAt::Last(3))),
+            (OffsetType::Timestamp(1_000), Some(OffsetAt::TimeMs(1_000))),
+        ] {
+            assert_eq!(add(kind).unwrap(), at);
+        }
+        for wrong in [OffsetType::Offset(-1), OffsetType::TailN(-1), OffsetType::Timestamp(-1)] {
+            assert_eq!(add(wrong).unwrap_err().code, Code::IllegalOffset);
+        }
+        assert_eq!(add(OffsetType::Policy(9)).unwrap_err().code, Code::BadRequest);
+        let min = Some(OffsetType::Policy(Policy::Min.into()));
+        for (action, kind) in
+            [(LiteSubscriptionAction::PartialAdd, None), (LiteSubscriptionAction::CompleteAdd, min)]
+        {
+            assert_eq!(asked(action, kind).unwrap_err().code, Code::BadRequest);
+        }
     }
 
     #[test]

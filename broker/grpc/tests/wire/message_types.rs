@@ -3,11 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker_proto::admin::{ApplyGroupRequest, Group, MessageType, Model, Order};
+use broker_proto::rocketmq::offset_option::{OffsetType, Policy};
 use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
-    self as wire, AckMessageEntry, AckMessageRequest, Code, EndTransactionRequest,
-    LiteSubscriptionAction, Message, RecallMessageRequest, SyncLiteSubscriptionRequest,
-    SystemProperties, TransactionResolution,
+    self as wire, AckMessageEntry, AckMessageRequest, ChangeInvisibleDurationRequest, Code,
+    EndTransactionRequest, LiteSubscriptionAction, Message, RecallMessageRequest,
+    SyncLiteSubscriptionRequest, SystemProperties, TransactionResolution,
 };
 
 use crate::broker::{TestBroker, as_client, code, handle, message, named, receive, seconds, start};
@@ -315,4 +316,102 @@ async fn every_consumer_of_a_broadcasting_group_gets_what_is_sent_after_it_came(
         got.sort();
         assert_eq!(got, ["after0", "after1"]);
     }
+}
+
+#[tokio::test]
+async fn a_higher_priority_comes_before_what_comes_again() {
+    let mut broker = start(1).await;
+    broker.topic_of(MessageType::Priority, "orders", 4).await;
+    for n in 0..5 {
+        broker.send(vec![with(&format!("low{n}"), |p| p.priority = Some(0))]).await;
+    }
+    let (_, taken) = take(&mut broker, "c", 32).await;
+    assert_eq!(taken.len(), 5);
+    for message in &taken {
+        change(&mut broker, message, 0, false).await;
+    }
+    for n in 0..5 {
+        broker.send(vec![with(&format!("high{n}"), |p| p.priority = Some(3))]).await;
+    }
+    let mut order = Vec::new();
+    while order.len() < 10 {
+        order.extend(take(&mut broker, "c", 4).await.0);
+    }
+    let levels: Vec<_> = order.iter().map(|body| body.trim_end_matches(char::is_numeric)).collect();
+    assert_eq!(levels, [["high"; 5], ["low"; 5]].concat());
+}
+
+async fn change(broker: &mut TestBroker, message: &Message, seconds: i64, is_suspend: bool) {
+    let request = ChangeInvisibleDurationRequest {
+        group: named("billing"),
+        topic: named("orders"),
+        receipt_handle: handle(message),
+        invisible_duration: crate::broker::seconds(seconds),
+        suspend: Some(is_suspend),
+        ..ChangeInvisibleDurationRequest::default()
+    };
+    let answer = broker.client.change_invisible_duration(as_client("c", request)).await.unwrap();
+    assert_eq!(code(answer.into_inner().status.as_ref()), Code::Ok);
+}
+
+async fn subscribe(broker: &mut TestBroker, room: &str, option: Option<OffsetType>) -> Code {
+    let request = SyncLiteSubscriptionRequest {
+        action: LiteSubscriptionAction::PartialAdd.into(),
+        topic: named("orders"),
+        group: named("billing"),
+        lite_topic_set: vec![room.into()],
+        offset_option: option.map(|kind| wire::OffsetOption { offset_type: Some(kind) }),
+        ..SyncLiteSubscriptionRequest::default()
+    };
+    let answer = broker.client.sync_lite_subscription(as_client("c", request)).await.unwrap();
+    code(answer.into_inner().status.as_ref())
+}
+
+#[tokio::test]
+async fn a_suspended_lite_message_comes_again_with_the_same_attempt() {
+    let mut broker = start(1).await;
+    broker.topic_of(MessageType::Lite, "orders", 1).await;
+    group(&mut broker, |g| {
+        g.lite_topic = "orders".into();
+        g.retry = Some(broker_proto::admin::RetryPolicy { max_attempts: 2, backoff: None });
+    })
+    .await;
+    assert_eq!(subscribe(&mut broker, "red", None).await, Code::Ok);
+    broker.send(vec![with("m", |p| p.lite_topic = Some("red".into()))]).await;
+    for (expected, is_suspend) in [(1, true), (1, true), (1, false), (2, true), (2, true)] {
+        let (bodies, messages) = take(&mut broker, "c", 32).await;
+        assert_eq!(bodies, ["m"]);
+        let attempt = messages[0].system_properties.as_ref().unwrap().delivery_attempt;
+        assert_eq!(attempt, Some(expected));
+        change(&mut broker, &messages[0], 0, is_suspend).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lite_consumer_begins_where_its_offset_option_says() {
+    let mut broker = start(2).await;
+    broker.topic_of(MessageType::Lite, "orders", 2).await;
+    group(&mut broker, |g| g.lite_topic = "orders".into()).await;
+    for n in 0..4 {
+        broker.send(vec![with(&n.to_string(), |p| p.lite_topic = Some("red".into()))]).await;
+    }
+    for (option, first) in [
+        (Some(OffsetType::Policy(Policy::Max.into())), None),
+        (Some(OffsetType::TailN(1)), Some("3")),
+        // Where the group is: the last one is acknowledged.
+        (Some(OffsetType::Policy(Policy::Last.into())), None),
+        (Some(OffsetType::Offset(2)), Some("2")),
+        (None, Some("3")),
+        (Some(OffsetType::Policy(Policy::Min.into())), Some("0")),
+        (Some(OffsetType::Timestamp(1)), Some("0")),
+    ] {
+        assert_eq!(subscribe(&mut broker, "red", option).await, Code::Ok);
+        let (bodies, messages) = take(&mut broker, "c", 32).await;
+        assert_eq!(bodies.first().map(String::as_str), first, "{option:?}");
+        if first.is_some() {
+            ack(&mut broker, &messages).await;
+        }
+    }
+    let wrong = Some(OffsetType::Offset(-1));
+    assert_eq!(subscribe(&mut broker, "red", wrong).await, Code::IllegalOffset);
 }

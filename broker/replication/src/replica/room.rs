@@ -159,6 +159,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::Receive(_)
         | Command::Acknowledge(_)
         | Command::ChangeInvisible(_)
+        | Command::Suspend(_)
         | Command::ForwardToDeadLetter(_)
         | Command::Release(_)
         | Command::Prolong(_)
@@ -167,6 +168,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::NoteTransactionCheck(_)
         | Command::SetOffset(_)
         | Command::ResetOffsets(_)
+        | Command::SetLiteOffsets(_)
         | Command::Join(_)
         | Command::Leave { .. }
         | Command::PutTopic(_)

@@ -135,7 +135,8 @@ impl Checker {
             broker_engine::OffsetAt::Earliest => To::Offset(0),
             broker_engine::OffsetAt::Latest => To::Latest,
             broker_engine::OffsetAt::TimeMs(time_ms) => To::TimeMs(time_ms),
-            broker_engine::OffsetAt::Shift(_) => To::Unknown,
+            broker_engine::OffsetAt::Offset(offset) => To::Offset(offset),
+            broker_engine::OffsetAt::Shift(_) | broker_engine::OffsetAt::Last(_) => To::Unknown,
         };
         self.begin_reset(Reset {
             ticket,

@@ -19,7 +19,7 @@ pub(crate) struct DataArguments {
     #[arg(long, value_name = "DIR", env = "PINNACE_DATA", default_value = "./pinnace-data")]
     pub(crate) data: PathBuf,
     /// Number of the shard; may be left out when the directory holds one.
-    #[arg(long, value_name = "N", env = "PINNACE_SHARD")]
+    #[arg(long, value_name = "N")]
     pub(crate) shard: Option<u32>,
 }
 

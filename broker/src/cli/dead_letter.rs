@@ -45,21 +45,21 @@ pub(crate) struct RedriveArguments {
     #[arg(value_parser = group_name)]
     group: String,
     /// Only those that came from this topic.
-    #[arg(long, value_name = "TOPIC", env = "PINNACE_TOPIC", value_parser = any_name)]
+    #[arg(long, value_name = "TOPIC", value_parser = any_name)]
     topic: Option<String>,
     /// Only the one with this message id.
     #[arg(long, value_name = "ID", conflicts_with_all = ["topic", "max"])]
     id: Option<String>,
     /// At most this many [default: all that are there at the start].
-    #[arg(long, value_name = "N", env = "PINNACE_MAX",
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
     /// At most this many in a second.
-    #[arg(long, value_name = "N", env = "PINNACE_RATE", default_value_t = 1000,
+    #[arg(long, value_name = "N", default_value_t = 1000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
     /// Only say how many there are.
-    #[arg(long, env = "PINNACE_DRY_RUN")]
+    #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     admin: AdminArguments,

@@ -70,20 +70,20 @@ pub(crate) struct CreateArguments {
     #[arg(value_parser = group_name)]
     name: String,
     /// Order of consumption [default: concurrent].
-    #[arg(long, value_enum, env = "PINNACE_ORDER")]
+    #[arg(long, value_enum)]
     order: Option<Order>,
     /// Who gets a message: one consumer or all [default: clustering].
-    #[arg(long, value_enum, env = "PINNACE_MODEL")]
+    #[arg(long, value_enum)]
     model: Option<Model>,
     /// Deliveries of a message in all before it is a dead letter [default: 17].
-    #[arg(long, value_name = "N", env = "PINNACE_MAX_ATTEMPTS",
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// The LITE topic that the group is bound to.
-    #[arg(long, value_name = "TOPIC", env = "PINNACE_LITE_TOPIC", value_parser = any_name)]
+    #[arg(long, value_name = "TOPIC", value_parser = any_name)]
     lite_topic: Option<String>,
     /// What becomes of a message whose deliveries are used up [default: store].
-    #[arg(long, value_enum, env = "PINNACE_DEAD_LETTER")]
+    #[arg(long, value_enum)]
     dead_letter: Option<DeadLetter>,
     #[command(flatten)]
     admin: AdminArguments,
@@ -110,7 +110,7 @@ pub(crate) struct DeleteArguments {
     #[arg(value_parser = group_name)]
     name: String,
     /// Delete even what a manifest or a custom resource declared.
-    #[arg(long, env = "PINNACE_FORCE")]
+    #[arg(long)]
     force: bool,
     #[command(flatten)]
     admin: AdminArguments,

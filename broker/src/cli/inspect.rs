@@ -40,14 +40,14 @@ pub(crate) struct InspectArguments {
     #[command(flatten)]
     data: DataArguments,
     /// Show what is at this log position or behind it.
-    #[arg(long, value_name = "POSITION", env = "PINNACE_FROM", default_value_t = 0)]
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
     from: u64,
     /// Show what begins before this log position.
-    #[arg(long, value_name = "POSITION", env = "PINNACE_TO", default_value_t = u64::MAX,
+    #[arg(long, value_name = "POSITION", default_value_t = u64::MAX,
           hide_default_value = true)]
     to: u64,
     /// Show the bodies of messages too, as text; else their size only.
-    #[arg(long, env = "PINNACE_BODIES")]
+    #[arg(long)]
     bodies: bool,
     #[command(flatten)]
     output: OutputArguments,

@@ -42,19 +42,19 @@ pub(crate) struct FindArguments {
     #[arg(value_parser = any_name)]
     topic: String,
     /// The message with this id.
-    #[arg(long, value_name = "ID", env = "PINNACE_ID", conflicts_with = "key")]
+    #[arg(long, value_name = "ID", conflicts_with = "key")]
     id: Option<String>,
     /// Messages with this key.
-    #[arg(long, value_name = "KEY", env = "PINNACE_KEY")]
+    #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Stored then or later: 2026-01-31T12:00:00Z, Unix milliseconds, or how long ago, as 15m or 2h.
-    #[arg(long, value_name = "TIME", env = "PINNACE_FROM", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<u64>,
     /// Stored then or before.
-    #[arg(long, value_name = "TIME", env = "PINNACE_TO", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     to: Option<u64>,
     /// Show at most this many, the oldest.
-    #[arg(long, value_name = "N", env = "PINNACE_MAX", default_value_t = 32,
+    #[arg(long, value_name = "N", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     max: u32,
     /// Go on where an answer ended that says so; --from counts no more.
@@ -73,7 +73,7 @@ pub(crate) struct TraceArguments {
     #[arg(value_parser = any_name)]
     topic: String,
     /// Id of the message.
-    #[arg(long, value_name = "ID", env = "PINNACE_ID")]
+    #[arg(long, value_name = "ID")]
     id: String,
     #[command(flatten)]
     admin: AdminArguments,

@@ -36,21 +36,21 @@ pub(crate) struct ReceiveArguments {
     #[arg(value_parser = any_name)]
     topic: String,
     /// Consumer group to receive for.
-    #[arg(long, value_name = "GROUP", env = "PINNACE_GROUP", value_parser = group_name)]
+    #[arg(long, value_name = "GROUP", value_parser = group_name)]
     group: String,
     /// Stop after this many messages; exit 1 when fewer came [default: all that come].
-    #[arg(long, value_name = "N", env = "PINNACE_COUNT",
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Stop when no message came for this many seconds (a poll lasts at least 5).
-    #[arg(long, value_name = "SECONDS", env = "PINNACE_TIMEOUT", default_value_t = 10,
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Only messages with one of these tags, as in 'paid || shipped'; a condition with --sql.
-    #[arg(long, value_name = "EXPRESSION", env = "PINNACE_FILTER", default_value = "*")]
+    #[arg(long, value_name = "EXPRESSION", default_value = "*")]
     filter: String,
     /// The filter is an SQL92 condition over properties, as in "region = 'north' AND amount > 10".
-    #[arg(long, env = "PINNACE_SQL", requires = "filter")]
+    #[arg(long, requires = "filter")]
     sql: bool,
     #[command(flatten)]
     endpoint: EndpointArguments,

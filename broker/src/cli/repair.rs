@@ -21,13 +21,13 @@ pub(crate) struct RepairArguments {
     #[command(flatten)]
     data: DataArguments,
     /// Only say what is damaged and what a repair would do.
-    #[arg(long, env = "PINNACE_DRY_RUN", conflicts_with = "yes")]
+    #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     /// Leave out the record at this log position, on which starts die, instead of mending damage.
     #[arg(long, value_name = "POSITION", env = "PINNACE_LEAVE_OUT")]
     leave_out: Option<u64>,
     /// Carry it out.
-    #[arg(long, env = "PINNACE_YES")]
+    #[arg(long)]
     yes: bool,
     #[command(flatten)]
     output: OutputArguments,

@@ -43,36 +43,36 @@ pub(crate) struct SendArguments {
     #[arg(value_parser = any_name)]
     topic: String,
     /// Body of the message; numbered when --count is more than 1.
-    #[arg(long, value_name = "TEXT", env = "PINNACE_BODY", conflicts_with = "file")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
     body: Option<String>,
     /// File that holds the body; - for standard input.
-    #[arg(long, value_name = "FILE", env = "PINNACE_FILE")]
+    #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Tag that consumers can filter by.
-    #[arg(long, value_name = "TAG", env = "PINNACE_TAG")]
+    #[arg(long, value_name = "TAG")]
     tag: Option<String>,
     /// Key to find the message by.
-    #[arg(long, value_name = "KEY", env = "PINNACE_KEY")]
+    #[arg(long, value_name = "KEY")]
     key: Vec<String>,
     /// User property; may be given more than once.
-    #[arg(long, value_name = "KEY=VALUE", env = "PINNACE_PROPERTY", value_parser = property)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
     property: Vec<(String, String)>,
     /// Message group of a FIFO topic: messages of one group are consumed in the order they were sent.
-    #[arg(long, value_name = "GROUP", env = "PINNACE_GROUP", visible_alias = "message-group")]
+    #[arg(long, value_name = "GROUP", visible_alias = "message-group")]
     group: Option<String>,
     /// When a message of a DELAY topic becomes visible: a time like 2026-01-31T08:00:00Z, or +DURATION from now.
-    #[arg(long, value_name = "WHEN", env = "PINNACE_DELIVER_AT", value_parser = moment,
+    #[arg(long, value_name = "WHEN", value_parser = moment,
           conflicts_with_all = ["group", "priority", "lite_topic"])]
     deliver_at: Option<Moment>,
     /// Level of a message of a PRIORITY topic; higher ones are delivered first.
-    #[arg(long, value_name = "N", env = "PINNACE_PRIORITY",
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["group", "lite_topic"])]
     priority: Option<i32>,
     /// Lite topic of a LITE topic.
-    #[arg(long, value_name = "NAME", env = "PINNACE_LITE_TOPIC", conflicts_with = "group")]
+    #[arg(long, value_name = "NAME", conflicts_with = "group")]
     lite_topic: Option<String>,
     /// Number of messages.
-    #[arg(long, value_name = "N", env = "PINNACE_COUNT", default_value_t = 1,
+    #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     #[command(flatten)]

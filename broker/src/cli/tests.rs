@@ -1,7 +1,7 @@
 //! The argument forms that scripts rely on, and the one line that wrong input gets.
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Command, CommandFactory as _, Parser};
 
 use super::Arguments;
 use super::usage::line;
@@ -134,4 +134,19 @@ fn every_flag_has_its_environment_variable() {
     let mut missing = Vec::new();
     walk(&<Arguments as clap::CommandFactory>::command(), &mut missing);
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// A name that means one thing for one verb and another for the next would change what a script does unseen.
+#[test]
+fn the_environment_says_where_and_how_and_not_what() {
+    fn check(command: &Command) {
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        for variable in variables.filter(|_| command.get_name() != "serve") {
+            let known = ["PINNACE_ADMIN", "PINNACE_ENDPOINT", "PINNACE_OUTPUT", "PINNACE_DATA"];
+            let variable = variable.to_str().unwrap();
+            assert!(known.contains(&variable), "{}: {variable}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Arguments::command());
 }

@@ -38,20 +38,20 @@ pub(crate) struct CreateArguments {
     #[arg(value_parser = declared_name)]
     name: String,
     /// Message type: NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY or LITE [default: NORMAL].
-    #[arg(long = "type", value_name = "TYPE", env = "PINNACE_TYPE", value_parser = message_type)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = message_type)]
     message_type: Option<MessageType>,
     /// Number of queues over all shards [default: 8].
-    #[arg(long, value_name = "N", env = "PINNACE_QUEUES",
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(QUEUES_PER_TOPIC_MAX)))]
     queues: Option<u32>,
     /// LITE only: a lite topic that nobody used for so long is deleted [default: 24h].
-    #[arg(long, value_name = "DURATION", env = "PINNACE_LITE_EXPIRY", value_parser = expiry_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = expiry_ms)]
     lite_expiry: Option<u64>,
     /// Oldest age kept, like 72h, at least one minute [default: no limit].
-    #[arg(long, value_name = "DURATION", env = "PINNACE_RETENTION_TIME", value_parser = retention_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = retention_ms)]
     retention_time: Option<u64>,
     /// Most bytes kept over all shards, like 10Gi [default: no limit].
-    #[arg(long, value_name = "SIZE", env = "PINNACE_RETENTION_BYTES", value_parser = retention_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = retention_bytes)]
     retention_bytes: Option<u64>,
     #[command(flatten)]
     admin: AdminArguments,
@@ -78,7 +78,7 @@ pub(crate) struct DeleteArguments {
     #[arg(value_parser = any_name)]
     name: String,
     /// Delete even what a manifest or a custom resource declared.
-    #[arg(long, env = "PINNACE_FORCE")]
+    #[arg(long)]
     force: bool,
     #[command(flatten)]
     admin: AdminArguments,

@@ -20,15 +20,15 @@ pub(crate) struct ResetArguments {
     #[arg(value_parser = group_name)]
     name: String,
     /// Only this topic; may be given more than once [default: all that the group has progress on].
-    #[arg(long, value_name = "TOPIC", env = "PINNACE_TOPIC", value_delimiter = ',',
+    #[arg(long, value_name = "TOPIC", value_delimiter = ',',
           value_parser = any_name)]
     topic: Vec<String>,
     /// Where to go on: earliest, latest, a time (2026-01-31T08:00:00Z or Unix milliseconds), or +N or -N messages.
-    #[arg(long, value_name = "WHERE", env = "PINNACE_TO", allow_hyphen_values = true,
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true,
           value_parser = destination)]
     to: Destination,
     /// Name of this reset: it is carried out once, however often it is asked for [default: each time].
-    #[arg(long, value_name = "ID", env = "PINNACE_ID",
+    #[arg(long, value_name = "ID",
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: Option<String>,
     #[command(flatten)]

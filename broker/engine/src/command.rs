@@ -1,5 +1,7 @@
 //! The whole vocabulary of a shard: what can be asked of it and what it answers. Nothing here knows the wire.
 
+mod dead_letters;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,8 +11,8 @@ use broker_model::{
     ConsumerGroup, Filter, GroupName, RecallHandle, ReceiptHandle, Topic, TopicName, TransactionId,
 };
 use broker_store::MessageIdentity;
-use broker_store::record::Place;
 
+pub use self::dead_letters::{DeadLetter, DeadLetters, ListDeadLetters, Redrive, Redriven};
 use crate::lookup::{Names, NamesOf};
 use crate::refusal::Refusal;
 
@@ -268,60 +270,6 @@ pub struct SetLiteOffsets {
     pub to: OffsetAt,
 }
 
-/// Dead letters to put back.
-#[derive(Debug, Clone)]
-pub struct Redrive {
-    /// The group whose dead letters they are.
-    pub group: GroupName,
-    /// Only those that came from this topic.
-    pub topic: Option<TopicName>,
-    /// At most this many.
-    pub messages_max: u32,
-    /// Only the one at this offset of the dead-letter topic.
-    pub only: Option<u64>,
-    /// They are taken away for good, wherever they came from.
-    pub is_purge: bool,
-    /// Only say how many there are.
-    pub is_dry_run: bool,
-}
-
-/// Dead letters to look at.
-#[derive(Debug, Clone)]
-pub struct ListDeadLetters {
-    /// The group whose dead letters they are.
-    pub group: GroupName,
-    /// The first offset of the dead-letter topic to look at.
-    pub from: u64,
-    /// At most this many offsets are looked at.
-    pub looked_at_max: u32,
-}
-
-/// A dead letter that is kept and was not put back.
-#[derive(Debug, Clone)]
-pub struct DeadLetter {
-    /// In the dead-letter topic.
-    pub offset: u64,
-    /// When it became one, Unix time.
-    pub died_ms: u64,
-    /// The topic that it was sent to; none when that is gone.
-    pub origin_topic: Option<TopicName>,
-    /// Where its group had it.
-    pub place: Place,
-    /// When it was stored there, Unix time; none when the topic is gone, or kept it no longer.
-    pub stored_ms: Option<u64>,
-    /// Where its bytes are.
-    pub source: Source,
-}
-
-/// Dead letters of one shard.
-#[derive(Debug, Clone)]
-pub struct DeadLetters {
-    /// In order.
-    pub letters: Vec<DeadLetter>,
-    /// Where to go on; none at the end.
-    pub next: Option<u64>,
-}
-
 /// A consumer of a broadcasting group.
 #[derive(Debug, Clone)]
 pub struct Join {
@@ -421,15 +369,6 @@ pub struct Pulled {
     pub next_offset: u64,
     /// Whether the offset asked for is beyond the queue; `next_offset` is then the nearest that is not.
     pub is_out_of_range: bool,
-}
-
-/// What a redrive did, or would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Redriven {
-    /// Dead letters put back.
-    pub messages: u64,
-    /// Dead letters that match and are still there.
-    pub left: u64,
 }
 
 /// The place of a stored message.

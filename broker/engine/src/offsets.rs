@@ -282,6 +282,8 @@ fn target_of(request: &ResetOffsets) -> String {
         OffsetAt::Latest => "latest".to_owned(),
         OffsetAt::TimeMs(time_ms) => format!("time {time_ms}"),
         OffsetAt::Shift(by) => format!("shift {by}"),
+        OffsetAt::Offset(offset) => format!("offset {offset}"),
+        OffsetAt::Last(messages) => format!("last {messages}"),
     };
     // A dead-letter topic may come to the shard between two askings.
     let mut topics: Vec<_> = request.topics.iter().filter(|name| !name.is_dead_letter()).collect();

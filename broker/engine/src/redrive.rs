@@ -81,13 +81,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// When none of a group's dead letters is wanted any more their space comes back, as that of old messages does.
-    fn trim_purged(
-        &self,
-        topic: u32,
-        redrive: &Redriving,
-        until: u64,
-        effects: &mut Effects<R>,
-    ) {
+    fn trim_purged(&self, topic: u32, redrive: &Redriving, until: u64, effects: &mut Effects<R>) {
         let Redriving { request, redriven, .. } = redrive;
         let is_all = request.topic.is_none() && request.only.is_none() && redriven.left == 0;
         if request.is_purge && !request.is_dry_run && is_all && redriven.messages > 0 {

@@ -9,10 +9,10 @@ impl Bench {
     /// Time passes, and what it decides is committed.
     fn tick(&mut self, now_ms: u64) {
         let mut effects = Effects::default();
-        self.engine.tick(now_ms, &self.log, &mut effects);
+        self.engine.tick(Now::at(now_ms), &self.log, &mut effects);
         let payload = std::mem::take(&mut effects.payload).freeze();
         let length = payload.len() as u64;
-        self.engine.apply(now_ms, self.position, payload, &mut effects).unwrap();
+        self.engine.apply(Now::at(now_ms), self.position, payload, &mut effects).unwrap();
         self.position += length;
     }
 

@@ -234,7 +234,14 @@ fn deliveries_that_end_together_end_step_by_step() {
             shard.restart();
             let redrive = |is_dry_run| {
                 let (group, topic) = (GroupName::parse("billing").unwrap(), None);
-                Command::Redrive(Redrive { group, topic, messages_max: u32::MAX, is_dry_run })
+                Command::Redrive(Redrive {
+                    group,
+                    topic,
+                    messages_max: u32::MAX,
+                    only: None,
+                    is_purge: false,
+                    is_dry_run,
+                })
             };
             let (reply, _) = ask_among_others(&mut shard, redrive(true));
             let Ok(Outcome::Redriven(found)) = reply else { panic!("{reply:?}") };

@@ -216,6 +216,8 @@ fn an_acknowledgement_of_a_dead_letter_comes_too_late_also_after_a_restart() {
         group: GroupName::parse("billing").unwrap(),
         topic: None,
         messages_max: 1,
+        only: None,
+        is_purge: false,
         is_dry_run: false,
     };
     shard.ask(Command::Redrive(redrive)).unwrap();

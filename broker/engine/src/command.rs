@@ -94,6 +94,9 @@ pub enum Command {
     DeleteGroup(GroupName),
     /// Progress of one group, or of all; answered with [`Outcome::Progress`].
     ReadProgress(Option<GroupName>),
+    /// Progress of all groups, a part at a time: from 0, then from where the part before ended; answered with
+    /// [`Outcome::ProgressPart`].
+    ReadProgressFrom(usize),
     /// Numbers of all topics; answered with [`Outcome::Topics`].
     ReadTopics,
     /// Names for numbers in records; answered with [`Outcome::Names`].
@@ -344,6 +347,8 @@ pub enum Outcome {
     InvisibleChanged(ReceiptHandle),
     /// Progress of groups, one entry per (group, topic) with any.
     Progress(Vec<GroupTopicProgress>),
+    /// The same, and where the next part begins; none after the last.
+    ProgressPart(Vec<GroupTopicProgress>, Option<usize>),
     /// Numbers of topics.
     Topics(Vec<TopicNumbers>),
     /// Messages read.

@@ -144,6 +144,7 @@ impl<R: ReplyTo> Engine<R> {
             Command::PutGroup(group) => self.put_group(*group, reply, effects),
             Command::DeleteGroup(name) => self.delete_group(&name, reply, effects),
             Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
+            Command::ReadProgressFrom(first) => self.read_progress_part(first, reply, effects),
             Command::ReadTopics => self.read_topics(reply, effects),
             Command::ReadNames(of) => self.read_names(&of, reply, effects),
         }

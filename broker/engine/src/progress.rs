@@ -17,10 +17,24 @@ use crate::state::{GroupTopic, TopicState};
 /// Entries of the index that are looked at together: as many as an index file has in a block.
 const BLOCK_ENTRIES: u64 = 64;
 
+/// Pairs of group and topic in one part of an answer ...
+const SLOTS_PER_PART: usize = 1_024;
+/// ... unless they have so many queues before.
+const QUEUES_PER_PART: usize = 16 * 1_024;
+
 /// What one answer may still look at.
 struct Budget {
     memory_blocks: u64,
     sealed_blocks: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            memory_blocks: LAG_ENTRIES_PER_READ_MAX / BLOCK_ENTRIES,
+            sealed_blocks: LAG_SEALED_BLOCKS_PER_READ_MAX,
+        }
+    }
 }
 
 /// Messages that pass a filter.
@@ -43,13 +57,26 @@ impl<R: ReplyTo> Engine<R> {
         let owner = |reader: u32| self.state.members.get(&reader).map_or(reader, |m| m.group);
         let asked =
             all.filter(|progress| wanted.is_none_or(|number| number == owner(progress.group)));
-        let mut budget = Budget {
-            memory_blocks: LAG_ENTRIES_PER_READ_MAX / BLOCK_ENTRIES,
-            sealed_blocks: LAG_SEALED_BLOCKS_PER_READ_MAX,
-        };
+        let mut budget = Budget::default();
         let progress =
             asked.filter_map(|progress| self.progress_of(progress, &mut budget)).collect();
         effects.now.push((reply, Ok(Outcome::Progress(progress))));
+    }
+
+    /// As many groups and topics as one step may look at.
+    pub(crate) fn read_progress_part(&self, first: usize, reply: R, effects: &mut Effects<R>) {
+        let (mut budget, mut rows, mut queues) = (Budget::default(), Vec::new(), 0);
+        let mut next = None;
+        for (index, progress) in self.state.group_topics.iter().enumerate().skip(first) {
+            if index >= first.saturating_add(SLOTS_PER_PART) || queues > QUEUES_PER_PART {
+                next = Some(index);
+                break;
+            }
+            let Some(progress) = progress else { continue };
+            queues += progress.queues.len();
+            rows.extend(self.progress_of(progress, &mut budget));
+        }
+        effects.now.push((reply, Ok(Outcome::ProgressPart(rows, next))));
     }
 
     fn progress_of(

@@ -219,12 +219,7 @@ impl Catalog {
     ) -> Result<Vec<GroupTopicProgress>, Refusal> {
         let mut sums: HashMap<(GroupName, TopicName), GroupTopicProgress> = HashMap::new();
         for shard in self.shards() {
-            let Outcome::Progress(parts) =
-                shard.submit(Command::ReadProgress(group.clone())).await?
-            else {
-                continue;
-            };
-            for part in parts {
+            for part in progress_on(shard, group.as_ref()).await? {
                 let key = (part.group.clone(), part.topic.clone());
                 match sums.get_mut(&key) {
                     None => drop(sums.insert(key, part)),
@@ -302,6 +297,26 @@ impl Catalog {
         // No listener is no error.
         let _listeners = self.inner.changes.send(change);
     }
+}
+
+/// Progress on one shard. That of all groups comes in parts, so that others have their turn between them.
+async fn progress_on(
+    shard: &ShardHandle,
+    group: Option<&GroupName>,
+) -> Result<Vec<GroupTopicProgress>, Refusal> {
+    if group.is_some() {
+        let answer = shard.submit(Command::ReadProgress(group.cloned())).await?;
+        return Ok(if let Outcome::Progress(rows) = answer { rows } else { Vec::new() });
+    }
+    let (mut rows, mut next) = (Vec::new(), Some(0));
+    while let Some(first) = next.take() {
+        let answer = shard.submit(Command::ReadProgressFrom(first)).await?;
+        if let Outcome::ProgressPart(part, after) = answer {
+            rows.extend(part);
+            next = after;
+        }
+    }
+    Ok(rows)
 }
 
 impl State {

@@ -50,6 +50,7 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
+        | Command::ReadProgressFrom(_)
         | Command::ReadTopics
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => true,

@@ -151,6 +151,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
+        | Command::ReadProgressFrom(_)
         | Command::ReadTopics
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => false,

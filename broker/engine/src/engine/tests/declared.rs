@@ -201,3 +201,27 @@ fn a_broadcasting_group_and_a_shard_without_queues_have_nothing_to_begin() {
     bench.ask(Command::PutTopic(Box::new(far)));
     assert!(bench.progress().is_empty());
 }
+
+#[test]
+fn progress_of_many_groups_comes_in_parts_that_are_the_whole() {
+    let mut bench = Bench::new(1);
+    for n in 0..2_500 {
+        let name = GroupName::parse(&format!("group-{n}")).unwrap();
+        bench.declare(ConsumerGroup { name, ..declared(StartFrom::Earliest, "*") });
+    }
+    let (mut parts, mut rows, mut next) = (0, Vec::new(), Some(0));
+    while let Some(first) = next {
+        match bench.ask(Command::ReadProgressFrom(first)).pop() {
+            Some(Ok(Outcome::ProgressPart(part, after))) => {
+                assert!(part.len() <= 1_024, "{} rows in one step", part.len());
+                parts += 1;
+                rows.extend(part.into_iter().map(|row| row.group));
+                next = after;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(parts >= 3, "{parts} parts");
+    let whole: Vec<_> = bench.progress().into_iter().map(|row| row.group).collect();
+    assert_eq!(rows, whole);
+}

@@ -195,7 +195,7 @@ async fn numbers_beyond_their_limits_are_refused_and_nothing_is_kept_of_them() {
         (Topic { retention: retention(None, Some(0)), ..topic() }, "retention size"),
         (Topic { max_message_bytes: Some(0), ..topic() }, "largest body"),
         (Topic { placement: vec![far], ..topic() }, "shard-4294967295"),
-        (Topic { owner: Some(owner), ..topic() }, "7000000 bytes"),
+        (Topic { owner: Some(owner), ..topic() }, "700000 bytes"),
     ] {
         let request = ApplyTopicRequest { topic: Some(topic), ..ApplyTopicRequest::default() };
         let refused = broker.admin.apply_topic(request).await.unwrap_err();
@@ -210,7 +210,7 @@ async fn numbers_beyond_their_limits_are_refused_and_nothing_is_kept_of_them() {
     for (group, words) in [
         (Group { retry: retry(list), ..group() }, "a pause of the backoff"),
         (Group { retry: retry(Backoff::Exponential(curve)), ..group() }, "a pause of the backoff"),
-        (Group { subscriptions: vec![subscription; 100_000], ..group() }, "100000 subscriptions"),
+        (Group { subscriptions: vec![subscription; 101], ..group() }, "101 subscriptions"),
     ] {
         let request = ApplyGroupRequest { group: Some(group), ..ApplyGroupRequest::default() };
         let refused = broker.admin.apply_group(request).await.unwrap_err();
@@ -227,4 +227,52 @@ async fn numbers_beyond_their_limits_are_refused_and_nothing_is_kept_of_them() {
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     assert!(broker.context.catalog.topics().is_empty());
     assert!(broker.context.catalog.groups().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_resource_cannot_change_the_admin_api_cannot_either() {
+    use broker_proto::admin::{
+        ApplyGroupRequest, Group, Model, ResetOffsetsRequest, StartFrom, reset_offsets_request::To,
+    };
+    let mut broker = start(2).await;
+    let fifo = |queues| {
+        let mut request = apply("orders", queues);
+        request.topic.as_mut().unwrap().set_type(MessageType::Fifo);
+        request
+    };
+    let owner = Owner { instance: "operator".into(), name: "g".into(), ..Owner::default() };
+    let group = |model: Model, lite_topic: &str| ApplyGroupRequest {
+        group: Some(Group {
+            name: "billing".into(),
+            model: model.into(),
+            lite_topic: lite_topic.into(),
+            owner: Some(owner.clone()),
+            ..Group::default()
+        }),
+        ..ApplyGroupRequest::default()
+    };
+    let reset = |position: StartFrom| ResetOffsetsRequest {
+        group: "billing".into(),
+        topics: vec!["orders".into()],
+        id: "again".into(),
+        to: Some(To::Position(position.into())),
+        ..ResetOffsetsRequest::default()
+    };
+    broker.admin.apply_topic(fifo(1)).await.unwrap();
+    broker.admin.apply_group(group(Model::Clustering, "")).await.unwrap();
+    for _ in 0..2 {
+        broker.admin.reset_offsets(reset(StartFrom::Latest)).await.unwrap();
+    }
+    let refused = [
+        broker.admin.apply_topic(fifo(5)).await.map(drop),
+        broker.admin.apply_group(group(Model::Broadcasting, "")).await.map(drop),
+        broker.admin.apply_group(group(Model::Clustering, "rooms")).await.map(drop),
+        broker.admin.reset_offsets(reset(StartFrom::Earliest)).await.map(drop),
+    ];
+    let words = ["lose their order", "progress is kept differently", "liteTopic", "another id"];
+    for (refused, words) in refused.into_iter().zip(words) {
+        let status = refused.unwrap_err();
+        assert!(status.message().contains(words), "{status}");
+    }
+    assert_eq!(broker.context.catalog.topic("orders").unwrap().topic.queues, 1);
 }

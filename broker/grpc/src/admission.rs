@@ -189,3 +189,6 @@ fn grpc_status(failure: Failure) -> Status {
         _ => Status::invalid_argument(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

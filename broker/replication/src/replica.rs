@@ -15,7 +15,6 @@ use broker_store::damage;
 use broker_store::limits::FRAME_BYTES_TARGET;
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
-use broker_store::segments::Segment;
 use broker_store::writer::{Write, Writer, Written};
 use broker_store::{Damage, Disk, FrameKind, Log, LogReader, NewFrame};
 use bytes::Bytes;
@@ -23,7 +22,6 @@ use raft::{Config, RawNode};
 
 use crate::raft_log::{RaftLog, Vote};
 use crate::recovered::{REPLICA_ID, Recovered, TimedMessages};
-use crate::sealing::Sealed;
 use crate::transport::Transport;
 use frames::{Closed, LEASE_DELAY_MS};
 use room::KnownRoom;
@@ -31,9 +29,8 @@ use room::KnownRoom;
 mod frames;
 mod read_only;
 mod room;
+mod sealed_segments;
 
-/// The log behind a snapshot grows to this many times its size before the next one is written.
-const SNAPSHOT_DISTANCE_FACTOR: u64 = 4;
 /// After this much silence a marker frame vouches for the last entry (storage-format.md, "torn or damaged").
 const MARK_DELAY_MS: u64 = 100;
 /// Where the times of frames stand still, because the wall clock was set back, the log says so often how far the steady time
@@ -315,31 +312,6 @@ impl<R: ReplyTo> Replica<R> {
 
     fn has_index_failure(&self) -> bool {
         self.engine.index_failure().is_some()
-    }
-
-    /// Up to where segments are to be sealed; none while it is not worth it: what a start has to read behind the newest
-    /// snapshot stays within one segment and a few times the size of that snapshot.
-    #[must_use]
-    pub fn seal_until(&self) -> Option<u64> {
-        let until = self.log.active_base();
-        let distance_bytes = until.saturating_sub(self.sealed_position);
-        let worth_bytes = SNAPSHOT_DISTANCE_FACTOR * self.snapshot_bytes;
-        // Where space is short, any that comes back is worth it.
-        let is_worth = distance_bytes >= worth_bytes || self.room.is_nearly_full;
-        let is_due = distance_bytes > 0 && is_worth;
-        // Then everything before it is committed, and its file is there.
-        (is_due && self.applied_position > until).then_some(until)
-    }
-
-    /// Takes note of sealed segments: their messages leave memory. Gives back the segments that nobody needs any more, and
-    /// those of which what is live was copied.
-    pub fn sealed(&mut self, sealed: Sealed) -> Vec<Segment> {
-        self.engine.attach(sealed.runs);
-        self.sealed_position = self.sealed_position.max(sealed.position);
-        self.snapshot_bytes = sealed.snapshot_bytes;
-        let mut unused = self.log.forget(&sealed.unneeded);
-        unused.extend(self.log.replace(sealed.condensed));
-        unused
     }
 
     /// Snapshots that could not be used at the start, and why.

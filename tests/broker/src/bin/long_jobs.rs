@@ -287,7 +287,7 @@ impl Doing {
     }
 }
 
-/// Does a job to its end.
+/// Does a job to its end; it fails when the broker is killed meanwhile.
 async fn do_job(doing: Doing) {
     let Doing { mut client, mut admin, job, size, round } = doing;
     match job {

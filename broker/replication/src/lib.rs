@@ -24,6 +24,7 @@ pub use at_hand::{AtHand, at_hand};
 pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
 pub use clock::{Clock, SystemClock};
 pub use memory::Memory;
+pub use recovered::{StartingPoint, load_snapshot, starting_point};
 pub use shard::{
     DeliveredMessage, PulledMessages, ShardEvent, ShardHandle, ShardOptions, ShardStatus,
     open_shard,

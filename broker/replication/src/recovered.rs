@@ -142,7 +142,7 @@ impl<R: ReplyTo> Recovered<R> {
         timed: TimedMessages,
     ) -> Result<Self, SnapshotError> {
         let directory = &snapshot::snapshot_directory(options);
-        let damaged = |what| SnapshotError::Damaged { path: directory.clone(), what };
+        let path = || snapshot::head_path(directory, head.end.position);
         let mut recovered = Self::empty(options.shard, seed);
         for number in 0..head.parts.len() {
             let engine = &mut recovered.engine;
@@ -156,12 +156,13 @@ impl<R: ReplyTo> Recovered<R> {
                     engine.load_state_in_place(&part, &file)
                 }
             };
-            loaded.map_err(|_| damaged("the state in it"))?;
+            loaded.map_err(|error| SnapshotError::Unloadable { path: path(), what: error.0 })?;
         }
         recovered.engine.finish_loading();
         if !head.hard_state.is_empty() {
             let vote = Vote::decode(&head.hard_state);
-            recovered.vote = vote.ok_or_else(|| damaged("the vote in it"))?;
+            let no_vote = || SnapshotError::Unloadable { path: path(), what: "vote" };
+            recovered.vote = vote.ok_or_else(no_vote)?;
         }
         recovered.raft_log = RaftLog::new(recovered.vote.clone(), head.end.index, head.end.term);
         recovered.start = head.end;
@@ -281,6 +282,63 @@ impl<R: ReplyTo> Recovered<R> {
             position = next;
         }
         Ok(())
+    }
+}
+
+/// Where a start goes on from.
+#[derive(Debug)]
+pub struct StartingPoint {
+    /// The end of the newest snapshot that can be loaded; the beginning of the log when there is none.
+    pub start: LogEnd,
+    /// Snapshots that cannot be loaded, by log position, and why; the newest first.
+    pub unusable: Vec<(u64, SnapshotError)>,
+}
+
+/// Loads snapshots as a start does, until one can be. Changes nothing.
+///
+/// # Errors
+/// [`OpenError::Derived`] when a later version wrote one, [`OpenError::Disk`] when the directory cannot be listed.
+pub fn starting_point(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+) -> Result<StartingPoint, OpenError> {
+    let directory = snapshot::snapshot_directory(options);
+    let mut unusable = Vec::new();
+    for position in snapshot::positions(&**disk, &directory)? {
+        match load_snapshot(disk, options, position) {
+            Ok(head) => return Ok(StartingPoint { start: head.end, unusable }),
+            Err(error @ SnapshotError::LaterVersion { .. }) => {
+                let reason = error.to_string();
+                return Err(OpenError::Derived { shard: options.shard, reason });
+            }
+            Err(error) => unusable.push((position, error)),
+        }
+    }
+    Ok(StartingPoint { start: LogEnd::default(), unusable })
+}
+
+/// Loads the snapshot at a log position to see whether that can be done, and gives back its head.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn load_snapshot(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
+    position: u64,
+) -> Result<SnapshotHead, SnapshotError> {
+    let directory = snapshot::snapshot_directory(options);
+    let head = SnapshotHead::read(&**disk, &directory, options.shard, position)?;
+    Recovered::<Nobody>::of_snapshot(disk, options, &head, 0, TimedMessages::InSnapshot)?;
+    Ok(head)
+}
+
+/// Nobody waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Nobody;
+
+impl ReplyTo for Nobody {
+    fn is_gone(&self) -> bool {
+        true
     }
 }
 

@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use crate::condensing::Condensing;
 use crate::key_tables;
-use crate::recovered::{Recovered, TimedMessages, segment_of};
+use crate::recovered::{Nobody, Recovered, TimedMessages, segment_of};
 
 /// What sealing came to.
 #[derive(Debug, Default)]
@@ -70,16 +70,6 @@ impl From<OpenError> for SealError {
             OpenError::Disk(error) => Self::Disk(error),
             error => Self::Open(error),
         }
-    }
-}
-
-/// Nobody waits for an answer.
-#[derive(Debug)]
-struct Nobody;
-
-impl ReplyTo for Nobody {
-    fn is_gone(&self) -> bool {
-        true
     }
 }
 

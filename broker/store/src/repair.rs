@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::damage::{self, Damage};
 use crate::disk::{Disk, DiskError};
-use crate::log::LogOptions;
+use crate::log::{LogEnd, LogOptions};
 use crate::recovery::OpenError;
 use crate::segments::{self, Segment, UNFINISHED_SEGMENT, segment_path};
-use crate::snapshot;
 
 /// A file that a repair keeps aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +50,17 @@ pub enum RepairError {
     },
 }
 
-/// What a repair would do; none when the log is not damaged. Changes nothing.
+/// What a repair would do; none when the log is not damaged behind `start`, where the newest snapshot ends that can be
+/// used. Changes nothing.
 ///
 /// # Errors
 /// [`RepairError`].
-pub fn plan(disk: &dyn Disk, options: &LogOptions) -> Result<Option<Plan>, RepairError> {
-    let Some(damage) = damage::find(disk, options, snapshot::start(disk, options)?)? else {
+pub fn plan(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    start: LogEnd,
+) -> Result<Option<Plan>, RepairError> {
+    let Some(damage) = damage::find(disk, options, start)? else {
         return Ok(None);
     };
     let directory = &options.directory;

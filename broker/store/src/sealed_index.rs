@@ -74,7 +74,9 @@ impl IndexError {
             Self::Disk(error) => &error.path,
             Self::Damaged { path, .. }
             | Self::Snapshot(
-                SnapshotError::Damaged { path, .. } | SnapshotError::LaterVersion { path },
+                SnapshotError::Damaged { path, .. }
+                | SnapshotError::Unloadable { path, .. }
+                | SnapshotError::LaterVersion { path },
             ) => path,
             Self::Snapshot(SnapshotError::Disk(error)) => &error.path,
         }

@@ -50,6 +50,14 @@ pub enum SnapshotError {
         /// What does not hold.
         what: &'static str,
     },
+    /// The bytes are what was written, and hold no state that this version can take in.
+    #[error("the snapshot {} cannot be loaded: it holds an illegal {what}", path.display())]
+    Unloadable {
+        /// Its head.
+        path: PathBuf,
+        /// What cannot be taken in.
+        what: &'static str,
+    },
     /// A later version of Pinnace wrote it.
     #[error("the snapshot file {} is of a later version of Pinnace: start that version", path.display())]
     LaterVersion {
@@ -64,7 +72,9 @@ pub fn snapshot_directory(log: &LogOptions) -> PathBuf {
     log.directory.with_file_name("snapshot")
 }
 
-fn head_path(directory: &Path, position: u64) -> PathBuf {
+/// The file of a snapshot's head.
+#[must_use]
+pub fn head_path(directory: &Path, position: u64) -> PathBuf {
     directory.join(format!("{position:020}.snap"))
 }
 

@@ -1,9 +1,11 @@
 //! What is derived from the log and can be made again from it: index files of sealed segments, and snapshots.
 
+use std::sync::Arc;
+
 use broker_store::log::LogOptions;
 use broker_store::sealed_index::index_path;
 use broker_store::snapshot::{self, SnapshotHead};
-use broker_store::{IndexFailure, SealedIndex, SealedRun, segments};
+use broker_store::{Disk, IndexFailure, SealedIndex, SealedRun, segments};
 use serde::Serialize;
 
 use super::{InspectArguments, failed};
@@ -104,14 +106,15 @@ fn run_row(view: &RunView) -> String {
     )
 }
 
-/// The snapshots, the newest first; every part of them is read and checked.
+/// The snapshots, the newest first; each is loaded as a start would load it.
 pub(super) fn snapshots(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failure> {
     let directory = snapshot::snapshot_directory(log);
     let mut lines = Lines::new(arguments.output.format, SNAPSHOTS_HEADER);
     for position in snapshot::positions(&ReadOnlyDisk, &directory).map_err(failed)? {
         let view = match SnapshotHead::read(&ReadOnlyDisk, &directory, log.shard, position) {
             Ok(head) => {
-                let damage = head.check_parts(&ReadOnlyDisk, &directory).err();
+                let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk);
+                let damage = broker_replication::load_snapshot(&disk, log, position).err();
                 SnapshotView {
                     position,
                     index: head.end.index,

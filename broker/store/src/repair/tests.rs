@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::faulty_disk::FaultyDisk;
-use crate::log::LogEnd;
 use crate::recovery;
 use crate::simulated_disk::SimulatedDisk;
+use crate::snapshot;
 use crate::walk::tests::{append, filled};
 
 const FIRST: &str = "log/00000000000000000000.seg";
@@ -29,7 +29,9 @@ fn files(disk: &SimulatedDisk) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn repair(disk: &dyn Disk) -> Result<bool, RepairError> {
-    let Some(plan) = plan(disk, &options())? else { return Ok(false) };
+    let Some(plan) = plan(disk, &options(), snapshot::start(disk, &options())?)? else {
+        return Ok(false);
+    };
     carry_out(disk, &options(), &plan).map(|()| true)
 }
 
@@ -55,7 +57,7 @@ fn damaged() -> SimulatedDisk {
 fn the_log_ends_at_the_damage_and_everything_behind_it_is_kept_aside() {
     let disk = damaged();
     let before = files(&disk);
-    let plan = plan(&disk, &options()).unwrap().unwrap();
+    let plan = plan(&disk, &options(), LogEnd::default()).unwrap().unwrap();
     assert_eq!(files(&disk), before, "a plan changes nothing");
     assert_eq!((plan.damage.first_index, plan.damage.highest_index), (151, 250));
     assert!(repair(&disk).unwrap());
@@ -160,7 +162,7 @@ fn a_broker_that_starts_between_two_attempts_finds_the_old_log_or_the_repaired_o
 fn what_cannot_be_read_is_cut_as_well() {
     let medium = filled(250);
     let disk = FaultyDisk::unreadable(&medium, Path::new(SECOND), 40_960..40_961);
-    let plan = plan(&disk, &options()).unwrap().unwrap();
+    let plan = plan(&disk, &options(), LogEnd::default()).unwrap().unwrap();
     carry_out(&disk, &options(), &plan).unwrap();
     assert_eq!(entries(&medium), plan.damage.first_index - 1);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use broker_engine::{SEED_BYTES, Seed};
 use broker_grpc::{Advertised, BrokerContext, BrokerOptions, DiskSpace, RenewalTiming};
 use broker_model::{ShardId, shard_name};
 use broker_replication::shard::OpenShard;
@@ -129,11 +130,11 @@ fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> (Catalog, ShardEvents) {
     (Catalog::new(handles, known, version), heard)
 }
 
-fn random_seed() -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
+fn random_seed() -> anyhow::Result<Seed> {
+    let mut bytes = [0; SEED_BYTES];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("the system gives no random numbers")?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(Seed::new(bytes))
 }
 
 /// What the services need.

@@ -116,6 +116,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             Record::DeleteLiteTopic { topic, queue } => self.apply_delete_lite_topic(topic, queue),
             Record::Client { number, id } => self.apply_client(number, &id),
+            Record::HandleKey(key) => self.state.handle_key = Some(key),
         }
     }
 

@@ -398,11 +398,15 @@ pub enum Hidden {
         number: u64,
         /// Due then, Unix time.
         due_ms: u64,
+        /// The code of its recall handle.
+        code: u64,
     },
     /// Waits for the end of its transaction.
     Half {
         /// Number of the transaction.
         number: u64,
+        /// The code of its transaction id.
+        code: u64,
     },
 }
 

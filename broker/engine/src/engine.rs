@@ -7,6 +7,7 @@ use broker_model::{ConsumerGroup, Now, ShardId, Topic, TopicName};
 use broker_store::sealed_index::IndexError;
 use broker_store::{IndexFailure, Log};
 
+use crate::chance::{Chance, Seed};
 use crate::command::{Command, Outcome, Pulled};
 use crate::effects::{Effects, ReplyTo};
 use crate::refusal::Refusal;
@@ -19,8 +20,8 @@ use crate::task::{Task, TaskKind};
 pub struct Engine<R> {
     pub(crate) shard: ShardId,
     pub(crate) state: State<R>,
-    /// Source of nonces; only uniqueness among the deliveries of one message matters.
-    random: u64,
+    /// Source of nonces and keys.
+    pub(crate) chance: Chance,
     pub(crate) next_waiter: u64,
     pub(crate) is_disk_full: bool,
     /// Queues of group topics that may have something for a waiting poll.
@@ -53,11 +54,11 @@ pub struct Engine<R> {
 impl<R: ReplyTo> Engine<R> {
     /// An engine without state; `seed` is chance given from outside.
     #[must_use]
-    pub fn new(shard: ShardId, seed: u64) -> Self {
+    pub fn new(shard: ShardId, seed: Seed) -> Self {
         Self {
             shard,
             state: State::default(),
-            random: seed,
+            chance: Chance::new(seed),
             next_waiter: 0,
             is_disk_full: false,
             dirty: Vec::new(),
@@ -215,13 +216,9 @@ impl<R: ReplyTo> Engine<R> {
         number.copied().ok_or_else(|| Refusal::TopicNotFound(name.clone()))
     }
 
+    /// Nobody who knows earlier ones can tell the next.
     pub(crate) fn nonce(&mut self) -> u32 {
-        // SplitMix64; the same seed gives the same history.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as u32
+        self.chance.word()
     }
 }
 

@@ -3,6 +3,7 @@
 //! the one exception, handing out messages and keeping them handed out, is applied when decided and again, without effect, when committed.
 
 mod apply;
+mod chance;
 mod clients;
 pub mod command;
 mod command_bytes;
@@ -10,6 +11,7 @@ mod dead_letter;
 mod declared;
 pub mod effects;
 pub mod engine;
+mod handles;
 #[cfg(feature = "simulation")]
 pub mod held;
 mod hidden;
@@ -46,6 +48,7 @@ mod timed;
 mod transaction;
 mod waiting;
 
+pub use chance::{SEED_BYTES, Seed};
 pub use command::*;
 pub use command_bytes::CommandKind;
 pub use effects::{Effects, Frame, Reply, ReplyTo};

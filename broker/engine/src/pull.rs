@@ -125,7 +125,16 @@ impl<R: ReplyTo> Engine<R> {
             let (group, nonce, attempt, queue) = (0, 0, 0, pull.queue);
             let identity = || self.identity_of((topic, queue, offset), &entry);
             pulled.messages.push(Delivery {
-                handle: ReceiptHandle { shard, topic, group, queue, offset, nonce, attempt },
+                handle: ReceiptHandle {
+                    shard,
+                    topic,
+                    group,
+                    queue,
+                    offset,
+                    nonce,
+                    attempt,
+                    code: None,
+                },
                 stored_ms: entry.stored_ms,
                 invisible_until_ms: 0,
                 origin_topic: self.state.topic_names.get(&entry.origin).cloned(),

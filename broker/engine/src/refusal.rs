@@ -59,6 +59,11 @@ pub enum Refusal {
         /// Names the reset.
         id: String,
     },
+    /// A receipt handle, recall handle or transaction id whose code is not ours.
+    #[error(
+        "the handle was not given out by this shard, or is damaged; one of an earlier version of Pinnace is void after the upgrade"
+    )]
+    ForeignHandle,
     /// A limit was reached; the message names it.
     #[error("too many requests: {0}")]
     TooMany(String),

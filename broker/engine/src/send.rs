@@ -2,6 +2,7 @@
 //! aside and gets its offset when it becomes visible.
 
 use broker_model::limits::{INDEX_ENTRIES_PER_SHARD_MAX, SEND_REQUEST_BYTES_MAX};
+use broker_model::{RecallHandle, TransactionId};
 use broker_store::{MessageRecord, Record};
 
 use crate::command::{Hidden, NewMessage, Outcome, Send, SentMessage, Target, Visible};
@@ -82,12 +83,17 @@ impl<R: ReplyTo> Engine<R> {
             Visible::At { due_ms } => {
                 let number = self.state.timed.take_number();
                 effects.append(&Record::Timed { number, due_ms, message });
-                Some(Hidden::Timed { number, due_ms })
+                let (shard, message_id) = (self.shard, String::new());
+                let handle = RecallHandle { shard, topic, number, due_ms, message_id, code: None };
+                let code = self.handle_key(effects).of_recall(&handle);
+                Some(Hidden::Timed { number, due_ms, code })
             }
             Visible::OnCommit { check_after_ms } => {
                 let number = self.state.transactions.take_number();
                 effects.append(&Record::Half { number, check_after_ms, message });
-                Some(Hidden::Half { number })
+                let id = TransactionId { shard: self.shard, topic, number, code: None };
+                let code = self.handle_key(effects).of_transaction(&id);
+                Some(Hidden::Half { number, code })
             }
         };
         SentMessage { queue, offset, topic, hidden }

@@ -179,7 +179,7 @@ impl<R: ReplyTo> Engine<R> {
         effects.append(&Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms });
         let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
         self.apply_change(place, nonce, lease);
-        ReceiptHandle { nonce: new_nonce, attempt, ..*handle }
+        self.coded(ReceiptHandle { nonce: new_nonce, attempt, ..*handle }, effects)
     }
 
     /// A name for a delivery of this message that no batch beginning there has.
@@ -205,6 +205,7 @@ impl<R: ReplyTo> Engine<R> {
         topic: &TopicName,
         handle: &ReceiptHandle,
     ) -> Result<HandleState, Refusal> {
+        self.check_receipt(handle)?;
         let topic_number = self.topic_number(topic)?;
         let group_number = self.group_number(group)?;
         let member = self.state.members.get(&handle.group);

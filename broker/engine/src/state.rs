@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use broker_delivery::{GroupQueue, LeaseBatch, RangeSet};
-use broker_model::{ConsumerGroup, GroupName, MessageType, Order, ReceiptHandle, Topic, TopicName};
+use broker_model::{
+    ConsumerGroup, GroupName, HandleKey, MessageType, Order, ReceiptHandle, Topic, TopicName,
+};
 
 use crate::clients::Clients;
 use crate::hidden::{TimedMessages, Transactions};
@@ -139,6 +141,8 @@ pub(crate) struct State<R> {
     /// Group to the id of its last reset.
     pub(crate) resets: HashMap<u32, String>,
     pub(crate) clients: Clients,
+    /// Of the codes in handles; none before the first one is made.
+    pub(crate) handle_key: Option<HandleKey>,
     pub(crate) known_names: KnownNames,
     /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
     pub(crate) index_entries: u64,
@@ -170,6 +174,7 @@ impl<R> Default for State<R> {
             member_numbers: HashMap::new(),
             resets: HashMap::new(),
             clients: Clients::default(),
+            handle_key: None,
             known_names: KnownNames::default(),
             index_entries: 0,
             attempts: VecDeque::new(),

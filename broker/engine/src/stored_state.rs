@@ -116,6 +116,9 @@ impl<R: ReplyTo> Engine<R> {
             bytes.put_u64_le(state.timed.last_number());
             bytes.put_u64_le(state.transactions.last_number());
         })?;
+        if let Some(key) = state.handle_key {
+            parts.record(&Record::HandleKey(key))?;
+        }
         let mut names: Vec<_> = state.topic_names.iter().collect();
         names.sort_unstable_by_key(|(number, _)| **number);
         for (number, name) in names {

@@ -26,6 +26,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     fn try_recall(&mut self, recall: &Recall) -> Result<TimedKey, Refusal> {
+        self.check_recall(&recall.handle)?;
         let topic = self.topic_number(&recall.topic)?;
         if (recall.handle.shard, recall.handle.topic) != (self.shard, topic) {
             return Err(Refusal::NotTimed);

@@ -39,6 +39,7 @@ impl<R: ReplyTo> Engine<R> {
     /// Whether the end is to be logged: repeating an end that was committed is not.
     fn decide_end(&self, request: &EndTransaction) -> Result<bool, Refusal> {
         let EndTransaction { topic, id, is_commit } = request;
+        self.check_transaction(id)?;
         let number = id.number;
         if (id.shard, id.topic) != (self.shard, self.topic_number(topic)?) {
             return Err(Refusal::TransactionNotFound);
@@ -104,7 +105,8 @@ impl<R: ReplyTo> Engine<R> {
             if half.checks >= checks_max || age_ms > TRANSACTION_AGE_MS_MAX {
                 self.append_end(number, false, effects);
                 effects.end_piece();
-            } else if let Some(check) = self.check_of(number, &half, log) {
+            } else if let Some(mut check) = self.check_of(number, &half, log) {
+                check.id.code = Some(self.handle_key(effects).of_transaction(&check.id));
                 effects.checks.push(check);
             }
         }
@@ -118,7 +120,7 @@ impl<R: ReplyTo> Engine<R> {
         let identity = MessageIdentity { topic: sent_to, tag_hash, stored };
         Some(TransactionCheck {
             topic: topic.topic.name.clone(),
-            id: TransactionId { shard: self.shard, topic: half.message.topic, number },
+            id: TransactionId { shard: self.shard, topic: half.message.topic, number, code: None },
             stored_ms: half.stored_ms,
             source: source_at(position, length_bytes, log, || identity),
         })

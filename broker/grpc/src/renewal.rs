@@ -86,7 +86,9 @@ struct Held {
 impl Held {
     fn handles(&self) -> Vec<ReceiptHandle> {
         let offsets = (0..BATCH_SPAN).filter(|n| self.mask >> n & 1 == 1);
-        offsets.map(|n| ReceiptHandle { offset: self.first.offset + n, ..self.first }).collect()
+        offsets
+            .map(|n| ReceiptHandle { offset: self.first.offset + n, code: None, ..self.first })
+            .collect()
     }
 
     fn bit(&self, offset: u64) -> u64 {

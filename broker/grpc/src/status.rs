@@ -59,7 +59,7 @@ impl From<Refusal> for Failure {
             Refusal::TopicNotFound(_) => Code::TopicNotFound,
             Refusal::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             Refusal::NotWritable(_) | Refusal::NotReadable(_) => Code::Forbidden,
-            Refusal::InvalidHandle => Code::InvalidReceiptHandle,
+            Refusal::InvalidHandle | Refusal::ForeignHandle => Code::InvalidReceiptHandle,
             // The one code after which producers pause before they try again.
             Refusal::TooMany(_) | Refusal::DiskFull | Refusal::NoRoom => Code::TooManyRequests,
             Refusal::TooManyLiteTopics => Code::LiteTopicQuotaExceeded,
@@ -140,9 +140,10 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
     let message = refusal.to_string();
     match refusal {
         Refusal::TopicNotFound(_) | Refusal::GroupNotFound(_) => tonic::Status::not_found(message),
-        Refusal::NotWritable(_) | Refusal::NotReadable(_) | Refusal::InvalidHandle => {
-            tonic::Status::failed_precondition(message)
-        }
+        Refusal::NotWritable(_)
+        | Refusal::NotReadable(_)
+        | Refusal::InvalidHandle
+        | Refusal::ForeignHandle => tonic::Status::failed_precondition(message),
         Refusal::QueueNotFound { .. }
         | Refusal::OffsetOutOfRange { .. }
         | Refusal::NotTimed

@@ -1,5 +1,6 @@
-//! The text form that all handles share: a kind byte, the fields, a checksum, in URL-safe base64. Opaque for clients; a
-//! text that was not made here is told from one that was.
+//! The text form that all handles share: a kind byte, the fields with the keyed code among them, a checksum, in URL-safe
+//! base64. Opaque for clients. The checksum tells a damaged text at any broker; a made-up one is told by its code
+//! (`handle_key`), where the key is.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,6 +34,12 @@ impl Writer {
     pub(crate) fn u64(mut self, field: u64) -> Self {
         self.0.extend_from_slice(&field.to_le_bytes());
         self
+    }
+
+    /// The code of a handle that goes to a client.
+    pub(crate) fn code(self, code: Option<u64>) -> Self {
+        debug_assert!(code.is_some(), "a client cannot use a handle without a code");
+        self.u64(code.unwrap_or_default())
     }
 
     pub(crate) fn text(mut self, rest: &str) -> Self {

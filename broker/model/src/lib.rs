@@ -5,6 +5,7 @@
 
 pub mod consumer_group;
 pub mod filter;
+mod handle_key;
 mod handle_text;
 pub mod limits;
 pub mod message_group;
@@ -25,6 +26,7 @@ pub use consumer_group::{
     StartFrom, Subscription,
 };
 pub use filter::{EvaluationError, Filter, FilterError, SqlFilter, Truth, tag_hash};
+pub use handle_key::{HANDLE_KEY_BYTES, HandleKey, is_code};
 pub use handle_text::HandleError;
 pub use message_group::message_group_hash;
 pub use message_key::key_hash;

@@ -19,6 +19,8 @@ pub struct RecallHandle {
     pub due_ms: u64,
     /// The id that the producer gave it.
     pub message_id: String,
+    /// The keyed code of all but the message id; none in one that the broker put together for itself.
+    pub code: Option<u64>,
 }
 
 impl RecallHandle {
@@ -26,10 +28,10 @@ impl RecallHandle {
     #[must_use]
     pub fn encode(&self) -> String {
         let text = Writer::new(RECALL).u32(self.shard.0).u32(self.topic);
-        text.u64(self.number).u64(self.due_ms).text(&self.message_id).finish()
+        text.u64(self.number).u64(self.due_ms).code(self.code).text(&self.message_id).finish()
     }
 
-    /// Reads a client's text back.
+    /// Reads a client's text back. Whether its code is right is not looked at.
     ///
     /// # Errors
     /// [`HandleError`] for anything that [`RecallHandle::encode`] did not make.
@@ -40,6 +42,7 @@ impl RecallHandle {
                 topic: fields.u32()?,
                 number: fields.u64()?,
                 due_ms: fields.u64()?,
+                code: Some(fields.u64()?),
                 message_id: fields.text()?,
             })
         })
@@ -58,6 +61,7 @@ mod tests {
             number: u64::MAX,
             due_ms: 1_900_000_000_000,
             message_id: "01AB".to_owned(),
+            code: Some(9),
         };
         let text = handle.encode();
         assert_eq!(RecallHandle::decode(&text), Ok(handle));

@@ -24,6 +24,8 @@ pub struct ReceiptHandle {
     pub nonce: u32,
     /// Which delivery it was, from 1.
     pub attempt: u32,
+    /// The keyed code of all that; none in one that the broker put together for itself.
+    pub code: Option<u64>,
 }
 
 impl ReceiptHandle {
@@ -32,10 +34,10 @@ impl ReceiptHandle {
     pub fn encode(&self) -> String {
         let places = [self.shard.0, self.topic, self.group, self.queue];
         let text = places.into_iter().fold(Writer::new(RECEIPT), Writer::u32);
-        text.u64(self.offset).u32(self.nonce).u32(self.attempt).finish()
+        text.u64(self.offset).u32(self.nonce).u32(self.attempt).code(self.code).finish()
     }
 
-    /// Reads a client's text back.
+    /// Reads a client's text back. Whether its code is right is not looked at.
     ///
     /// # Errors
     /// [`HandleError`] for anything that [`ReceiptHandle::encode`] did not make.
@@ -49,6 +51,7 @@ impl ReceiptHandle {
                 offset: fields.u64()?,
                 nonce: fields.u32()?,
                 attempt: fields.u32()?,
+                code: Some(fields.u64()?),
             })
         })
     }
@@ -63,10 +66,11 @@ mod tests {
         #[test]
         fn every_handle_survives_the_round_trip(
             (shard, topic, group, queue) in any::<(u32, u32, u32, u32)>(),
-            (offset, nonce, attempt) in any::<(u64, u32, u32)>(),
+            (offset, nonce, attempt, code) in any::<(u64, u32, u32, u64)>(),
         ) {
+            let code = Some(code);
             let shard = ShardId(shard);
-            let handle = ReceiptHandle { shard, topic, group, queue, offset, nonce, attempt };
+            let handle = ReceiptHandle { shard, topic, group, queue, offset, nonce, attempt, code };
             prop_assert_eq!(ReceiptHandle::decode(&handle.encode()), Ok(handle));
         }
 

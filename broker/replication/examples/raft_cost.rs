@@ -61,7 +61,7 @@ fn bare(body: &Bytes) -> f64 {
     let (disk, options) = medium();
     let opened = recovery::open(&disk, &options, LogEnd::default(), &mut |_| Ok(()));
     let (mut log, mut writer) = opened.expect("an empty disk opens");
-    let mut engine = Engine::new(ShardId(0), 1);
+    let mut engine = Engine::new(ShardId(0), 1.into());
     let mut index = 0;
     let mut frame = |command: Command| {
         let mut effects = Effects::default();
@@ -85,7 +85,7 @@ fn bare(body: &Bytes) -> f64 {
 /// The same through a replica.
 fn replicated(body: &Bytes) -> f64 {
     let (disk, options) = medium();
-    let started = replica::start(&disk, &options, Box::new(NoPeers), 1, 0);
+    let started = replica::start(&disk, &options, Box::new(NoPeers), 1.into(), 0);
     let (mut replica, mut writer) = started.expect("an empty disk opens");
     let mut frame = |command: Command| {
         replica.submit(Now::at(0), command, Nobody);

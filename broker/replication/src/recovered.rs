@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_engine::{Effects, Engine, ReplyTo};
+use broker_engine::{Effects, Engine, ReplyTo, Seed};
 use broker_model::{Now, ShardId};
 use broker_store::left_out::{self, DIED_FILE, Instead};
 use broker_store::log::{LogEnd, LogOptions};
@@ -59,7 +59,7 @@ impl<R: ReplyTo> Recovered<R> {
     pub(crate) fn load(
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
-        seed: u64,
+        seed: Seed,
         timed: TimedMessages,
     ) -> Result<Self, OpenError> {
         let mut recovered = Self::of_newest_snapshot(disk, options, seed, timed)?;
@@ -72,7 +72,7 @@ impl<R: ReplyTo> Recovered<R> {
     fn of_newest_snapshot(
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
-        seed: u64,
+        seed: Seed,
         timed: TimedMessages,
     ) -> Result<Self, OpenError> {
         let directory = snapshot::snapshot_directory(options);
@@ -113,7 +113,7 @@ impl<R: ReplyTo> Recovered<R> {
         }
     }
 
-    fn empty(shard: u32, seed: u64) -> Self {
+    fn empty(shard: u32, seed: Seed) -> Self {
         let vote = Vote { term: 0, vote: 0, voters: vec![REPLICA_ID] };
         Self {
             engine: Engine::new(ShardId(shard), seed),
@@ -138,7 +138,7 @@ impl<R: ReplyTo> Recovered<R> {
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
         head: &SnapshotHead,
-        seed: u64,
+        seed: Seed,
         timed: TimedMessages,
     ) -> Result<Self, SnapshotError> {
         let directory = &snapshot::snapshot_directory(options);
@@ -328,7 +328,13 @@ pub fn load_snapshot(
 ) -> Result<SnapshotHead, SnapshotError> {
     let directory = snapshot::snapshot_directory(options);
     let head = SnapshotHead::read(&**disk, &directory, options.shard, position)?;
-    Recovered::<Nobody>::of_snapshot(disk, options, &head, 0, TimedMessages::InSnapshot)?;
+    Recovered::<Nobody>::of_snapshot(
+        disk,
+        options,
+        &head,
+        Seed::from(0),
+        TimedMessages::InSnapshot,
+    )?;
     Ok(head)
 }
 

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use broker_engine::{Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, TransactionCheck};
+use broker_engine::{
+    Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, Seed, TransactionCheck,
+};
 use broker_model::limits::{WORK_PER_BUSY_STEP_MAX, WORK_PER_STEP_MAX};
 use broker_model::{Now, Topic};
 use broker_store::damage;
@@ -123,7 +125,7 @@ pub fn start<R: ReplyTo>(
     disk: &Arc<dyn Disk>,
     options: &LogOptions,
     transport: Box<dyn Transport>,
-    seed: u64,
+    seed: Seed,
     wall_ms: u64,
 ) -> Result<(Replica<R>, Writer), StartError> {
     let mut state = Recovered::load(disk, options, seed, TimedMessages::InMemory)?;

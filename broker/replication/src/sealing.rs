@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use broker_engine::{Engine, ReplyTo};
+use broker_engine::{Engine, ReplyTo, Seed};
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::sealed_index::IndexError;
@@ -87,7 +87,7 @@ pub fn seal(
     is_given_up: &AtomicBool,
 ) -> Result<Sealed, SealError> {
     let mut recovered: Recovered<Nobody> =
-        Recovered::load(disk, options, 0, TimedMessages::InSnapshot)?;
+        Recovered::load(disk, options, Seed::from(0), TimedMessages::InSnapshot)?;
     // It was read just now, so that a start can fall back on it.
     let older = Some(recovered.start.position).filter(|position| *position > 0);
     let segments = segments::look(&**disk, &options.directory).map_err(OpenError::from)?;
@@ -251,11 +251,12 @@ fn read_back(
     segments: &[Segment],
     is_given_up: &AtomicBool,
 ) -> Result<Recovered<Nobody>, SealError> {
-    let mut read = Recovered::of_snapshot(disk, options, head, 0, TimedMessages::InSnapshot)
-        .map_err(|error| match error {
-            SnapshotError::Disk(error) => SealError::Disk(error),
-            error => SealError::NotReadBack(error.to_string()),
-        })?;
+    let mut read =
+        Recovered::of_snapshot(disk, options, head, Seed::from(0), TimedMessages::InSnapshot)
+            .map_err(|error| match error {
+                SnapshotError::Disk(error) => SealError::Disk(error),
+                error => SealError::NotReadBack(error.to_string()),
+            })?;
     read.attach_indexes(&**disk, options).map_err(|error| match error {
         OpenError::Disk(error) => SealError::Disk(error),
         error => SealError::NotReadBack(error.to_string()),

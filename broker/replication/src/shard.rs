@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker_engine::{Command, Known, Reply, ReplyTo, TransactionCheck};
+use broker_engine::{Command, Known, Reply, ReplyTo, Seed, TransactionCheck};
 use broker_model::{Now, ReceiptHandle, ShardId, Topic, TopicName, shard_name};
 use broker_store::log::LogOptions;
 use broker_store::reader::log_directory;
@@ -55,7 +55,7 @@ pub struct ShardOptions {
     /// Size of new segments.
     pub segment_bytes: u64,
     /// Chance given from outside.
-    pub seed: u64,
+    pub seed: Seed,
     /// Tells the keys of a message, for the key tables of sealed segments.
     pub keys_of_head: KeysOfHead,
     /// The memory of the process, which all shards share.

@@ -40,7 +40,7 @@ fn catalog(disk: &Arc<dyn Disk>) -> Catalog {
         id: ShardId(0),
         data: "/data".into(),
         segment_bytes: SEGMENT_BYTES_MIN,
-        seed: 1,
+        seed: 1.into(),
         keys_of_head: broker_grpc::keys_of_head,
         memory: Memory::default(),
     };

@@ -9,7 +9,7 @@ mod message;
 mod progress;
 mod reference;
 
-use broker_model::{ConsumerGroup, Topic};
+use broker_model::{ConsumerGroup, HandleKey, Topic};
 use bytes::{Buf, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
@@ -56,6 +56,7 @@ const KIND_RELEASE: u8 = 29;
 const KIND_PROLONG: u8 = 30;
 const KIND_SKIP: u8 = 31;
 const KIND_DELETE_NAME: u8 = 32;
+const KIND_HANDLE_KEY: u8 = 33;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -246,6 +247,8 @@ pub enum Record {
         /// The queue in this shard.
         queue: u32,
     },
+    /// The key of the codes in the shard's handles.
+    HandleKey(HandleKey),
     /// A number for a client, for use in leases.
     Client {
         /// The number, never used again for another.
@@ -344,6 +347,7 @@ impl Record {
                 put_text(payload, name);
             }
             Self::DeleteLiteTopic { topic, queue } => put_u32s(payload, &[*topic, *queue]),
+            Self::HandleKey(HandleKey(bytes)) => payload.extend_from_slice(bytes),
         }
         seal(payload, start);
     }
@@ -382,6 +386,7 @@ impl Record {
             Self::PutLiteTopic { .. } => KIND_PUT_LITE_TOPIC,
             Self::DeleteLiteTopic { .. } => KIND_DELETE_LITE_TOPIC,
             Self::Client { .. } => KIND_CLIENT,
+            Self::HandleKey(_) => KIND_HANDLE_KEY,
         }
     }
 

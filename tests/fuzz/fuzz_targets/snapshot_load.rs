@@ -51,7 +51,7 @@ fn survives(part: Bytes) {
 }
 
 fn loaded(parts: &[Bytes]) -> Option<Engine<Nobody>> {
-    let mut engine = Engine::new(ShardId(0), 1);
+    let mut engine = Engine::new(ShardId(0), 1.into());
     for part in parts {
         engine.load_state(part.clone()).ok()?;
     }

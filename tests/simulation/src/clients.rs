@@ -390,17 +390,22 @@ impl Clients {
                     let topic = place.topic;
                     let Some(id) = Checker::id_of(&message.body) else { continue };
                     match place.hidden {
-                        Some(Hidden::Half { number }) => {
-                            let transaction = TransactionId { shard: ShardId(0), topic, number };
+                        Some(Hidden::Half { number, code }) => {
+                            let shard = ShardId(0);
+                            let code = Some(code);
+                            let transaction = TransactionId { shard, topic, number, code };
                             self.halves.push((id, transaction));
                         }
-                        Some(Hidden::Timed { number, due_ms }) => self.timed.push(RecallHandle {
-                            shard: ShardId(0),
-                            topic,
-                            number,
-                            due_ms,
-                            message_id: String::new(),
-                        }),
+                        Some(Hidden::Timed { number, due_ms, code }) => {
+                            self.timed.push(RecallHandle {
+                                shard: ShardId(0),
+                                topic,
+                                number,
+                                due_ms,
+                                message_id: String::new(),
+                                code: Some(code),
+                            })
+                        }
                         None => {}
                     }
                 }

@@ -89,7 +89,8 @@ impl Process {
         seed: u64,
         wall_ms: u64,
     ) -> Result<Self, StartError> {
-        let (replica, writer) = replica::start(disk, options, Box::new(NoPeers), seed, wall_ms)?;
+        let (replica, writer) =
+            replica::start(disk, options, Box::new(NoPeers), seed.into(), wall_ms)?;
         let mut process = Self { replica, writer, write: None, findings: None, unused: Vec::new() };
         if process.replica.damage().is_none() {
             process.look_at_room(disk, options).map_err(OpenError::Disk)?;

@@ -37,7 +37,7 @@ impl Bench {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
         let options = LogOptions { shard: 0, directory: "log".into(), segment_bytes: 1024 * 1024 };
         let (log, _) = recovery::open(&disk, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
-        let mut bench = Self { engine: Engine::new(ShardId(0), 1), log, position: 0 };
+        let mut bench = Self { engine: Engine::new(ShardId(0), 1.into()), log, position: 0 };
         bench.ask(Command::PutTopic(Box::new(Topic::with_defaults(
             topic(),
             MessageType::Normal,

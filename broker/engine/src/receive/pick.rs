@@ -397,7 +397,9 @@ impl<R: ReplyTo> Engine<R> {
                 offset,
                 nonce,
                 attempt,
+                code: None,
             };
+            let handle = self.coded(handle, effects);
             pick.deliveries.extend(self.delivery(handle, deadline_ms, log));
         }
         true

@@ -137,6 +137,7 @@ impl<R: ReplyTo> Engine<R> {
             | Record::PutGroup { .. }
             | Record::PutMember { .. }
             | Record::Reset { .. }
+            | Record::HandleKey(_)
             | Record::Client { .. } => {
                 self.apply_record(record, RecordPlace::default(), &mut Effects::default());
                 Ok(())

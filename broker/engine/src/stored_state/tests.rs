@@ -37,7 +37,7 @@ struct Bench {
 }
 
 fn engine() -> Engine<Nobody> {
-    Engine::new(ShardId(0), 1)
+    Engine::new(ShardId(0), 1.into())
 }
 
 fn message(topic: u32, queue: u32, offset: u64) -> MessageRecord {

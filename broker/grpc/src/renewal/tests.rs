@@ -5,7 +5,16 @@ use broker_model::ShardId;
 use super::*;
 
 fn handle(offset: u64, nonce: u32) -> ReceiptHandle {
-    ReceiptHandle { shard: ShardId(0), topic: 1, group: 2, queue: 3, offset, nonce, attempt: 1 }
+    ReceiptHandle {
+        shard: ShardId(0),
+        topic: 1,
+        group: 2,
+        queue: 3,
+        offset,
+        nonce,
+        attempt: 1,
+        code: None,
+    }
 }
 
 const SLICE_MS: u64 = 60_000;
@@ -179,7 +188,7 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
         id: ShardId(0),
         data: "/data".into(),
         segment_bytes: broker_store::limits::SEGMENT_BYTES_MIN,
-        seed: 7,
+        seed: 7.into(),
         keys_of_head: crate::keys_of_head,
         memory: broker_replication::Memory::default(),
     };

@@ -155,8 +155,12 @@ fn settle(
     handle: &ReceiptHandle,
     result: Result<(), Refusal>,
 ) -> Result<(), Failure> {
+    // Whoever makes handles up says nothing about the delivery that they look like.
+    let is_foreign = result == Err(Refusal::ForeignHandle);
     let result = result.map_err(Failure::settling);
-    if result.as_ref().map_or_else(|f| f.code == Code::InvalidReceiptHandle, |()| true) {
+    if !is_foreign
+        && result.as_ref().map_or_else(|f| f.code == Code::InvalidReceiptHandle, |()| true)
+    {
         context.renewals.settled(handle);
     }
     result

@@ -65,9 +65,11 @@ async fn change(
         let change = ChangeInvisible { group, topic, handle, invisible_ms };
         if is_suspended { Command::Suspend(change) } else { Command::ChangeInvisible(change) }
     };
-    let result = shard.submit(command).await.map_err(Failure::settling);
+    let result = shard.submit(command).await;
+    let is_foreign = matches!(result, Err(Refusal::ForeignHandle));
+    let result = result.map_err(Failure::settling);
     let is_over = |failure: &Failure| failure.code == Code::InvalidReceiptHandle;
-    if result.as_ref().map_or_else(is_over, |_| true) {
+    if !is_foreign && result.as_ref().map_or_else(is_over, |_| true) {
         // From now on the client decides how long it stays hidden.
         context.renewals.settled(&handle);
     }

@@ -1,7 +1,7 @@
 //! EndTransaction: commits or rolls back a half message (protocol section 3.11). Repeating an end gives the same answer;
 //! an end that does not come is asked for (`transaction_checks`).
 
-use broker_engine::{Command, EndTransaction};
+use broker_engine::{Command, EndTransaction, Refusal};
 use broker_model::TransactionId;
 use broker_proto::rocketmq::{
     Code, EndTransactionRequest, EndTransactionResponse, TransactionResolution,
@@ -36,6 +36,10 @@ pub(crate) async fn end_transaction(
         let (mut peer, request) = peers::pass_on(context, id.shard, &caller, request)?;
         return peers::answer_of(peer.end_transaction(request).await);
     };
-    shard.submit(Command::EndTransaction(EndTransaction { topic, id, is_commit })).await?;
+    let end = Command::EndTransaction(EndTransaction { topic, id, is_commit });
+    shard.submit(end).await.map_err(|refusal| match refusal {
+        Refusal::ForeignHandle => Failure::new(Code::InvalidTransactionId, refusal.to_string()),
+        other => other.into(),
+    })?;
     Ok(EndTransactionResponse { status: Some(status::ok()) })
 }

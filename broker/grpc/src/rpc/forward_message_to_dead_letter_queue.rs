@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use broker_engine::{Command, ForwardToDeadLetter};
+use broker_engine::{Command, ForwardToDeadLetter, Refusal};
 use broker_model::{ReceiptHandle, TopicName};
 use broker_proto::rocketmq::{
     Code, ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
@@ -38,10 +38,16 @@ pub(crate) async fn forward_message_to_dead_letter_queue(
     let dead_letters = TopicName::dead_letter_of(&group);
     let changes = context.catalog.changes();
     let command = ForwardToDeadLetter { group, topic, handle };
-    match shard.submit(Command::ForwardToDeadLetter(command)).await.map_err(Failure::settling) {
+    match shard.submit(Command::ForwardToDeadLetter(command)).await {
         Ok(_) => until_known(context, &dead_letters, changes).await,
-        Err(failure) if failure.code == Code::InvalidReceiptHandle => {}
-        Err(failure) => return Err(failure),
+        // Nothing of ours is given up by it.
+        Err(Refusal::ForeignHandle) => return Ok(answer),
+        Err(refusal) => {
+            let failure = Failure::settling(refusal);
+            if failure.code != Code::InvalidReceiptHandle {
+                return Err(failure);
+            }
+        }
     }
     context.renewals.settled(&handle);
     Ok(answer)

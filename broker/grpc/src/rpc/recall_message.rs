@@ -1,6 +1,6 @@
 //! RecallMessage: takes a delayed message back before its time (protocol section 3.5). Once it is due it is too late.
 
-use broker_engine::{Command, Recall};
+use broker_engine::{Command, Recall, Refusal};
 use broker_model::{MessageType, RecallHandle};
 use broker_proto::rocketmq::{Code, RecallMessageRequest, RecallMessageResponse};
 use tonic::Request;
@@ -36,6 +36,10 @@ pub(crate) async fn recall_message(
         let (mut peer, request) = peers::pass_on(context, handle.shard, &caller, request)?;
         return peers::answer_of(peer.recall_message(request).await);
     };
-    shard.submit(Command::Recall(Recall { topic, handle })).await?;
+    let recall = Command::Recall(Recall { topic, handle });
+    shard.submit(recall).await.map_err(|refusal| match refusal {
+        Refusal::ForeignHandle => Failure::new(Code::BadRequest, refusal.to_string()),
+        other => other.into(),
+    })?;
     Ok(RecallMessageResponse { status: Some(status::ok()), message_id })
 }

@@ -209,12 +209,14 @@ fn answer(shard: ShardId, sent: &[SentMessage], ids: Vec<String>) -> SendMessage
         let topic = place.topic;
         let (mut transaction_id, mut recall_handle) = (String::new(), String::new());
         match place.hidden {
-            Some(Hidden::Half { number }) => {
-                transaction_id = TransactionId { shard, topic, number }.encode();
+            Some(Hidden::Half { number, code }) => {
+                let code = Some(code);
+                transaction_id = TransactionId { shard, topic, number, code }.encode();
             }
-            Some(Hidden::Timed { number, due_ms }) => {
-                let message_id = message_id.clone();
-                recall_handle = RecallHandle { shard, topic, number, due_ms, message_id }.encode();
+            Some(Hidden::Timed { number, due_ms, code }) => {
+                let (message_id, code) = (message_id.clone(), Some(code));
+                let handle = RecallHandle { shard, topic, number, due_ms, message_id, code };
+                recall_handle = handle.encode();
             }
             None => {}
         }

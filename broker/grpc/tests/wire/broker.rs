@@ -51,7 +51,7 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
             id,
             data: PathBuf::from("/data"),
             segment_bytes: SEGMENT_BYTES_MIN,
-            seed: u64::from(id.0) + 1,
+            seed: (u64::from(id.0) + 1).into(),
             keys_of_head: broker_grpc::keys_of_head,
             memory: broker_replication::Memory::default(),
         };

@@ -27,6 +27,7 @@ mod condensing;
 mod declared;
 mod deliveries;
 mod frames;
+mod handles;
 mod key_tables;
 mod message_types;
 mod misdirected;
@@ -84,7 +85,7 @@ fn use_small_segments() {
 
 fn open(disk: &SimulatedDisk, now_ms: u64) -> (Replica<Ticket>, Writer) {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    start(&disk, &options(), Box::new(NoPeers), now_ms, now_ms).expect("the log opens")
+    start(&disk, &options(), Box::new(NoPeers), now_ms.into(), now_ms).expect("the log opens")
 }
 
 impl Shard {

@@ -114,7 +114,7 @@ async fn shards(count: u32) -> Vec<ShardHandle> {
             id: ShardId(id),
             data: PathBuf::from("/data"),
             segment_bytes: SEGMENT_BYTES_MIN,
-            seed: 1,
+            seed: 1.into(),
             keys_of_head: |_, _| {},
             memory: crate::Memory::default(),
         };

@@ -1,11 +1,13 @@
 //! From bytes to a record: which fields each kind has, in their order. What is refused here is no record of this format.
 
+use broker_model::HandleKey;
+
 use super::fields::Reader;
 use super::{
     KIND_ACKNOWLEDGE, KIND_CHANGE_INVISIBLE, KIND_CLIENT, KIND_CURSOR, KIND_DEAD_LETTER,
     KIND_DELETE_GROUP, KIND_DELETE_LITE_TOPIC, KIND_DELETE_MEMBER, KIND_DELETE_NAME,
-    KIND_DELETE_TOPIC, KIND_DUE, KIND_DUE_TO, KIND_END_TRANSACTION, KIND_HALF, KIND_LEASE,
-    KIND_MESSAGE, KIND_PROLONG, KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC, KIND_PUT_MEMBER,
+    KIND_DELETE_TOPIC, KIND_DUE, KIND_DUE_TO, KIND_END_TRANSACTION, KIND_HALF, KIND_HANDLE_KEY,
+    KIND_LEASE, KIND_MESSAGE, KIND_PROLONG, KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC, KIND_PUT_MEMBER,
     KIND_PUT_TOPIC, KIND_RECALL, KIND_REDRIVE, KIND_RELEASE, KIND_RESET, KIND_SKIP, KIND_TIMED,
     KIND_TRANSACTION_CHECK, KIND_TRIM,
 };
@@ -96,6 +98,7 @@ impl Record {
                 Self::DeleteName { kind: catalog::name_kind(reader.u8()?)?, name: reader.text()? }
             }
             KIND_CLIENT => Self::Client { number: reader.u32()?, id: reader.text()? },
+            KIND_HANDLE_KEY => Self::HandleKey(HandleKey(reader.array()?)),
             kind => return Err(RecordError::UnknownKind(kind)),
         };
         Ok(record)

@@ -39,6 +39,11 @@ impl Reader {
         self.rest.try_get_u64_le().map_err(|_| RecordError::Short)
     }
 
+    pub(super) fn array<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], RecordError> {
+        let bytes = self.bytes(BYTES)?;
+        bytes.as_ref().try_into().map_err(|_| RecordError::Short)
+    }
+
     pub(super) fn bytes(&mut self, length: usize) -> Result<Bytes, RecordError> {
         if self.rest.len() < length {
             return Err(RecordError::Short);

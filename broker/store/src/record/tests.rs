@@ -1,8 +1,8 @@
 //! Every kind survives the round trip; damaged bytes are refused, never misread and never a panic.
 
 use broker_model::{
-    Backoff, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner, QueuePlacement,
-    RetryPolicy, ShardId, StartFrom, Subscription, TopicName,
+    Backoff, DeadLetterPolicy, GroupName, HANDLE_KEY_BYTES, HandleKey, MessageType, Model, Order,
+    Owner, QueuePlacement, RetryPolicy, ShardId, StartFrom, Subscription, TopicName,
 };
 use proptest::prelude::*;
 
@@ -123,6 +123,7 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::PutLiteTopic { topic: 1, queue: 2, name: "room-1".into() },
         Record::DeleteLiteTopic { topic: 1, queue: 2 },
         Record::Client { number: 1, id: "host@1".into() },
+        Record::HandleKey(HandleKey([7; HANDLE_KEY_BYTES])),
     ]
 }
 

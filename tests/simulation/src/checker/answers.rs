@@ -210,7 +210,7 @@ impl Checker {
             let copies = self.copies.entry(id).or_default();
             copies.stored += 1;
             match place.hidden {
-                Some(Hidden::Half { number }) => {
+                Some(Hidden::Half { number, .. }) => {
                     copies.hidden.insert(number);
                     let since = Between { earliest_ms: asked.now_ms, latest_ms: now_ms };
                     self.half_stored(id, number, since);

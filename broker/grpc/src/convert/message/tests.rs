@@ -37,6 +37,7 @@ fn delivered(head: Bytes, body: Bytes, attempt: u32) -> DeliveredMessage {
             offset: 5,
             nonce: 6,
             attempt,
+            code: Some(1),
         },
         stored_ms: 1_700_000_000_456,
         invisible_until_ms: 1_700_000_060_456,

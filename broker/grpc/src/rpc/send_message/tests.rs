@@ -81,17 +81,20 @@ fn the_answer_has_one_entry_per_message_in_order() {
     let sent = [
         stored(7, None),
         stored(8, None),
-        stored(0, Some(Hidden::Half { number: 3 })),
-        stored(0, Some(Hidden::Timed { number: 4, due_ms: 9 })),
+        stored(0, Some(Hidden::Half { number: 3, code: 8 })),
+        stored(0, Some(Hidden::Timed { number: 4, due_ms: 9, code: 7 })),
     ];
     let ids = ["a", "b", "c", "d"].map(str::to_owned).into();
     let entries = answer(ShardId(2), &sent, ids).entries;
     let shown: Vec<_> = entries.iter().map(|e| (e.message_id.as_str(), e.offset)).collect();
     assert_eq!(shown, [("a", 7), ("b", 8), ("c", 0), ("d", 0)]);
-    let transaction = TransactionId { shard: ShardId(2), topic: 5, number: 3 };
+    let transaction = TransactionId { shard: ShardId(2), topic: 5, number: 3, code: Some(8) };
     assert_eq!(TransactionId::decode(&entries[2].transaction_id), Ok(transaction));
     let recall = RecallHandle::decode(&entries[3].recall_handle).unwrap();
-    assert_eq!((recall.number, recall.due_ms, recall.message_id.as_str()), (4, 9, "d"));
+    assert_eq!(
+        (recall.number, recall.due_ms, recall.code, recall.message_id.as_str()),
+        (4, 9, Some(7), "d")
+    );
     let plain = &entries[0];
     assert!(plain.transaction_id.is_empty() && plain.recall_handle.is_empty());
 }

@@ -163,7 +163,7 @@ fn a_clock_that_was_wrong_at_the_start_and_put_right_hides_nothing_over_a_restar
     let before = shard.now();
     shard.disk.restart();
     let disk: Arc<dyn Disk> = Arc::new(shard.disk.clone());
-    let started = start(&disk, &options(), Box::new(NoPeers), 1, before.wall_ms).unwrap();
+    let started = start(&disk, &options(), Box::new(NoPeers), 1.into(), before.wall_ms).unwrap();
     (shard.replica, shard.writer) = started;
     let begin = shard.replica.begin();
     assert!(begin.steady_ms + 2_000 > before.steady_ms, "{begin:?} after {before:?}");

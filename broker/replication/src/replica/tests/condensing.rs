@@ -76,8 +76,8 @@ impl Bench {
         send_one(shard, "reminders", &format!("reminder {number}"), visible);
         let visible = Visible::OnCommit { check_after_ms: 60_000_000 };
         let sent = send_one(shard, "payments", &format!("payment {number}"), visible);
-        let Some(Hidden::Half { number: half }) = sent.hidden else { panic!("{sent:?}") };
-        let id = TransactionId { shard: ShardId(0), topic: sent.topic, number: half };
+        let Some(Hidden::Half { number: half, .. }) = sent.hidden else { panic!("{sent:?}") };
+        let id = TransactionId { shard: ShardId(0), topic: sent.topic, number: half, code: None };
         self.transactions.push(id);
         send_one(shard, "poison", &format!("poison {number}"), Visible::AtOnce);
         assert_eq!(shard.receive("billing", "poison", Filter::All).len(), 1);
@@ -309,7 +309,8 @@ fn a_gap_that_is_condensed_is_no_missing_snapshot_and_no_missing_segment() {
         bench.shard.disk.remove(&path).unwrap();
     }
     let disk: Arc<dyn Disk> = Arc::new(bench.shard.disk.clone());
-    let refused = start::<Ticket>(&disk, &options(), Box::new(NoPeers), 1, bench.shard.now_ms);
+    let refused =
+        start::<Ticket>(&disk, &options(), Box::new(NoPeers), 1.into(), bench.shard.now_ms);
     let Err(StartError::Open(OpenError::NoSnapshot { position, .. })) = refused else {
         panic!("{refused:?}")
     };

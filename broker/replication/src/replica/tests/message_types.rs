@@ -158,9 +158,11 @@ impl History {
     }
 
     fn end(&mut self, number: usize, is_commit: bool) {
-        let Some(Hidden::Half { number: transaction }) = self.known[number].hidden else { return };
+        let Some(Hidden::Half { number: transaction, .. }) = self.known[number].hidden else {
+            return;
+        };
         let topic = self.known[number].topic_number;
-        let id = TransactionId { shard: ShardId(0), topic, number: transaction };
+        let id = TransactionId { shard: ShardId(0), topic, number: transaction, code: None };
         let request = EndTransaction { topic: name(TRANSACTION), id, is_commit };
         let answer = self.shard.ask(Command::EndTransaction(request));
         let known = &mut self.known[number];
@@ -174,7 +176,7 @@ impl History {
     }
 
     fn recall(&mut self, number: usize) {
-        let Some(Hidden::Timed { number: timed, due_ms }) = self.known[number].hidden else {
+        let Some(Hidden::Timed { number: timed, due_ms, .. }) = self.known[number].hidden else {
             return;
         };
         let handle = RecallHandle {
@@ -183,6 +185,7 @@ impl History {
             number: timed,
             due_ms,
             message_id: String::new(),
+            code: None,
         };
         let answer = self.shard.ask(Command::Recall(Recall { topic: name(DELAY), handle }));
         let recall = &mut self.known[number].recall;

@@ -101,7 +101,10 @@ fn a_new_group_can_read_and_is_forgotten_at_the_next_start() {
 fn after_a_repair_the_shard_is_written_again_and_what_was_delivered_meanwhile_is_not_done() {
     let mut shard = damaged();
     assert_eq!(shard.receive("billing", "orders", Filter::All).len(), 3);
-    let plan = broker_store::repair::plan(&shard.disk, &options()).unwrap().unwrap();
+    let plan =
+        broker_store::repair::plan(&shard.disk, &options(), broker_store::log::LogEnd::default())
+            .unwrap()
+            .unwrap();
     broker_store::repair::carry_out(&shard.disk, &options(), &plan).unwrap();
     shard.restart();
     assert!(shard.replica.damage().is_none());

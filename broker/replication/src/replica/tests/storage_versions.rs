@@ -158,19 +158,20 @@ fn skip_messages(shard: &mut Shard) {
 fn hide_messages(shard: &mut Shard) {
     for (text, due_ms) in [("recalled", 500_000), ("due", 1_000_000), ("waits", 8_000_000)] {
         let sent = send_one(shard, "reminders", text, Visible::At { due_ms });
-        let Some(Hidden::Timed { number, due_ms }) = sent.hidden else { panic!("{sent:?}") };
+        let Some(Hidden::Timed { number, due_ms, .. }) = sent.hidden else { panic!("{sent:?}") };
         if text == "recalled" {
             let message_id = String::new();
             let (shard_id, topic) = (ShardId(0), sent.topic);
-            let handle = RecallHandle { shard: shard_id, topic, number, due_ms, message_id };
+            let handle =
+                RecallHandle { shard: shard_id, topic, number, due_ms, message_id, code: None };
             shard.ask(Command::Recall(Recall { topic: name("reminders"), handle })).unwrap();
         }
     }
     for text in ["committed", "rolled back", "open"] {
         let visible = Visible::OnCommit { check_after_ms: 60_000_000 };
         let sent = send_one(shard, "payments", text, visible);
-        let Some(Hidden::Half { number }) = sent.hidden else { panic!("{sent:?}") };
-        let id = TransactionId { shard: ShardId(0), topic: sent.topic, number };
+        let Some(Hidden::Half { number, .. }) = sent.hidden else { panic!("{sent:?}") };
+        let id = TransactionId { shard: ShardId(0), topic: sent.topic, number, code: None };
         match text {
             "open" => drop(shard.ask(Command::NoteTransactionCheck(id)).unwrap()),
             _ => end(shard, id, text == "committed"),
@@ -262,7 +263,7 @@ fn describe_progress(shard: &mut Shard, text: &mut String) {
 /// What is seen at once, and what is seen when everything that waits has come.
 fn describe_now_and_later(shard: &mut Shard) -> String {
     let now = describe(shard);
-    let open = TransactionId { shard: ShardId(0), topic: 4, number: 3 };
+    let open = TransactionId { shard: ShardId(0), topic: 4, number: 3, code: None };
     end(shard, open, true);
     shard.now_ms = LATER_MS;
     shard.settle();

@@ -38,7 +38,7 @@ fn open() -> OpenShard {
         id: ShardId(0),
         data: PathBuf::from("/data"),
         segment_bytes: SEGMENT_BYTES_MIN,
-        seed: 1,
+        seed: 1.into(),
         keys_of_head: |_, _| {},
         memory: crate::Memory::default(),
     };
@@ -53,7 +53,7 @@ fn waiter() -> (Slot, oneshot::Receiver<Reply>) {
 
 fn received(offset: u64) -> Reply {
     let (shard, topic, group, queue, nonce, attempt) = (ShardId(0), 1, 1, 0, 1, 1);
-    let handle = ReceiptHandle { shard, topic, group, queue, offset, nonce, attempt };
+    let handle = ReceiptHandle { shard, topic, group, queue, offset, nonce, attempt, code: None };
     let source = Source::Memory { head: Bytes::new(), body: Bytes::new() };
     Ok(Outcome::Received(vec![Delivery {
         handle,

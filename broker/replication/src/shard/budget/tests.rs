@@ -48,7 +48,7 @@ fn open_with(disk: &Arc<dyn Disk>, memory: Memory) -> OpenShard {
         id: ShardId(0),
         data,
         segment_bytes: SEGMENT_BYTES_MIN,
-        seed: 1,
+        seed: 1.into(),
         keys_of_head: |_, _| {},
         memory,
     };

@@ -65,7 +65,7 @@ impl Bench {
             id: ShardId(0),
             data,
             segment_bytes: SEGMENT_BYTES_MIN,
-            seed: 1,
+            seed: 1.into(),
             keys_of_head: |_, _| {},
             memory: crate::Memory::default(),
         };
@@ -289,9 +289,12 @@ async fn timed_messages_are_followed_through_the_queue_they_come_to() {
     bench.send("timed", Visible::At { due_ms }).await;
     bench.send("another", Visible::At { due_ms }).await;
     bench.send("plain", Visible::AtOnce).await;
-    let Some(Hidden::Timed { number, due_ms }) = recalled.hidden else { panic!("{recalled:?}") };
+    let Some(Hidden::Timed { number, due_ms, .. }) = recalled.hidden else {
+        panic!("{recalled:?}")
+    };
     let (shard, message_id) = (ShardId(0), String::new());
-    let handle = RecallHandle { shard, topic: recalled.topic, number, due_ms, message_id };
+    let handle =
+        RecallHandle { shard, topic: recalled.topic, number, due_ms, message_id, code: None };
     bench.ask(Command::Recall(Recall { topic: topic(), handle })).await;
     bench.clock.0.store(61_000, Ordering::Relaxed);
     // The first makes due what is; the second gets it.
@@ -311,8 +314,8 @@ async fn half_messages_are_followed_to_the_end_of_their_transaction() {
     let bench = Bench::new().await;
     for (head, is_commit) in [("committed", true), ("rolled back", false)] {
         let sent = bench.send(head, Visible::OnCommit { check_after_ms: 60_000 }).await;
-        let Some(Hidden::Half { number }) = sent.hidden else { panic!("{sent:?}") };
-        let id = TransactionId { shard: ShardId(0), topic: sent.topic, number };
+        let Some(Hidden::Half { number, .. }) = sent.hidden else { panic!("{sent:?}") };
+        let id = TransactionId { shard: ShardId(0), topic: sent.topic, number, code: None };
         bench.ask(Command::NoteTransactionCheck(id)).await;
         let end = EndTransaction { topic: topic(), id, is_commit };
         bench.ask(Command::EndTransaction(end)).await;

@@ -318,7 +318,7 @@ fn the_story_of_the_fixture_has_every_record_kind() {
     let mut shard = Shard::new();
     tell_the_story(&mut shard);
     shard.restart();
-    assert_eq!(kinds(&shard).len(), 28, "{:?}", kinds(&shard));
+    assert_eq!(kinds(&shard).len(), 29, "{:?}", kinds(&shard));
     assert_eq!(shard.disk.files_ending(".snap").len(), 2);
     if let Some(target) = std::env::var_os("PINNACE_WRITE_FIXTURE") {
         write(&shard, &PathBuf::from(target));

@@ -29,6 +29,8 @@ check: check-generated ## formatting, lints, the repository's rules, generated f
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 	$(CARGO) test --locked -p tidy
+	@# The fuzz targets are a workspace of their own. Checking them needs neither a nightly compiler nor libFuzzer.
+	CUSTOM_LIBFUZZER_PATH=/libFuzzer.a CARGO_TARGET_DIR=$(abspath $(TARGET)) $(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
 
 check-generated: ## crds/ holds what the operator's types say
 	$(CARGO) build --workspace --locked

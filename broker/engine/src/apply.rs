@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use broker_delivery::{Batch, GroupQueue, LeaseBatch};
 use broker_model::Now;
-use broker_model::limits::INFLIGHT_PER_GROUP_QUEUE_MAX;
 use broker_store::record::{DeadLetterReference, NameKind, Place, Reference};
 use broker_store::{IndexEntry, Lease, MessageRecord, Record, RecordError};
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use bytes::Bytes;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::hidden::HiddenMessage;
+use crate::limits::limits;
 use crate::refusal::Refusal;
 use crate::serve::ANY_QUEUE;
 use crate::state::{Expiry, Member};
@@ -229,7 +229,7 @@ impl<R: ReplyTo> Engine<R> {
         };
         let Some(progress) = self.state.group_topic_mut(index) else { return };
         let Some(queue) = progress.queues.get_mut(place.queue as usize) else { return };
-        let was_full = queue.inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64;
+        let was_full = queue.inflight() >= limits().inflight_per_group_queue as u64;
         let left = how(queue, place.offset);
         // The next message of its message group may go out now, or the next one of all.
         if was_full || queue.is_in_order() {

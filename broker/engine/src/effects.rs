@@ -6,10 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use broker_model::Topic;
 use broker_store::Record;
-use broker_store::limits::{FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX};
+use broker_store::limits::FRAME_PAYLOAD_BYTES_MAX;
 use broker_store::record::record_bytes;
 
 use crate::command::{Outcome, TransactionCheck};
+use crate::limits::limits;
 use crate::refusal::Refusal;
 
 /// The answer to a command.
@@ -94,7 +95,7 @@ impl<R> Effects<R> {
     pub fn end_piece(&mut self) {
         let end = self.mark();
         let mut begin = self.cuts.last().copied().unwrap_or_default();
-        if end.payload_bytes - begin.payload_bytes < FRAME_BYTES_TARGET {
+        if end.payload_bytes - begin.payload_bytes < limits().frame_bytes_target {
             self.piece_end = end;
             return;
         }
@@ -115,7 +116,8 @@ impl<R> Effects<R> {
     fn cut_between_records(&mut self, mut begin: Mark, end: Mark) {
         let mut at = begin;
         while let Some(length) = record_bytes(&self.payload[at.payload_bytes..end.payload_bytes]) {
-            let is_full = at.payload_bytes + length - begin.payload_bytes > FRAME_BYTES_TARGET;
+            let is_full =
+                at.payload_bytes + length - begin.payload_bytes > limits().frame_bytes_target;
             if is_full && at.payload_bytes > begin.payload_bytes {
                 begin = at;
                 self.cuts.push(begin);

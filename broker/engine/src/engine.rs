@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, WORK_PER_STEP_MAX};
 use broker_model::{ConsumerGroup, Now, ShardId, Topic, TopicName};
 use broker_store::sealed_index::IndexError;
 use broker_store::{IndexFailure, Log};
@@ -10,6 +9,7 @@ use broker_store::{IndexFailure, Log};
 use crate::chance::{Chance, Seed};
 use crate::command::{Command, Outcome, Pulled};
 use crate::effects::{Effects, ReplyTo};
+use crate::limits::limits;
 use crate::refusal::Refusal;
 use crate::retention::RetentionCheck;
 use crate::state::State;
@@ -65,8 +65,8 @@ impl<R: ReplyTo> Engine<R> {
             looking: BTreeSet::new(),
             looking_from: 0,
             tasks: VecDeque::new(),
-            work: WORK_PER_STEP_MAX,
-            looks: LOOKED_AT_PER_STEP_MAX,
+            work: limits().work_per_step,
+            looks: limits().looked_at_per_step,
             deleting_groups: Vec::new(),
             deleting_topics: Vec::new(),
             dirty_topics: Vec::new(),

@@ -18,6 +18,7 @@ mod hidden;
 mod identity;
 mod index;
 mod known_names;
+mod limits;
 mod list_dead_letters;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod lite_topic;
@@ -54,6 +55,9 @@ pub use command_bytes::CommandKind;
 pub use effects::{Effects, Frame, Reply, ReplyTo};
 pub use engine::Engine;
 pub use known_names::{Known, NameKind};
+#[cfg(feature = "simulation")]
+pub use limits::set_limits;
+pub use limits::{LIMITS, Limits, limits};
 pub use lookup::{Names, NamesOf};
 pub use refusal::Refusal;
 pub use stored_state::StoredStateError;

@@ -4,10 +4,7 @@
 mod attempts;
 mod pick;
 
-use broker_model::limits::{
-    LOOKED_AT_PER_TURN_MAX, RECEIVE_BATCH_MESSAGES_MAX, WAITERS_PER_GROUP_TOPIC_MAX,
-    WAITERS_PER_SHARD_MAX,
-};
+use broker_model::limits::{RECEIVE_BATCH_MESSAGES_MAX, WAITERS_PER_SHARD_MAX};
 use broker_model::{MessageType, ReceiptHandle};
 use broker_store::record::Place;
 use broker_store::{Log, MessageIdentity, Record};
@@ -16,6 +13,7 @@ use self::pick::Picked;
 use crate::command::{Delivery, Outcome, Receive, Source};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::limits::limits;
 use crate::refusal::Refusal;
 use crate::state::TopicState;
 use crate::waiting::Waiter;
@@ -39,7 +37,7 @@ impl<R: ReplyTo> Engine<R> {
         let deliveries = self.repeat_attempt(now_ms, index, &waiter, log, effects);
         let mut picked = Picked { deliveries, is_cut: false };
         if picked.deliveries.is_empty() {
-            let looks_max = LOOKED_AT_PER_TURN_MAX;
+            let looks_max = limits().looked_at_per_turn;
             picked = self.pick(now_ms, index, &waiter, None, looks_max, log, effects);
         }
         let Picked { deliveries, is_cut } = picked;
@@ -81,7 +79,9 @@ impl<R: ReplyTo> Engine<R> {
         effects: &mut Effects<R>,
     ) {
         let waiters = self.state.group_topic(index).map_or(0, |g| g.waiters.len());
-        if waiters >= WAITERS_PER_GROUP_TOPIC_MAX || self.state.waiters >= WAITERS_PER_SHARD_MAX {
+        if waiters >= limits().waiters_per_group_topic
+            || self.state.waiters >= WAITERS_PER_SHARD_MAX
+        {
             let text = format!("{waiters} polls of this group wait already on this topic");
             return effects.now.push((waiter.reply, Err(Refusal::TooMany(text))));
         }

@@ -1,12 +1,12 @@
 //! Serving polls that wait: only those are asked that may get something of the queues that have something new, and what takes
 //! long to look through is looked through step by step.
 
-use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, LOOKED_AT_PER_TURN_MAX};
 use broker_store::Log;
 
 use crate::command::{Outcome, Receive};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::limits::limits;
 use crate::state::{GroupTopic, TopicState};
 
 /// Stands for all queues of a topic among those that have something new.
@@ -15,13 +15,13 @@ pub(crate) const ANY_QUEUE: u32 = u32::MAX;
 impl<R: ReplyTo> Engine<R> {
     /// A step of the shard begins: polls may look at as many messages again as one step allows, and so much work may be done.
     pub fn begin_step(&mut self, work: u32) {
-        self.looks = LOOKED_AT_PER_STEP_MAX;
+        self.looks = limits().looked_at_per_step;
         self.work = work;
     }
 
     /// Polls that come before the next step may look as well.
     pub fn end_step(&mut self) {
-        self.looks = LOOKED_AT_PER_STEP_MAX;
+        self.looks = limits().looked_at_per_step;
     }
 
     /// Whether [`Engine::serve_waiters`] has something to do at once.
@@ -68,7 +68,7 @@ impl<R: ReplyTo> Engine<R> {
         let looking: Vec<usize> =
             self.looking.range(from..).chain(self.looking.range(..from)).copied().collect();
         let share = self.looks / u32::try_from(looking.len().max(1)).unwrap_or(u32::MAX);
-        let looks_max = share.max(LOOKED_AT_PER_TURN_MAX);
+        let looks_max = share.max(limits().looked_at_per_turn);
         for index in looking {
             if self.looks == 0 {
                 self.looking_from = index;
@@ -99,7 +99,7 @@ impl<R: ReplyTo> Engine<R> {
             if !self.has_ready(index, queues) {
                 break;
             }
-            let looks_max = LOOKED_AT_PER_TURN_MAX;
+            let looks_max = limits().looked_at_per_turn;
             self.serve_line(now_ms, (index, line), queues, looks_max, log, effects);
         }
         self.forget_empty_lines(index);

@@ -9,12 +9,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use broker_engine::{
-    Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, Seed, TransactionCheck,
+    Command, Effects, Engine, Frame, Refusal, Reply, ReplyTo, Seed, TransactionCheck, limits,
 };
-use broker_model::limits::{WORK_PER_BUSY_STEP_MAX, WORK_PER_STEP_MAX};
 use broker_model::{Now, Topic};
 use broker_store::damage;
-use broker_store::limits::FRAME_BYTES_TARGET;
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::writer::{Write, Writer, Written};
@@ -215,14 +213,16 @@ impl<R: ReplyTo> Replica<R> {
             self.tick(now);
         }
         self.engine.handle(now, command, reply, &self.log, &mut self.open);
-        if self.open.payload.len() >= FRAME_BYTES_TARGET {
+        if self.open.payload.len() >= limits().frame_bytes_target {
             self.close_frame(now);
         }
     }
 
     /// Does what time has made due, then gathers everything to be done outside.
     pub fn step(&mut self, now: Now) -> Output<R> {
-        let work = if self.is_log_behind() { WORK_PER_BUSY_STEP_MAX } else { WORK_PER_STEP_MAX };
+        let limits = limits();
+        let is_busy = self.is_log_behind();
+        let work = if is_busy { limits.work_per_busy_step } else { limits.work_per_step };
         self.engine.begin_step(work);
         if self.failure.is_none() && self.is_leader() {
             self.tick(now);

@@ -17,7 +17,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker_engine::{Command, TransactionCheck, Visible};
+use broker_engine::{Command, LIMITS, TransactionCheck, Visible};
 use broker_model::Now;
 use bytes::Bytes;
 
@@ -163,6 +163,10 @@ pub struct Checker {
     shown: BTreeMap<u64, u64>,
     /// By reader and topic: queues that something waits in, and how many receives in a row brought nothing of them.
     passed_over: BTreeMap<(u32, u32), BTreeMap<u32, u32>>,
+    /// Polls look through little in one step.
+    looks_are_few: bool,
+    /// Little may be in flight, behind others, or wait.
+    are_places_few: bool,
     /// The volume always has room.
     has_room_always: bool,
     questions: Questions,
@@ -174,6 +178,8 @@ pub struct Checker {
     given_up_polls: BTreeSet<u64>,
     /// Groups whose dead letters may have been put back.
     revived: BTreeSet<String>,
+    /// Deliveries after an acknowledgement that was answered while a reset ran.
+    pub beside_resets: u64,
     /// Deliveries checked.
     pub deliveries: u64,
 }
@@ -220,12 +226,17 @@ impl Checker {
             pending: BTreeMap::new(),
             shown: BTreeMap::new(),
             passed_over: BTreeMap::new(),
+            looks_are_few: plan.limits.is_some(),
+            are_places_few: plan.limits.is_some_and(|limits| {
+                limits.inflight_per_group_queue < LIMITS.inflight_per_group_queue
+            }),
             has_room_always: plan.faults.disk_full == 0,
             questions: Questions::default(),
             given: BTreeSet::new(),
             lives: 0,
             given_up_polls: BTreeSet::new(),
             revived: BTreeSet::new(),
+            beside_resets: 0,
             deliveries: 0,
         }
     }

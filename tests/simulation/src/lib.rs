@@ -59,7 +59,9 @@ fn guarded<T>(
 ) -> Result<T, Failure> {
     broker_store::switches::set_tail_cache_bytes(Some(plan.tail_cache_bytes));
     broker_store::switches::set_bug(bug.and_then(PlantedBug::switch));
+    broker_engine::set_limits(plan.limits);
     let played = catch_unwind(AssertUnwindSafe(play));
+    broker_engine::set_limits(None);
     broker_store::switches::set_bug(None);
     broker_store::switches::set_tail_cache_bytes(None);
     let failure = |what| Failure { seed: plan.seed, what };

@@ -69,6 +69,7 @@ struct Findings {
     passed: AtomicU64,
     events: AtomicU64,
     deliveries: AtomicU64,
+    beside_resets: AtomicU64,
     starts: AtomicU64,
     sealed: AtomicU64,
     recycled: AtomicU64,
@@ -86,6 +87,7 @@ impl Findings {
                 self.passed.fetch_add(1, Ordering::Relaxed);
                 self.events.fetch_add(summary.events, Ordering::Relaxed);
                 self.deliveries.fetch_add(summary.deliveries, Ordering::Relaxed);
+                self.beside_resets.fetch_add(summary.beside_resets, Ordering::Relaxed);
                 self.starts.fetch_add(summary.starts, Ordering::Relaxed);
                 self.sealed.fetch_add(summary.sealed, Ordering::Relaxed);
                 self.recycled.fetch_add(summary.recycled, Ordering::Relaxed);
@@ -208,6 +210,10 @@ fn play(options: &Options) -> Result<ExitCode, String> {
         get(&findings.with_retention),
         get(&findings.recycled),
         get(&findings.condensed)
+    );
+    println!(
+        "{} messages came again that had been acknowledged while a reset ran",
+        get(&findings.beside_resets)
     );
     println!("{} passed, {failed} failed", get(&findings.passed));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,6 +1,7 @@
 //! What a seed decides before a history begins: how long it is, which topics, groups and faults it has, and how often.
 //! Each history has another mixture, so that no fault hides behind another.
 
+use broker_engine::{LIMITS, Limits};
 use broker_model::{
     ConsumerGroup, DeadLetterPolicy, Filter, GroupName, MessageType, Model, Order, QueuePlacement,
     ShardId, StartFrom, Subscription, Topic, TopicName,
@@ -123,6 +124,8 @@ pub struct Plan {
     pub wait_ms_max: u64,
     /// Questions for the oldest message that is kept, and looks at full segments, out of 1,000 steps each.
     pub retention: u64,
+    /// Limits that are reached; none: as they are.
+    pub limits: Option<Limits>,
     /// Shards of the process.
     pub shards: u64,
     /// Most messages that a receive asks for.
@@ -322,6 +325,7 @@ impl Plan {
             is_steady: false,
             wait_ms_max: *random.pick(&[300, 5_000, 40_000]).unwrap_or(&300),
             retention: 0,
+            limits: None,
             shards: 1,
             batch_max: 10,
             times: 0,
@@ -338,6 +342,7 @@ impl Plan {
         if random.happens(500) {
             plan.vary(&mut random);
             plan.shards = *random.pick(&[1, 1, 1, 2, 3]).unwrap_or(&1);
+            plan.limits = small_limits(&mut random);
         }
         plan
     }
@@ -482,6 +487,31 @@ impl Plan {
         };
         self
     }
+}
+
+/// In some histories, frames that are full soon and polls that look through little in one step; in some of these there may be
+/// little in flight, behind others, and waiting as well.
+fn small_limits(random: &mut Random) -> Option<Limits> {
+    if !random.happens(300) {
+        return None;
+    }
+    let small = Limits {
+        frame_bytes_target: *random.pick(&[256, 1_024])?,
+        looked_at_per_turn: 16,
+        looked_at_per_step: 64,
+        ..LIMITS
+    };
+    if random.happens(500) {
+        return Some(small);
+    }
+    Some(Limits {
+        inflight_per_group_queue: random.index(8) + 2,
+        look_ahead_messages: random.index(8) + 2,
+        work_per_step: 8,
+        work_per_busy_step: 4,
+        waiters_per_group_topic: random.index(3) + 1,
+        ..small
+    })
 }
 
 fn topic(name: &str, message_type: MessageType, queues: u32) -> Topic {

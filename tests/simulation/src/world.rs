@@ -38,6 +38,8 @@ pub struct Summary {
     pub events: u64,
     /// Deliveries that were checked.
     pub deliveries: u64,
+    /// Of these: of what was acknowledged while a reset ran.
+    pub beside_resets: u64,
     /// Starts of the process.
     pub starts: u64,
     /// Starts that were refused, and accepted as such.
@@ -62,6 +64,7 @@ impl Summary {
             trace: self.trace.rotate_left(1) ^ other.trace,
             events: self.events + other.events,
             deliveries: self.deliveries + other.deliveries,
+            beside_resets: self.beside_resets + other.beside_resets,
             starts: self.starts + other.starts,
             refusals: self.refusals + other.refusals,
             sealed: self.sealed + other.sealed,
@@ -184,6 +187,7 @@ impl World {
             trace: self.trace.hash(),
             events: self.trace.events,
             deliveries: self.checker.deliveries,
+            beside_resets: self.checker.beside_resets,
             starts: self.starts,
             refusals: self.refusals,
             sealed: self.sealed,
@@ -297,9 +301,14 @@ impl World {
         };
         self.true_ms += wait_ms;
         self.pump()?;
-        match self.process {
-            Some(_) => self.checker.check_polls(self.now_ms()),
-            None => Ok(()),
+        let (now, now_ms) = (self.now(), self.now_ms());
+        let next = self.process.as_ref().map(|process| process.replica.next_step_ms(now));
+        // Polls that have not looked at everything go on with the next step, which is at once.
+        match next {
+            Some(next) if next.is_none_or(|at_ms| at_ms > now_ms) => {
+                self.checker.check_polls(now_ms)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -7,9 +7,7 @@ use std::ops::Range;
 
 use broker_delivery::leases::offsets;
 use broker_delivery::{Batch, Skipped};
-use broker_model::limits::{
-    INFLIGHT_PER_GROUP_QUEUE_MAX, LOOK_AHEAD_MESSAGES_MAX, RECEIVE_BATCH_BYTES_MAX,
-};
+use broker_model::limits::RECEIVE_BATCH_BYTES_MAX;
 use broker_model::{Filter, MessageType, ReceiptHandle};
 use broker_store::record::Place;
 use broker_store::{Lease, Log, Record};
@@ -17,6 +15,7 @@ use broker_store::{Lease, Log, Record};
 use crate::command::{Delivery, Receive};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::limits::limits;
 use crate::state::{Expiry, TopicState};
 use crate::waiting::Waiter;
 
@@ -218,13 +217,13 @@ impl<R: ReplyTo> Engine<R> {
             let (group, number) = (progress.group, progress.topic);
             let Some(topic) = self.state.topics.get(&number) else { return };
             let entries = &topic.queues[queue];
-            if progress.queues[queue].inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64 {
+            if progress.queues[queue].inflight() >= limits().inflight_per_group_queue as u64 {
                 return;
             }
             let turn = progress.queues[queue].select_in_order(
                 entries.end(),
                 pick.room_messages,
-                LOOK_AHEAD_MESSAGES_MAX,
+                limits().look_ahead_messages,
                 &mut pick.looks,
                 |offset| entries.message_group_hash(offset),
                 passes(topic, queue, pick.filter),
@@ -315,7 +314,7 @@ impl<R: ReplyTo> Engine<R> {
         let progress = self.state.group_topic(index)?;
         let topic = self.state.topics.get(&progress.topic)?;
         let (state, entries) = (progress.queues.get(queue)?, topic.queues.get(queue)?);
-        if state.inflight() >= INFLIGHT_PER_GROUP_QUEUE_MAX as u64 {
+        if state.inflight() >= limits().inflight_per_group_queue as u64 {
             return None;
         }
         let passes = passes(topic, queue, pick.filter);

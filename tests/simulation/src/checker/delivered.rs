@@ -209,8 +209,10 @@ impl Checker {
         } else if progress.is_dead {
             return Err("delivered after it became a dead letter".to_owned());
         } else if progress.is_done && !progress.is_unsure {
-            return Err("delivered after its acknowledgement".to_owned());
+            return Err("delivered after its acknowledgement, with no reset beside it".to_owned());
         }
+        // With one, nobody can know which of both came first.
+        let is_after_reset = std::mem::take(&mut progress.is_beside_reset);
         let is_same_again = is_repeat && attempt == progress.attempt;
         if progress.is_held(now_ms) && !is_same_again {
             return Err("handed out while somebody has it".to_owned());
@@ -228,6 +230,7 @@ impl Checker {
         if attempt >= attempts_least && !is_same_again {
             progress.was_last();
         }
+        self.beside_resets += u64::from(is_after_reset);
         Ok(())
     }
 

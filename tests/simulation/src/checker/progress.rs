@@ -32,6 +32,8 @@ pub(super) struct Progress {
     renewed: u64,
     /// Acknowledgements asked before that came before or after a reset, nobody knows.
     unclear_until: u64,
+    /// One of these was answered with yes, and it did not come again since.
+    pub(super) is_beside_reset: bool,
     /// When the last acknowledgement was asked.
     pub(super) done_asked: u64,
     /// Asked and not answered in this life, and in earlier ones.
@@ -112,6 +114,7 @@ impl Progress {
         }
         if asked < self.unclear_until {
             self.is_unsure = true;
+            self.is_beside_reset = true;
             return;
         }
         self.is_done = true;

@@ -40,13 +40,7 @@ impl Checker {
                 let progress = self.progress_mut(forward.handle.group, place_of(&forward.handle));
                 progress.give_up(forward.handle.nonce, seq);
             }
-            Command::Release(handles) => {
-                let may_be_refused = !self.has_room_always;
-                for handle in handles {
-                    let progress = self.progress_mut(handle.group, place_of(handle));
-                    progress.release(handle.nonce, now_ms, may_be_refused);
-                }
-            }
+            Command::Release(handles) => self.note_release(handles, now_ms),
             Command::Recall(recall) => {
                 self.ends.entry(u64::MAX - recall.handle.number).or_default().gone_asked = true;
             }
@@ -80,6 +74,14 @@ impl Checker {
         self.begun.retain(|(_, _, topic), _| *topic != name);
         self.cursors.retain(|(_, topic, _), _| *topic != name);
         self.unsure_names.insert(name);
+    }
+
+    fn note_release(&mut self, handles: &[ReceiptHandle], now_ms: u64) {
+        let may_be_refused = !self.has_room_always;
+        for handle in handles {
+            let progress = self.progress_mut(handle.group, place_of(handle));
+            progress.release(handle.nonce, now_ms, may_be_refused);
+        }
     }
 
     /// Made again while its deletion is under way, a topic or group keeps its number.

@@ -155,6 +155,14 @@ impl Checker {
         self.resets.iter().any(|reset| reset.concerns(group, topic, queue) && is_open(reset))
     }
 
+    /// Whether a reset of any queue may have been under way since then: meanwhile nothing of the topic is handed out.
+    pub(super) fn is_being_reset(&self, group: &str, topic: &str, since: u64) -> bool {
+        self.resets.iter().any(|reset| {
+            let is_its = reset.concerns(group, topic, reset.queue.unwrap_or(0));
+            is_its && reset.settled.is_none_or(|settled| settled > since)
+        })
+    }
+
     fn for_concerned(&mut self, reset: &Reset, mut change: impl FnMut(&mut Progress, Effect)) {
         let readers: Vec<u32> = self.readers.keys().copied().collect();
         // Also what was handed out and could not be read.

@@ -56,7 +56,9 @@ impl Checker {
         receive: &Receive,
         deliveries: &[Delivery],
     ) -> Result<(), String> {
-        if self.is_repeat(receive) {
+        // Whoever looks through little at one time brings something rather than all.
+        let is_part = self.looks_are_few && !deliveries.is_empty();
+        if self.is_repeat(receive) || is_part || self.are_places_few {
             return Ok(());
         }
         let before = Before { seq: asked.seq, now_ms: asked.now_ms };
@@ -91,7 +93,7 @@ impl Checker {
     /// # Errors
     /// The first that should have been answered.
     pub fn check_polls(&mut self, now_ms: u64) -> Result<(), String> {
-        if self.has_room_always {
+        if self.has_room_always && !self.are_places_few {
             self.check_question_times(now_ms)?;
         }
         let is_awaited = |ticket: &u64| !self.given_up_polls.contains(ticket);
@@ -104,7 +106,7 @@ impl Checker {
                     receive.group
                 ));
             }
-            if !self.has_room_always {
+            if !self.has_room_always || self.are_places_few {
                 continue;
             }
             let waiting = self.waiting(&receive, Before { seq: self.seq, now_ms });
@@ -199,15 +201,15 @@ impl Checker {
             .filter(|(_, stored)| stored.first_seen < before.seq)
             .map(|(place, stored)| (*place, stored.id))
             .collect();
+        if self.is_being_reset(reader.group, reader.topic, before.seq) {
+            return Vec::new();
+        }
         let order = self.order_of(reader.group, reader.topic, before.seq);
         let Some(is_in_order) = order.map(|order| order == Order::Fifo) else { return Vec::new() };
         let mut waiting = Vec::new();
         for (place, id) in places {
             let is_for_it = self.is_for(&reader, id) && !self.may_be_taken(place, before.now_ms);
-            if !is_for_it
-                || self.is_overtaken(reader.group, reader.topic, place.1, before.seq)
-                || (is_in_order && !self.is_next(&reader, place, id, before))
-            {
+            if !is_for_it || (is_in_order && !self.is_next(&reader, place, id, before)) {
                 continue;
             }
             let progress = self.progress_of(&reader, place);

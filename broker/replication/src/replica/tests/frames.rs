@@ -1,6 +1,6 @@
 //! However much one step decides, the log takes it in frames that its reader takes.
 
-use broker_store::limits::FRAME_PAYLOAD_BYTES_MAX;
+use broker_store::limits::{FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX};
 use broker_store::record::Record;
 
 use super::*;

@@ -35,10 +35,10 @@ impl<R: ReplyTo> Engine<R> {
         self.state.timed.leave(key).map(|_| key).ok_or(Refusal::NotTimed)
     }
 
-    /// Makes visible what is due, up to this much of work; says how much was done. Delivery times are dates: they follow the
-    /// wall clock.
+    /// Makes visible what is due, up to this much of work; says how much was done.
     pub(crate) fn release_due(&mut self, wall_ms: u64, work: u32, effects: &mut Effects<R>) -> u32 {
-        let chunks_max = work / CHUNK_WORK;
+        // One at least: otherwise nothing that is packed would become due while the log is busy, and work is little.
+        let chunks_max = work.div_ceil(CHUNK_WORK);
         let (mut done, mut chunks) = (0, chunks_max);
         while done < work
             && let Some(key) = self.state.timed.next_due(wall_ms, LEAVING_MAX, &mut chunks)

@@ -14,6 +14,8 @@ use crate::world::World;
 const ROUND_MS: u64 = 1_200_000;
 const INVISIBLE_MS: u64 = 60_000;
 const ROUNDS_MAX: u32 = 40;
+/// Steps of the broker in which it does what is due, a few at a time.
+const SETTLING_STEPS_MAX: u32 = 10_000;
 
 /// Drains everything and asks for the verdict.
 ///
@@ -121,11 +123,18 @@ fn commit_all(world: &mut World) -> Result<(), String> {
 
 /// What is due becomes visible only once that is written.
 fn settle(world: &mut World) -> Result<(), String> {
-    world.step_replica()?;
-    while world.process.as_ref().is_some_and(|process| process.write.is_some()) {
-        world.finish_write()?;
+    for _ in 0..SETTLING_STEPS_MAX {
+        world.step_replica()?;
+        while world.process.as_ref().is_some_and(|process| process.write.is_some()) {
+            world.finish_write()?;
+        }
+        let now = world.now();
+        let next = world.process.as_ref().and_then(|process| process.replica.next_step_ms(now));
+        if next.is_none_or(|at_ms| at_ms > world.now_ms()) {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err("what is due is not worked off".to_owned())
 }
 
 /// Everything was handed out, or passed over for good, and acknowledged: nobody is behind.

@@ -76,11 +76,10 @@ impl<R: ReplyTo> Engine<R> {
             }
             self.looking.remove(&index);
             let count = self.state.group_topic(index).map_or(0, |p| p.waiters.lines().len());
-            let queues = self.all_queues(index);
             for line in 0..count {
                 let progress = self.state.group_topic(index);
                 if progress.is_some_and(|p| p.waiters.lines()[line].is_looking) {
-                    self.serve_line(now_ms, (index, line), &queues, looks_max, log, effects);
+                    self.serve_line(now_ms, (index, line), None, looks_max, log, effects);
                 }
             }
             self.forget_empty_lines(index);
@@ -100,7 +99,7 @@ impl<R: ReplyTo> Engine<R> {
                 break;
             }
             let looks_max = limits().looked_at_per_turn;
-            self.serve_line(now_ms, (index, line), queues, looks_max, log, effects);
+            self.serve_line(now_ms, (index, line), Some(queues), looks_max, log, effects);
         }
         self.forget_empty_lines(index);
     }
@@ -137,12 +136,12 @@ impl<R: ReplyTo> Engine<R> {
         serve.into_iter().map(|(_, _, number)| number).collect()
     }
 
-    /// Hands out to a line for as long as it finds something.
+    /// Hands out to a line, of these queues or of all that it wants, for as long as it finds something.
     fn serve_line(
         &mut self,
         now_ms: u64,
         (index, line): (usize, usize),
-        queues: &[usize],
+        queues: Option<&[usize]>,
         looks_max: u32,
         log: &Log,
         effects: &mut Effects<R>,
@@ -153,7 +152,6 @@ impl<R: ReplyTo> Engine<R> {
             let Some(waiter) = progress.and_then(|p| p.waiters.take_first(line)) else { break };
             let mut deliveries = Vec::new();
             if !waiter.reply.is_gone() {
-                let queues = Some(queues);
                 let picked = self.pick(now_ms, index, &waiter, queues, looks_max, log, effects);
                 effects.end_piece();
                 // Another shard may have answered it meanwhile.

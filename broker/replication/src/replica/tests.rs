@@ -13,6 +13,7 @@ use broker_model::{
     TopicName, tag_hash,
 };
 use broker_store::WriteError;
+use broker_store::segments::Segment;
 use broker_store::simulated_disk::SimulatedDisk;
 use proptest::prelude::*;
 

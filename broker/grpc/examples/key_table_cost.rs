@@ -55,7 +55,8 @@ fn filled(keys: u32, body: &Bytes) -> (SimulatedDisk, u32) {
     let disk = SimulatedDisk::default();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let (mut replica, mut writer) =
-        replica::start::<Nobody>(&shared, &options(), Box::new(NoPeers), 1, 1).expect("it starts");
+        replica::start::<Nobody>(&shared, &options(), Box::new(NoPeers), 1.into(), 1)
+            .expect("it starts");
     let name = TopicName::parse("orders").expect("a legal name");
     let placement = vec![QueuePlacement { shard: ShardId(0), queues: 8 }];
     let topic = Topic::with_defaults(name.clone(), MessageType::Normal, placement);

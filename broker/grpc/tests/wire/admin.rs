@@ -256,7 +256,6 @@ async fn what_a_resource_cannot_change_the_admin_api_cannot_either() {
         topics: vec!["orders".into()],
         id: "again".into(),
         to: Some(To::Position(position.into())),
-        ..ResetOffsetsRequest::default()
     };
     broker.admin.apply_topic(fifo(1)).await.unwrap();
     broker.admin.apply_group(group(Model::Clustering, "")).await.unwrap();

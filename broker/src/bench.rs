@@ -23,7 +23,7 @@ use self::server_cpu::ServerCpu;
 use crate::cli::admin::{Admin, AdminArguments, owner};
 use crate::cli::client::{Client, Role, by_tags, random};
 use crate::cli::failure::Failure;
-use crate::cli::output::{OutputArguments, print};
+use crate::cli::output::{OutputArguments, print, say};
 use crate::cli::send::EndpointArguments;
 use crate::cli::topic::declared_name;
 
@@ -196,7 +196,7 @@ async fn create_topic(
 async fn remove_topic(admin: &AdminArguments, name: &str) {
     let removed = async { Admin::connect(admin).await?.delete_topic(name, true).await };
     if let Err(failure) = removed.await {
-        eprintln!("warning: cannot delete topic {name}: {failure}");
+        say(format_args!("warning: cannot delete topic {name}: {failure}"));
     }
 }
 

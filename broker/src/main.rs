@@ -1,5 +1,8 @@
 //! The binary `pinnace`: a broker, and the tools to work with one. Only the list of parts and the exit code live here.
 
+// Printing panics where the output is full or gone: `cli::output` does it instead.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod cli;
 mod demo;

@@ -2,12 +2,14 @@
 //! and who we are, take the ports, open the logs, apply the manifests, serve; and backwards at the end.
 
 pub(crate) mod data_lock;
+mod data_watch;
 pub(crate) mod deaths;
 mod descriptors;
 mod doors;
 pub(crate) mod format;
 mod identity;
 pub(crate) mod logging;
+mod private;
 mod threads;
 pub(crate) mod whole_file;
 
@@ -45,10 +47,12 @@ use threads::Threads;
 pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     logging::start(arguments.log_format)?;
     let files_max = descriptors::raise_limit();
+    private::make_private_files();
     let lock = DataLock::take(&arguments.data).map_err(|error| match error {
         LockError::Taken(_) => Failure::input(error.to_string()),
         LockError::Io { .. } => Failure::runtime(error.to_string()),
     })?;
+    private::tighten(&arguments.data);
     format::check_and_note(&arguments.data).map_err(|error| match error {
         FormatError::TooNew { .. } => Failure::input(error.to_string()),
         FormatError::Illegible(_) | FormatError::Io { .. } => Failure::runtime(error.to_string()),
@@ -118,6 +122,7 @@ async fn serve(
             return Ok(());
         }
     };
+    data_watch::begin(&arguments.data).context("cannot watch the data directory")?;
     let context = opened.context;
     health.opened(Arc::clone(&context));
     tokio::spawn(housekeeping(Arc::clone(&context), opened.events));

@@ -1,6 +1,8 @@
 //! The operator: turns BrokerClusters, Topics and ConsumerGroups into Kubernetes objects and into what brokers hold, and
 //! reports back. Every controller reads as a list: fetch, validate, plan, build, apply, status; the middle is pure.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api_server;
 pub mod arguments;
 pub mod broker_admin;

@@ -1,6 +1,9 @@
 //! The binary `pinnace-operator`: reads the command line and calls the library. The permissions that it needs stand in
 //! `permissions.rs` and are printed by `pinnace-operator rbac`.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -17,13 +20,14 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pinnace-operator: {error:#}");
+            // When stderr is full or gone nobody is left to tell.
+            let _ = writeln!(std::io::stderr(), "pinnace-operator: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn print_permissions() -> anyhow::Result<()> {
-    print!("{}", permissions::to_yaml()?);
+    std::io::stdout().write_all(permissions::to_yaml()?.as_bytes())?;
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use broker_proto::rocketmq::{Code, Status as BusinessStatus};
 
+use super::output::say;
+
 /// The reason why a verb did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -72,11 +74,11 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Input(text) => {
-                eprintln!("error: {}", one_line(text));
+                say(format_args!("error: {}", one_line(text)));
                 ExitCode::from(2)
             }
             Self::Runtime(text) => {
-                eprintln!("error: {}", one_line(text));
+                say(format_args!("error: {}", one_line(text)));
                 ExitCode::from(1)
             }
             Self::OutputClosed => ExitCode::from(1),

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::data_directory::DataArguments;
 use super::failure::Failure;
-use super::output::{Lines, OutputArguments};
+use super::output::{Lines, OutputArguments, say};
 use crate::read_only_disk::ReadOnlyDisk;
 use views::{FrameLine, RecordLine, Segments};
 
@@ -60,10 +60,10 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     }
     let log = arguments.data.log()?;
     if arguments.data.is_held() {
-        eprintln!(
+        say(format_args!(
             "note: a running broker holds {}; what it writes or recycles meanwhile may look damaged",
             arguments.data.data.display()
-        );
+        ));
     }
     match arguments.what {
         What::Segments => segments(arguments, &log),
@@ -89,7 +89,7 @@ fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failur
     }
     let found = damage::find(&ReadOnlyDisk, log, start);
     if let Some(damage) = found.map_err(|error| Failure::runtime(error.to_string()))? {
-        eprintln!("damaged: {damage}");
+        say(format_args!("damaged: {damage}"));
     }
     let kept = std::fs::read_dir(&log.directory).into_iter().flatten().flatten();
     let mut kept: Vec<String> =
@@ -97,7 +97,7 @@ fn segments(arguments: &InspectArguments, log: &LogOptions) -> Result<(), Failur
     kept.retain(|name| name.starts_with("damaged-"));
     kept.sort();
     for name in kept {
-        eprintln!("kept aside by a repair: {name}");
+        say(format_args!("kept aside by a repair: {name}"));
     }
     Ok(())
 }

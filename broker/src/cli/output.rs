@@ -1,4 +1,4 @@
-//! Prints results as a table, as JSON or as YAML. Only here is anything written to stdout.
+//! Prints results as a table, as JSON or as YAML, and what is beside them to stderr. Only here is anything printed.
 
 use std::io::Write;
 
@@ -47,6 +47,16 @@ pub(crate) fn emit(text: &str) -> Result<(), Failure> {
     })
 }
 
+/// Text that changes nothing on a terminal: ids, keys and hosts are what clients gave.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Writes a line to stderr. When that is full or gone nobody is left to tell.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(&line.to_string()));
+}
+
 /// Prints one value: as `table` says, or as data.
 pub(crate) fn print<T: Serialize>(
     format: Format,
@@ -66,7 +76,7 @@ pub(crate) fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| plain(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
@@ -79,7 +89,7 @@ pub(crate) fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn fields(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
     rows.iter().fold(String::new(), |text, (name, value)| {
-        text + format!("{:<width$} {value}", format!("{name}:")).trim_end() + "\n"
+        text + format!("{:<width$} {}", format!("{name}:"), plain(value)).trim_end() + "\n"
     })
 }
 
@@ -104,8 +114,8 @@ impl Lines {
         row: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Table if self.begun => row(value) + "\n",
-            Format::Table => format!("{}\n{}\n", self.header, row(value)),
+            Format::Table if self.begun => plain(&row(value)) + "\n",
+            Format::Table => format!("{}\n{}\n", self.header, plain(&row(value))),
             Format::Json => json(value)? + "\n",
             Format::Yaml => yaml(&[value])?,
         };
@@ -115,7 +125,17 @@ impl Lines {
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|e| Failure::runtime(format!("cannot write JSON: {e}")))
+    let text = serde_json::to_string(value);
+    let text = text.map_err(|e| Failure::runtime(format!("cannot write JSON: {e}")))?;
+    // What JSON need not escape may still mean something to a terminal.
+    Ok(text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() {
+            plain.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            plain.push(c);
+        }
+        plain
+    }))
 }
 
 fn yaml<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
@@ -163,6 +183,18 @@ mod tests {
         assert_eq!(texts, ["0ms", "850ms", "1s", "1m", "4m10s", "2h", "3h5m", "2d4h"]);
         let sizes: Vec<_> = [0, 1023, 1536, 3 << 30].into_iter().map(bytes).collect();
         assert_eq!(sizes, ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn what_clients_gave_reaches_no_terminal_as_a_command() {
+        let hostile = "id\u{1b}[2J\u{9b}1m\r";
+        let table = columns(&["ID"], vec![vec![hostile.to_owned()]]);
+        let all = [table, fields(&[("ID", hostile.to_owned())]), json(hostile).unwrap()];
+        for text in all {
+            assert!(!text.trim_end().contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
+        let read: String = serde_json::from_str(&json(hostile).unwrap()).unwrap();
+        assert_eq!(read, hostile, "the data stay what they are");
     }
 
     #[test]

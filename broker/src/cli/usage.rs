@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use super::failure::one_line;
+use super::output::say;
 
 /// Prints help and version as they are, and anything else as one line on stderr with exit code 2.
 pub(crate) fn report(error: &clap::Error) -> ExitCode {
@@ -13,7 +14,7 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    eprintln!("{}", line(error));
+    say(line(error));
     ExitCode::from(2)
 }
 

@@ -1,4 +1,5 @@
-//! One process per data directory. The lock is the kernel's: it ends with the process, however that ends.
+//! One process per data directory. The lock is the kernel's: it ends with the process, however that ends. The directory itself
+//! is locked beside the file in it, so that whoever deletes the file lets no second process in.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -12,6 +13,7 @@ const FILE_NAME: &str = "lock";
 #[derive(Debug)]
 pub(crate) struct DataLock {
     _file: File,
+    _directory: File,
 }
 
 /// Why the directory is not ours.
@@ -39,10 +41,16 @@ impl DataLock {
             .truncate(false)
             .open(directory.join(FILE_NAME))
             .map_err(failed)?;
+        let itself = File::open(directory).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Taken(directory.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        match itself.try_lock() {
             Err(TryLockError::WouldBlock) => Err(LockError::Taken(directory.to_owned())),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+            // Not every file system locks directories; the file has to do there.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Self { _file: file, _directory: itself }),
         }
     }
 }
@@ -58,6 +66,9 @@ mod tests {
         let first = DataLock::take(&directory).unwrap();
         let text = DataLock::take(&directory).unwrap_err().to_string();
         assert!(text.contains("in use by another process"), "{text}");
+        std::fs::remove_file(directory.join(FILE_NAME)).unwrap();
+        let text = DataLock::take(&directory).unwrap_err().to_string();
+        assert!(text.contains("in use by another process"), "without the file: {text}");
         drop(first);
         DataLock::take(&directory).unwrap();
     }

@@ -1,4 +1,5 @@
-//! Log lines of the broker: to stderr, for people or as JSON, never with message bodies or secrets.
+//! Log lines of the broker: to stderr, for people or as JSON, never with message bodies or secrets. Nobody has to read
+//! them, and stderr may be full or gone: that never ends the process.
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -35,6 +36,8 @@ pub(crate) fn start(format: LogFormat) -> Result<(), Failure> {
         })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A line that cannot be written would be told of on stderr, which panics.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let started = match format {

@@ -23,4 +23,5 @@ mod rpcs;
 mod several_shards;
 mod shards_agree;
 mod strangers;
+mod surroundings;
 mod transport;

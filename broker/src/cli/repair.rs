@@ -30,7 +30,7 @@ pub(crate) struct RepairArguments {
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     /// Leave out the record at this log position, on which starts die, instead of mending damage.
-    #[arg(long, value_name = "POSITION", env = "PINNACE_LEAVE_OUT")]
+    #[arg(long, value_name = "POSITION")]
     leave_out: Option<u64>,
     /// Carry it out.
     #[arg(long)]

@@ -161,11 +161,11 @@ fuzz_target!(|data: &[u8]| {
         Err(error) if error.is_damage() => {
             let damaged = damaged.expect("it does not open, and is not damaged");
             assert!(damaged.from <= damaged.to);
-            let plan = repair::plan(&disk, &options).unwrap().unwrap();
+            let plan = repair::plan(&disk, &options, LogEnd::default()).unwrap().unwrap();
             repair::carry_out(&disk, &options, &plan).unwrap();
             let frames = opened(&disk, &options).expect("it opens after the repair");
             assert!(frames.len() as u64 + damaged.frames_behind <= whole);
-            assert_eq!(repair::plan(&disk, &options).unwrap(), None);
+            assert_eq!(repair::plan(&disk, &options, LogEnd::default()).unwrap(), None);
         }
         Err(error) => assert!(matches!(error, OpenError::LaterVersion { .. }), "{error}"),
     }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use broker_engine::{Engine, ReplyTo};
-use broker_model::ShardId;
+use broker_model::{Now, ShardId};
 use broker_store::Disk;
 use broker_store::log::LogOptions;
 use broker_store::simulated_disk::SimulatedDisk;
@@ -46,7 +46,7 @@ fn survives(part: Bytes) {
     let again = loaded(&once).expect("what was stored can be loaded");
     assert_eq!(stored(&again), once);
     let _ = engine.incomplete_queue();
-    let _ = engine.next_tick_ms();
+    let _ = engine.next_tick_ms(Now::at(0));
     assert_eq!(engine.hidden_records().count(), again.hidden_records().count());
 }
 

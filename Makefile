@@ -21,7 +21,7 @@ help: ## list the targets
 build: ## compile the broker and the operator as they are shipped, into target/release
 	$(CARGO) build --release --locked -p broker -p operator
 
-demo: ## start a broker with examples/orders, send orders, bill them, tell the story; stays up on a terminal
+demo: ## start a broker with examples/orders, send orders, bill them, tell the story; the first time within 4 minutes on 2 cores
 	$(CARGO) build --locked --workspace --bin pinnace
 	$(DEVELOPMENT)/pinnace demo --manifests examples/orders
 
@@ -68,9 +68,10 @@ test-charts: ## the Helm charts: lint, schemas, goldens, and an install on a rea
 	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check
 	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check-install
 
-conformance: ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js)
+LAYOUTS := one-shard
+conformance: ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js); LAYOUTS="one-shard three-shards two-brokers" for all
 	$(CARGO) build --locked --workspace --bin pinnace --bin cluster
-	tests/conformance/run --binary $(abspath $(DEVELOPMENT))/pinnace
+	tests/conformance/run --binary $(abspath $(DEVELOPMENT))/pinnace $(LAYOUTS:%=--layout %)
 
 test-examples: ## the programs of examples/ in four languages (needs Go, Java with Maven, Python)
 	$(CARGO) build --locked --workspace --bin pinnace

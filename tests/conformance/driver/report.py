@@ -51,7 +51,7 @@ unmodified official client against real broker processes, once for each of these
 
 {places}
 
-`make conformance` runs all of them and prints this table.
+`make conformance` prints this table; its variable LAYOUTS says for which of these.
 
 {packages}
 

@@ -69,9 +69,10 @@ test-charts: ## the Helm charts: lint, schemas, goldens, and an install on a rea
 	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check-install
 
 LAYOUTS := one-shard
-conformance: ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js); LAYOUTS="one-shard three-shards two-brokers" for all
-	$(CARGO) build --locked --workspace --bin pinnace --bin cluster
-	tests/conformance/run --binary $(abspath $(DEVELOPMENT))/pinnace $(LAYOUTS:%=--layout %)
+conformance: build ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js); LAYOUTS="one-shard three-shards two-brokers" for all
+	$(CARGO) build --locked --workspace --bin cluster
+	tests/conformance/run --binary $(abspath $(TARGET))/release/pinnace --tool $(abspath $(DEVELOPMENT))/cluster \
+		$(LAYOUTS:%=--layout %)
 
 test-examples: ## the programs of examples/ in four languages (needs Go, Java with Maven, Python)
 	$(CARGO) build --locked --workspace --bin pinnace

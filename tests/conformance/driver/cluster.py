@@ -29,8 +29,8 @@ LAYOUTS = [
 class Cluster:
     """The brokers of a layout, each a process of its own."""
 
-    def __init__(self, layout, binary, log_path):
-        self._tool = binary.parent / "cluster"
+    def __init__(self, layout, binary, tool, log_path):
+        self._tool = tool
         self._brokers, self._names = [], []
         begin = 0
         for number, count in enumerate(layout.shards):

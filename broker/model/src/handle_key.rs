@@ -106,7 +106,7 @@ mod tests {
         let message_id = "01AB".to_owned();
         let recall = RecallHandle { shard, topic: 2, number: 7, due_ms: 9, message_id, code: None };
         assert_eq!([receipt, transaction, key.of_recall(&recall)], KNOWN);
-        let renamed = RecallHandle { message_id: "another".to_owned(), ..recall.clone() };
+        let renamed = RecallHandle { message_id: "another".to_owned(), ..recall };
         assert_eq!(key.of_recall(&renamed), key.of_recall(&recall));
         assert_eq!(format!("{key:?}"), "HandleKey(not shown)");
     }

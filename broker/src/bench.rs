@@ -38,52 +38,52 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub(crate) struct BenchArguments {
     /// Topic to use; created with 8 queues when missing [default: a new one, deleted afterwards].
-    #[arg(long, value_name = "TOPIC", env = "PINNACE_TOPIC", value_parser = declared_name)]
+    #[arg(long, value_name = "TOPIC", value_parser = declared_name)]
     topic: Option<String>,
     /// Bytes of a message body.
-    #[arg(long, value_name = "BYTES", env = "PINNACE_SIZE", default_value_t = 1024,
+    #[arg(long, value_name = "BYTES", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(template::BODY_BYTES_MIN as i64..=BODY_BYTES_MAX as i64))]
     size: u32,
     /// Connections that send.
-    #[arg(long, value_name = "N", env = "PINNACE_PRODUCERS", default_value_t = 4,
+    #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     producers: u32,
     /// Send requests under way per connection.
-    #[arg(long, value_name = "N", env = "PINNACE_INFLIGHT", default_value_t = 16,
+    #[arg(long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     inflight: u32,
     /// Messages per send request.
-    #[arg(long, value_name = "N", env = "PINNACE_BATCH", default_value_t = 1,
+    #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=SEND_BATCH_MESSAGES_MAX as i64))]
     batch: u32,
     /// Seconds to measure.
-    #[arg(long, value_name = "SECONDS", env = "PINNACE_DURATION", default_value_t = 10,
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     duration: u64,
     /// Seconds of load before the measurement.
-    #[arg(long, value_name = "SECONDS", env = "PINNACE_WARM_UP", default_value_t = 1,
+    #[arg(long, value_name = "SECONDS", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(0..=3600))]
     warm_up: u64,
     /// Messages to send per second over all connections; 0 = as many as possible.
-    #[arg(long, value_name = "N", env = "PINNACE_RATE", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     rate: u64,
     /// Connections that receive.
-    #[arg(long, value_name = "N", env = "PINNACE_CONSUMERS", default_value_t = 4,
+    #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     consumers: u32,
     /// Only send.
-    #[arg(long, env = "PINNACE_NO_RECEIVE")]
+    #[arg(long)]
     no_receive: bool,
     /// Send delayed messages to a DELAY topic, due this many seconds after the start and up to twice as many; none is
     /// received.
-    #[arg(long, value_name = "SECONDS", env = "PINNACE_DELAY", requires = "no_receive",
+    #[arg(long, value_name = "SECONDS", requires = "no_receive",
           value_parser = clap::value_parser!(u64).range(1..=43_200))]
     delay: Option<u64>,
     /// Process whose CPU time counts as the server's [default: who listens on --endpoint, when local].
-    #[arg(long, value_name = "PID", env = "PINNACE_SERVER_PID", conflicts_with = "server_metrics")]
+    #[arg(long, value_name = "PID", conflicts_with = "server_metrics")]
     server_pid: Option<u32>,
     /// Metrics page with process_cpu_seconds_total of a server elsewhere, as in http://HOST:8082/metrics.
-    #[arg(long, value_name = "URL", env = "PINNACE_SERVER_METRICS")]
+    #[arg(long, value_name = "URL")]
     server_metrics: Option<String>,
     #[command(flatten)]
     endpoint: EndpointArguments,

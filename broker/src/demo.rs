@@ -36,7 +36,7 @@ const POLL: Poll =
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
     /// Directory with a Topic named orders and a ConsumerGroup named billing.
-    #[arg(long, value_name = "DIR", env = "PINNACE_MANIFESTS", default_value = "examples/orders")]
+    #[arg(long, value_name = "DIR", default_value = "examples/orders")]
     manifests: PathBuf,
     /// Directory for the broker's data, kept afterwards [default: a new one, removed afterwards].
     #[arg(long, value_name = "DIR", env = "PINNACE_DATA")]

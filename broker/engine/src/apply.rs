@@ -117,6 +117,8 @@ impl<R: ReplyTo> Engine<R> {
             Record::DeleteLiteTopic { topic, queue } => self.apply_delete_lite_topic(topic, queue),
             Record::Client { number, id } => self.apply_client(number, &id),
             Record::HandleKey(key) => self.state.handle_key = Some(key),
+            Record::GroupUse { group, hour } => self.apply_group_use(group, hour),
+            Record::ServedHours { hours } => self.state.group_uses.serve(hours),
         }
     }
 

@@ -90,8 +90,23 @@ pub enum Command {
     DeleteTopic(TopicName),
     /// Create or change a group on this shard.
     PutGroup(Box<ConsumerGroup>),
-    /// Delete a group and its progress on this shard.
+    /// Delete a group and its progress on this shard; its name does not come back by first use.
     DeleteGroup(GroupName),
+    /// Make a group with default settings that nobody declared, unless it exists; answered with [`Outcome::Done`] once durable.
+    MakeGroup(GroupName),
+    /// These groups were used since the last time; those that nobody declared are kept for that. Answered with
+    /// [`Outcome::Done`] once durable.
+    NoteGroupUse {
+        /// The groups.
+        groups: Vec<GroupName>,
+        /// Whether the shard has served another hour.
+        is_hour_over: bool,
+    },
+    /// Which of these groups nobody declared, and nobody used for long; answered with [`Outcome::Groups`].
+    ReadUnusedGroups(Vec<GroupName>),
+    /// Forget such a group and its progress; its name may come back by first use. Answered with [`Outcome::Done`] once durable, or
+    /// [`Refusal::GroupInUse`].
+    ForgetGroup(GroupName),
     /// Progress of one group, or of all; answered with [`Outcome::Progress`].
     ReadProgress(Option<GroupName>),
     /// Progress of all groups, a part at a time: from 0, then from where the part before ended; answered with
@@ -361,6 +376,8 @@ pub enum Outcome {
     Redriven(Redriven),
     /// Consumers of broadcasting groups.
     Members(Vec<(GroupName, String)>),
+    /// Some of the groups asked about.
+    Groups(Vec<GroupName>),
     /// Names and numbers.
     Names(Box<Names>),
 }

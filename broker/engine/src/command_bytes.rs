@@ -54,6 +54,9 @@ impl Command {
                     set.lite_topics.iter().map(|name| NAME_BYTES + name.len()).sum()
                 }
                 Self::Join(join) => join.topics.len() * NAME_BYTES * 4,
+                Self::NoteGroupUse { groups, .. } | Self::ReadUnusedGroups(groups) => {
+                    groups.len() * NAME_BYTES * 4
+                }
                 _ => 0,
             }
     }

@@ -144,6 +144,12 @@ impl<R: ReplyTo> Engine<R> {
             Command::DeleteTopic(name) => self.delete_topic(&name, reply, effects),
             Command::PutGroup(group) => self.put_group(*group, reply, effects),
             Command::DeleteGroup(name) => self.delete_group(&name, reply, effects),
+            Command::MakeGroup(name) => self.make_group(name, reply, effects),
+            Command::NoteGroupUse { groups, is_hour_over } => {
+                self.note_group_use(&groups, is_hour_over, reply, effects);
+            }
+            Command::ReadUnusedGroups(names) => self.read_unused_groups(names, reply, effects),
+            Command::ForgetGroup(name) => self.forget_group(name, reply, effects),
             Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
             Command::ReadProgressFrom(first) => self.read_progress_part(first, reply, effects),
             Command::ReadTopics => self.read_topics(reply, effects),

@@ -1,7 +1,7 @@
 //! When each topic and group was last declared here, and which names were deleted: so that shards that differ after a stop
 //! in the middle of a change can be told which of them knows better, and no name that was deleted comes back by first use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker_model::limits::DELETED_NAMES_MAX;
 use broker_model::{ConsumerGroup, GroupName, Topic, TopicName};
@@ -19,6 +19,8 @@ pub struct Known {
     pub topics: Vec<(Topic, u64)>,
     /// Groups.
     pub groups: Vec<(ConsumerGroup, u64)>,
+    /// Those of them that nobody declared: they were made by first use.
+    pub by_first_use: BTreeSet<GroupName>,
     /// Topics that were deleted and not declared again.
     pub deleted_topics: Vec<(TopicName, u64)>,
     /// Groups that were deleted and not declared again.
@@ -93,6 +95,7 @@ impl<R: ReplyTo> Engine<R> {
         Known {
             topics: topics.collect(),
             groups: groups.collect(),
+            by_first_use: self.groups_by_first_use().cloned().collect(),
             deleted_topics: deleted_topics
                 .filter_map(|(name, ms)| Some((TopicName::parse(name).ok()?, ms)))
                 .collect(),

@@ -11,6 +11,8 @@ mod dead_letter;
 mod declared;
 pub mod effects;
 pub mod engine;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+mod group_use;
 mod handles;
 #[cfg(feature = "simulation")]
 pub mod held;

@@ -143,7 +143,7 @@ impl<R: ReplyTo> Engine<R> {
 }
 
 /// Messages that are kept, and were not put back.
-fn held<R>(topic: &TopicState<R>) -> u64 {
+pub(crate) fn held<R>(topic: &TopicState<R>) -> u64 {
     let all: u64 = topic.queues.iter().map(Queue::len).sum();
     all.saturating_sub(topic.redriven.count())
 }

@@ -11,6 +11,12 @@ use crate::refusal::Refusal;
 
 impl<R: ReplyTo> Engine<R> {
     pub(crate) fn put_group(&mut self, group: ConsumerGroup, reply: R, effects: &mut Effects<R>) {
+        self.append_group(group, effects);
+        effects.on_commit.push((reply, Ok(Outcome::Done)));
+    }
+
+    /// Returns its number.
+    pub(crate) fn append_group(&mut self, group: ConsumerGroup, effects: &mut Effects<R>) -> u32 {
         let known = self.state.group_numbers.get(&group.name).copied();
         let known = known.filter(|number| !self.deleting_groups.contains(number));
         let number = known.unwrap_or_else(|| {
@@ -21,7 +27,7 @@ impl<R: ReplyTo> Engine<R> {
         });
         effects.append(&Record::PutGroup { number, group: Box::new(group.clone()) });
         self.begin_declared(number, &group, effects);
-        effects.on_commit.push((reply, Ok(Outcome::Done)));
+        number
     }
 
     pub(crate) fn delete_group(&mut self, name: &GroupName, reply: R, effects: &mut Effects<R>) {

@@ -12,6 +12,9 @@ pub enum Refusal {
     /// No such group on this shard.
     #[error("consumer group {0} does not exist")]
     GroupNotFound(GroupName),
+    /// It was declared, or is in use, and is not forgotten.
+    #[error("consumer group {0} was declared, or is in use; delete it where it was declared")]
+    GroupInUse(GroupName),
     /// Writing is switched off, or the shard holds no queue of it.
     #[error("topic {0} cannot be written to")]
     NotWritable(TopicName),

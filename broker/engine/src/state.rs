@@ -9,6 +9,7 @@ use broker_model::{
 };
 
 use crate::clients::Clients;
+use crate::group_use::GroupUses;
 use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
 use crate::known_names::KnownNames;
@@ -144,6 +145,7 @@ pub(crate) struct State<R> {
     /// Of the codes in handles; none before the first one is made.
     pub(crate) handle_key: Option<HandleKey>,
     pub(crate) known_names: KnownNames,
+    pub(crate) group_uses: GroupUses,
     /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
     pub(crate) index_entries: u64,
     /// Whose named receives are remembered, the oldest first: indexes into [`State::group_topics`].
@@ -176,6 +178,7 @@ impl<R> Default for State<R> {
             clients: Clients::default(),
             handle_key: None,
             known_names: KnownNames::default(),
+            group_uses: GroupUses::default(),
             index_entries: 0,
             attempts: VecDeque::new(),
             waiters: 0,

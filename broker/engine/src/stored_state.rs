@@ -158,6 +158,12 @@ impl<R: ReplyTo> Engine<R> {
             let client_id = member.client_id.to_string();
             parts.record(&Record::PutMember { number, group: member.group, client_id })?;
         }
+        if let Some(hours) = state.group_uses.served_hours() {
+            parts.record(&Record::ServedHours { hours })?;
+        }
+        for (group, hour) in state.group_uses.all() {
+            parts.record(&Record::GroupUse { group, hour })?;
+        }
         for (&group, id) in sorted(&state.resets) {
             parts.record(&Record::Reset { group, id: id.clone() })?;
         }

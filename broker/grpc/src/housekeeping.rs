@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_replication::{CatalogChange, ShardEvent};
+use broker_model::limits::GROUP_USE_ROUND_MS;
+use broker_replication::{CatalogChange, ShardEvent, UseRound};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,6 +19,8 @@ use crate::rpc::telemetry::settings_command;
 use crate::session::settings;
 use crate::transaction_checks::ask_producer;
 
+const HOUR_MS: u64 = 3_600_000;
+
 /// Runs until [`BrokerContext::stop`] is called.
 pub async fn housekeeping(
     context: Arc<BrokerContext>,
@@ -27,6 +30,7 @@ pub async fn housekeeping(
         () = pass_on_events(&context, events) => {}
         () = prolong_deliveries(&context) => {}
         () = expire_clients(&context) => {}
+        () = forget_unused_groups(&context) => {}
         () = tell_changed_groups(&context) => {}
         () = context.stopped() => {}
     }
@@ -60,6 +64,24 @@ async fn expire_clients(context: &BrokerContext) {
             tracing::info!(%client_id, "client was silent for too long and is forgotten");
             context.renewals.release_client(&context.catalog, &client_id).await;
             broadcasting::leave_all(context, &client_id).await;
+        }
+    }
+}
+
+async fn forget_unused_groups(context: &BrokerContext) {
+    let mut rounds = every(GROUP_USE_ROUND_MS);
+    // The first one is at once.
+    rounds.tick().await;
+    let (mut round, mut served_ms) = (UseRound::default(), 0);
+    loop {
+        rounds.tick().await;
+        served_ms += GROUP_USE_ROUND_MS;
+        let is_hour_over = served_ms >= HOUR_MS;
+        if is_hour_over {
+            served_ms = 0;
+        }
+        if let Err(error) = context.catalog.use_round(&mut round, is_hour_over).await {
+            tracing::debug!(%error, "consumer groups that nobody uses are not looked for now");
         }
     }
 }

@@ -58,7 +58,9 @@ impl From<Refusal> for Failure {
         let code = match &refusal {
             Refusal::TopicNotFound(_) => Code::TopicNotFound,
             Refusal::GroupNotFound(_) => Code::ConsumerGroupNotFound,
-            Refusal::NotWritable(_) | Refusal::NotReadable(_) => Code::Forbidden,
+            Refusal::NotWritable(_) | Refusal::NotReadable(_) | Refusal::GroupInUse(_) => {
+                Code::Forbidden
+            }
             Refusal::InvalidHandle | Refusal::ForeignHandle => Code::InvalidReceiptHandle,
             // The one code after which producers pause before they try again.
             Refusal::TooMany(_) | Refusal::DiskFull | Refusal::NoRoom => Code::TooManyRequests,
@@ -142,6 +144,7 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
         Refusal::TopicNotFound(_) | Refusal::GroupNotFound(_) => tonic::Status::not_found(message),
         Refusal::NotWritable(_)
         | Refusal::NotReadable(_)
+        | Refusal::GroupInUse(_)
         | Refusal::InvalidHandle
         | Refusal::ForeignHandle => tonic::Status::failed_precondition(message),
         Refusal::QueueNotFound { .. }

@@ -57,6 +57,23 @@ pub const DELETED_NAMES_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 100_000;
 /// With so many, no more groups are made by first use: the rest of the places is for those that are declared.
 pub const GROUPS_BY_FIRST_USE_MAX: usize = 80_000;
+/// A group by first use that has nothing to lose is forgotten after so many hours of service without use.
+pub const GROUP_UNUSED_HOURS_MAX: u64 = 24;
+/// Hours of service without use after which the progress of a group by first use is forgotten: longer than a quarter of a year,
+/// because there are jobs that run so seldom.
+pub const GROUP_PROGRESS_UNUSED_HOURS_MAX: u64 = 100 * 24;
+/// The same while more than [`GROUPS_BY_FIRST_USE_CROWDED`] groups are there: longer than a week.
+pub const GROUP_PROGRESS_UNUSED_HOURS_CROWDED: u64 = 8 * 24;
+/// With more groups by first use, those that are used seldom make room earlier.
+pub const GROUPS_BY_FIRST_USE_CROWDED: usize = GROUPS_BY_FIRST_USE_MAX / 2;
+/// A group by first use that is in use is noted in the log once in so many hours of service.
+pub const GROUP_USE_NOTED_HOURS: u64 = 4;
+/// How often it is looked which groups were used, and which are to be forgotten.
+pub const GROUP_USE_ROUND_MS: u64 = 600_000;
+/// Groups that one such round looks at for whether they were used for long.
+pub const GROUPS_PER_USE_ROUND_MAX: usize = 1_024;
+/// Groups by first use of which a shard is told, or asked, at one time.
+pub const GROUPS_TOLD_AT_ONCE_MAX: usize = 64;
 /// Longest filter expression, of tags or SQL.
 pub const FILTER_EXPRESSION_BYTES_MAX: usize = 4096;
 /// Tags in one filter expression.

@@ -3,9 +3,11 @@
 
 mod apply;
 mod complete;
+mod first_use;
 mod merged;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use broker_engine::{
@@ -15,6 +17,7 @@ use broker_model::{ConsumerGroup, GroupName, Owner, ShardId, Topic, TopicName};
 use tokio::sync::{Mutex, broadcast};
 
 use crate::shard::ShardHandle;
+pub use first_use::UseRound;
 use merged::{Merged, Repair};
 
 /// Changes that a slow listener may be behind before it has to start over.
@@ -30,12 +33,35 @@ pub struct TopicEntry {
 }
 
 /// A group and the version of its last change.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct GroupEntry {
     /// Its settings.
     pub group: ConsumerGroup,
     /// Grows with every change of anything in the catalog.
     pub version: u64,
+    /// Whether somebody declared it; it was made by first use otherwise.
+    pub is_declared: bool,
+    /// Whether it was used since the shards were told last.
+    is_used: AtomicBool,
+}
+
+impl GroupEntry {
+    /// A group that nobody used yet.
+    #[must_use]
+    pub fn new(group: ConsumerGroup, version: u64, is_declared: bool) -> Self {
+        Self { group, version, is_declared, is_used: AtomicBool::new(false) }
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    fn note_use(&self) {
+        // Written once in a round, so that the cores that read it keep it.
+        if !self.is_used() {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A change, after it is done.
@@ -125,11 +151,14 @@ impl Catalog {
     /// others.
     #[must_use]
     pub fn new(shards: Vec<ShardHandle>, known: Vec<Known>, version: u64) -> Self {
-        let Merged { topics, groups, deleted_groups, repairs } = Merged::of(known);
+        let Merged { topics, groups, by_first_use, deleted_groups, repairs } = Merged::of(known);
         let (named, grouped) = (HashMap::new(), HashMap::new());
         let mut state = State { topics: named, groups: grouped, deleted_groups, version };
         topics.into_iter().for_each(|topic| drop(state.put_topic(topic)));
-        groups.into_iter().for_each(|group| drop(state.put_group(group)));
+        for group in groups {
+            let is_declared = !by_first_use.contains(&group.name);
+            state.put_group(group, is_declared);
+        }
         let (changes, _) = broadcast::channel(CHANGES_BUFFERED);
         let (state, changing) = (RwLock::new(state), Mutex::new(repairs));
         Self { inner: Arc::new(Inner { shards, state, changing, changes }) }
@@ -327,10 +356,19 @@ impl State {
         entry
     }
 
-    fn put_group(&mut self, group: ConsumerGroup) -> Arc<GroupEntry> {
+    fn make_group(&mut self, name: &GroupName) -> Arc<GroupEntry> {
+        self.put_group(ConsumerGroup::with_defaults(name.clone()), false)
+    }
+
+    fn remove_group(&mut self, name: &GroupName) {
+        self.version += 1;
+        self.groups.remove(name);
+    }
+
+    fn put_group(&mut self, group: ConsumerGroup, is_declared: bool) -> Arc<GroupEntry> {
         self.version += 1;
         self.deleted_groups.remove(&group.name);
-        let entry = Arc::new(GroupEntry { group, version: self.version });
+        let entry = Arc::new(GroupEntry::new(group, self.version, is_declared));
         self.groups.insert(entry.group.name.clone(), entry.clone());
         entry
     }

@@ -21,7 +21,9 @@ mod writer_thread;
 
 pub use append_times::AppendTimesSeen;
 pub use at_hand::{AtHand, at_hand};
-pub use catalog::{ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry};
+pub use catalog::{
+    ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry, UseRound,
+};
 pub use clock::{Clock, SystemClock};
 pub use memory::Memory;
 pub use recovered::{StartingPoint, load_snapshot, starting_point};

@@ -53,7 +53,9 @@ pub fn instead_of(record: Record) -> Instead {
         | Record::Prolong { .. }
         | Record::TransactionCheck { .. }
         | Record::Cursor(_)
-        | Record::Reset { .. } => Instead::Nothing,
+        | Record::Reset { .. }
+        | Record::GroupUse { .. }
+        | Record::ServedHours { .. } => Instead::Nothing,
         _ => Instead::Impossible,
     }
 }

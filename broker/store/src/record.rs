@@ -57,6 +57,8 @@ const KIND_PROLONG: u8 = 30;
 const KIND_SKIP: u8 = 31;
 const KIND_DELETE_NAME: u8 = 32;
 const KIND_HANDLE_KEY: u8 = 33;
+const KIND_GROUP_USE: u8 = 34;
+const KIND_SERVED_HOURS: u8 = 35;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,6 +251,18 @@ pub enum Record {
     },
     /// The key of the codes in the shard's handles.
     HandleKey(HandleKey),
+    /// A group that nobody declared was used.
+    GroupUse {
+        /// Number of the group.
+        group: u32,
+        /// Hours that the shard had served by then.
+        hour: u64,
+    },
+    /// How many hours the shard has served, while there are groups that nobody declared.
+    ServedHours {
+        /// All of them.
+        hours: u64,
+    },
     /// A number for a client, for use in leases.
     Client {
         /// The number, never used again for another.
@@ -348,6 +362,11 @@ impl Record {
             }
             Self::DeleteLiteTopic { topic, queue } => put_u32s(payload, &[*topic, *queue]),
             Self::HandleKey(HandleKey(bytes)) => payload.extend_from_slice(bytes),
+            Self::GroupUse { group, hour } => {
+                put_u32(payload, *group);
+                put_u64(payload, *hour);
+            }
+            Self::ServedHours { hours } => put_u64(payload, *hours),
         }
         seal(payload, start);
     }
@@ -387,6 +406,8 @@ impl Record {
             Self::DeleteLiteTopic { .. } => KIND_DELETE_LITE_TOPIC,
             Self::Client { .. } => KIND_CLIENT,
             Self::HandleKey(_) => KIND_HANDLE_KEY,
+            Self::GroupUse { .. } => KIND_GROUP_USE,
+            Self::ServedHours { .. } => KIND_SERVED_HOURS,
         }
     }
 

@@ -72,6 +72,8 @@ impl<R: ReplyTo> Engine<R> {
     pub(super) fn apply_put_group(&mut self, number: u32, group: ConsumerGroup) {
         let number = self.state.group_numbers.get(&group.name).copied().unwrap_or(number);
         self.state.next_group_number = self.state.next_group_number.max(number.saturating_add(1));
+        // Whoever made it by first use says so behind this.
+        self.state.group_uses.forget(number);
         let is_in_order = group.order == Order::Fifo;
         self.forget_subscriber(number);
         for topic in declared_topics(&group) {
@@ -107,6 +109,7 @@ impl<R: ReplyTo> Engine<R> {
         self.state.group_numbers.remove(&group.name);
         self.state.known_names.forget(NameKind::Group, group.name.as_str());
         self.state.resets.remove(&number);
+        self.state.group_uses.forget(number);
         self.forget_group_progress(number, &refusal, effects);
     }
 

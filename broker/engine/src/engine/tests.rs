@@ -15,6 +15,7 @@ use crate::{NewMessage, Outcome, Receive, Reply, Send, Target, Visible};
 
 mod dead_letters;
 mod declared;
+mod group_use;
 mod polls;
 
 #[derive(Debug, Clone, Copy)]

@@ -138,6 +138,8 @@ impl<R: ReplyTo> Engine<R> {
             | Record::PutMember { .. }
             | Record::Reset { .. }
             | Record::HandleKey(_)
+            | Record::GroupUse { .. }
+            | Record::ServedHours { .. }
             | Record::Client { .. } => {
                 self.apply_record(record, RecordPlace::default(), &mut Effects::default());
                 Ok(())

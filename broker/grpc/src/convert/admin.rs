@@ -182,8 +182,7 @@ pub(crate) fn group_to(entry: &GroupEntry) -> wire::Group {
         }
         .into(),
         consume: Some(group.is_consuming),
-        // What nobody owns and nobody changed appeared by first use, or might as well have.
-        auto_created: *group == ConsumerGroup::with_defaults(group.name.clone()),
+        auto_created: !entry.is_declared,
     }
 }
 

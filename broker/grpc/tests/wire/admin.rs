@@ -2,9 +2,9 @@
 
 use broker_proto::admin::state_event::Event;
 use broker_proto::admin::{
-    ApplyClusterMapRequest, ApplyTopicRequest, BrokerAddress, ClusterMap, DeleteTopicRequest,
-    GetBrokerRequest, ListGroupsRequest, ListTopicsRequest, MessageType, Owner, Shard, StateEvent,
-    Topic, WatchStateRequest,
+    ApplyClusterMapRequest, ApplyGroupRequest, ApplyTopicRequest, BrokerAddress, ClusterMap,
+    DeleteTopicRequest, GetBrokerRequest, Group, ListGroupsRequest, ListTopicsRequest, MessageType,
+    Owner, Shard, StateEvent, Topic, WatchStateRequest,
 };
 use broker_proto::rocketmq::QueryRouteRequest;
 use tonic::{Code, Streaming};
@@ -72,6 +72,10 @@ async fn lists_carry_numbers_and_lag() {
     assert_eq!(topics.status[0].groups, ["billing"]);
     let groups = broker.admin.list_groups(ListGroupsRequest::default()).await.unwrap().into_inner();
     assert!(groups.groups[0].auto_created);
+    let declared = Group { name: "billing".into(), ..Group::default() };
+    let request = ApplyGroupRequest { group: Some(declared), ..ApplyGroupRequest::default() };
+    let applied = broker.admin.apply_group(request).await.unwrap().into_inner();
+    assert!(!applied.group.unwrap().auto_created, "declared with the settings that it had");
     let lag = &groups.status[0].topics[0];
     assert_eq!((lag.lag_messages, lag.inflight_messages, lag.ready_messages), (5, 1, 4));
     let absent = ListGroupsRequest { names: vec!["absent".into()] };

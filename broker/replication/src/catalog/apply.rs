@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker_engine::{Command, Refusal};
-use broker_model::limits::{GROUPS_BY_FIRST_USE_MAX, GROUPS_MAX, TOPICS_MAX};
+use broker_model::limits::{GROUPS_MAX, TOPICS_MAX};
 use broker_model::{
     ConsumerGroup, GroupName, MessageType, Owner, ShardId, Topic, TopicName, message_group_hash,
 };
@@ -98,7 +98,7 @@ impl Catalog {
             let same = ConsumerGroup { owner: entry.group.owner.clone(), ..group.clone() };
             let same = same == entry.group;
             group.owner = next_owner(entry.group.owner.as_ref(), group.owner, same, options)?;
-            if same && group.owner == entry.group.owner {
+            if same && group.owner == entry.group.owner && entry.is_declared {
                 return Ok((entry.clone(), false));
             }
             let legal = entry.group.check_change(&group);
@@ -132,42 +132,15 @@ impl Catalog {
             ignore_missing(deleted)?;
         }
         let mut state = self.write();
-        state.groups.remove(name);
+        state.remove_group(name);
         state.deleted_groups.insert(name.clone());
-        state.version += 1;
         drop(state);
         self.tell(CatalogChange::GroupDeleted(name.clone()));
         Ok(true)
     }
 
-    /// The group, created with default settings when it is used for the first time, unless its name was deleted. A read-only shard keeps it in memory,
-    /// so that what it holds can be received.
-    ///
-    /// # Errors
-    /// [`CatalogError`].
-    pub async fn ensure_group(&self, name: &GroupName) -> Result<Arc<GroupEntry>, CatalogError> {
-        if let Some(entry) = self.group(name.as_str()) {
-            return Ok(entry);
-        }
-        let _one_at_a_time = self.inner.changing.lock().await;
-        if let Some(entry) = self.group(name.as_str()) {
-            return Ok(entry);
-        }
-        if self.read().deleted_groups.contains(name) {
-            return Err(CatalogError::Deleted(name.clone()));
-        }
-        if self.read().groups.len() >= GROUPS_BY_FIRST_USE_MAX {
-            return Err(CatalogError::Limit(format!(
-                "the broker holds {GROUPS_BY_FIRST_USE_MAX} consumer groups, the limit for those that nobody declared; \
-                 declare the group {name}, or delete some that are not used"
-            )));
-        }
-        let (entry, _) = self.log_group(ConsumerGroup::with_defaults(name.clone())).await?;
-        Ok(entry)
-    }
-
     /// What is declared must be kept by every shard, or by none.
-    fn check_writable(&self) -> Result<(), CatalogError> {
+    pub(super) fn check_writable(&self) -> Result<(), CatalogError> {
         match self.shards().iter().find_map(|shard| shard.damage()) {
             Some(damage) => Err(Refusal::ReadOnly(damage.to_string()).into()),
             None => Ok(()),
@@ -181,7 +154,7 @@ impl Catalog {
         for shard in self.shards() {
             shard.submit(Command::PutGroup(Box::new(group.clone()))).await?;
         }
-        let entry = self.write().put_group(group);
+        let entry = self.write().put_group(group, true);
         self.tell(CatalogChange::Group(entry.clone()));
         Ok((entry, true))
     }

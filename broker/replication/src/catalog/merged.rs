@@ -22,6 +22,8 @@ pub(super) struct Repair {
 pub(super) struct Merged {
     pub(super) topics: Vec<Topic>,
     pub(super) groups: Vec<ConsumerGroup>,
+    /// Those of the groups that no shard heard a declaration of.
+    pub(super) by_first_use: HashSet<GroupName>,
     pub(super) deleted_groups: HashSet<GroupName>,
     pub(super) repairs: Vec<Repair>,
 }
@@ -40,12 +42,19 @@ impl Merged {
         for (shard, known) in known.iter().enumerate() {
             merged.tell_what_is_gone(shard, known, &groups, &topics);
         }
+        let declared = declared_groups(&known);
         for (shard, known) in known.iter().enumerate() {
             let theirs: HashMap<_, _> = known.groups.iter().map(|(g, _)| (&g.name, g)).collect();
             for group in sorted(&groups, |group: &ConsumerGroup| group.name.as_str()) {
-                if theirs.get(&group.name) != Some(&group) {
-                    let command = Command::PutGroup(Box::new(group.clone()));
-                    let is_new = !theirs.contains_key(&group.name);
+                let is_new = !theirs.contains_key(&group.name);
+                let is_declared = declared.contains(&group.name);
+                let differs = theirs.get(&group.name) != Some(&group)
+                    || (is_declared && known.by_first_use.contains(&group.name));
+                if differs {
+                    let command = match is_declared {
+                        true => Command::PutGroup(Box::new(group.clone())),
+                        false => Command::MakeGroup(group.name.clone()),
+                    };
                     merged.repairs.push(Repair { shard, command, is_new });
                 }
             }
@@ -64,7 +73,12 @@ impl Merged {
         }
         for (name, last) in groups {
             match last.settings {
-                Some(group) => merged.groups.push(group),
+                Some(group) => {
+                    if !declared.contains(&name) {
+                        merged.by_first_use.insert(name);
+                    }
+                    merged.groups.push(group);
+                }
                 None => drop(merged.deleted_groups.insert(name)),
             }
         }
@@ -90,6 +104,14 @@ impl Merged {
         let commands = groups.chain(topics);
         self.repairs.extend(commands.map(|command| Repair { shard, command, is_new: false }));
     }
+}
+
+fn declared_groups(known: &[Known]) -> HashSet<GroupName> {
+    let declared = known.iter().flat_map(|known| {
+        let names = known.groups.iter().map(|(group, _)| &group.name);
+        names.filter(|name| !known.by_first_use.contains(*name))
+    });
+    declared.cloned().collect()
 }
 
 fn group_name(group: &ConsumerGroup) -> &GroupName {

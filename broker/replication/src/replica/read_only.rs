@@ -44,6 +44,8 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::Prolong(_)
         // A group is needed to receive at all; whoever declares one was refused by the catalog.
         | Command::PutGroup(_)
+        | Command::MakeGroup(_)
+        | Command::ReadUnusedGroups(_)
         | Command::Join(_)
         | Command::Leave { .. }
         | Command::ReadOffset { .. }
@@ -68,6 +70,8 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::SetLiteOffsets(_)
         | Command::PutTopic(_)
         | Command::DeleteTopic(_)
+        | Command::NoteGroupUse { .. }
+        | Command::ForgetGroup(_)
         | Command::DeleteGroup(_) => false,
     }
 }

@@ -153,6 +153,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::ReadProgress(_)
         | Command::ReadProgressFrom(_)
         | Command::ReadTopics
+        | Command::ReadUnusedGroups(_)
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => false,
         Command::Redrive(redrive) => !redrive.is_dry_run,
@@ -175,6 +176,9 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::PutTopic(_)
         | Command::DeleteTopic(_)
         | Command::PutGroup(_)
+        | Command::MakeGroup(_)
+        | Command::NoteGroupUse { .. }
+        | Command::ForgetGroup(_)
         | Command::DeleteGroup(_) => true,
     }
 }

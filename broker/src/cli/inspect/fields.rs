@@ -128,6 +128,10 @@ fn of_catalog(record: Record) -> (String, Map<String, Value>) {
             ),
         ),
         Record::Client { number, id } => ("client", json!({"number": number, "id": id})),
+        Record::GroupUse { group, hour } => ("group use", json!({"group": group, "hour": hour})),
+        Record::ServedHours { hours } => ("served hours", json!({"hours": hours})),
+        // Whoever knows the key can make handles.
+        Record::HandleKey(_) => ("handle key", json!({})),
         other => ("other", json!({"text": format!("{other:?}")})),
     };
     (name.to_owned(), map(fields))

@@ -6,10 +6,10 @@ use super::fields::Reader;
 use super::{
     KIND_ACKNOWLEDGE, KIND_CHANGE_INVISIBLE, KIND_CLIENT, KIND_CURSOR, KIND_DEAD_LETTER,
     KIND_DELETE_GROUP, KIND_DELETE_LITE_TOPIC, KIND_DELETE_MEMBER, KIND_DELETE_NAME,
-    KIND_DELETE_TOPIC, KIND_DUE, KIND_DUE_TO, KIND_END_TRANSACTION, KIND_HALF, KIND_HANDLE_KEY,
-    KIND_LEASE, KIND_MESSAGE, KIND_PROLONG, KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC, KIND_PUT_MEMBER,
-    KIND_PUT_TOPIC, KIND_RECALL, KIND_REDRIVE, KIND_RELEASE, KIND_RESET, KIND_SKIP, KIND_TIMED,
-    KIND_TRANSACTION_CHECK, KIND_TRIM,
+    KIND_DELETE_TOPIC, KIND_DUE, KIND_DUE_TO, KIND_END_TRANSACTION, KIND_GROUP_USE, KIND_HALF,
+    KIND_HANDLE_KEY, KIND_LEASE, KIND_MESSAGE, KIND_PROLONG, KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC,
+    KIND_PUT_MEMBER, KIND_PUT_TOPIC, KIND_RECALL, KIND_REDRIVE, KIND_RELEASE, KIND_RESET,
+    KIND_SERVED_HOURS, KIND_SKIP, KIND_TIMED, KIND_TRANSACTION_CHECK, KIND_TRIM,
 };
 use super::{Lease, MessageRecord, Place, Record, RecordError, catalog};
 
@@ -99,6 +99,8 @@ impl Record {
             }
             KIND_CLIENT => Self::Client { number: reader.u32()?, id: reader.text()? },
             KIND_HANDLE_KEY => Self::HandleKey(HandleKey(reader.array()?)),
+            KIND_GROUP_USE => Self::GroupUse { group: reader.u32()?, hour: reader.u64()? },
+            KIND_SERVED_HOURS => Self::ServedHours { hours: reader.u64()? },
             kind => return Err(RecordError::UnknownKind(kind)),
         };
         Ok(record)

@@ -124,6 +124,8 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::DeleteLiteTopic { topic: 1, queue: 2 },
         Record::Client { number: 1, id: "host@1".into() },
         Record::HandleKey(HandleKey([7; HANDLE_KEY_BYTES])),
+        Record::GroupUse { group: 1, hour: 2 },
+        Record::ServedHours { hours: 3 },
     ]
 }
 

@@ -92,12 +92,12 @@ fn group() -> wire::Group {
 #[test]
 fn a_group_survives_the_round_trip() {
     let model = group_from(group()).unwrap();
-    let answered = group_to(&GroupEntry { group: model, version: 2 });
+    let answered = group_to(&GroupEntry::new(model, 2, true));
     assert_eq!(answered, wire::Group { version: 2, ..group() });
     let plain = wire::Group { name: "g".into(), ..wire::Group::default() };
     let defaults = ConsumerGroup::with_defaults(GroupName::parse("g").unwrap());
     assert_eq!(group_from(plain).unwrap(), defaults);
-    assert!(group_to(&GroupEntry { group: defaults, version: 1 }).auto_created);
+    assert!(group_to(&GroupEntry::new(defaults, 1, false)).auto_created);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Places of consumer groups: who makes them by first use takes none from those that are declared.
 
 use broker_engine::Known;
+use broker_model::limits::GROUPS_BY_FIRST_USE_MAX;
 
 use super::*;
 

@@ -26,6 +26,7 @@ fn told(merged: &Merged) -> Vec<(usize, String)> {
         let what = match &repair.command {
             Command::PutGroup(group) => format!("{new}group {}", group.name),
             Command::PutTopic(topic) => format!("{new}topic {}", topic.name),
+            Command::MakeGroup(name) => format!("{new}group {name} by first use"),
             Command::DeleteGroup(name) => format!("no group {name}"),
             Command::DeleteTopic(name) => format!("no topic {name}"),
             other => panic!("{other:?}"),
@@ -64,6 +65,22 @@ fn of_two_that_differ_the_later_one_holds_and_at_one_time_that_of_the_first_shar
         assert_eq!(merged.groups[0].retry.max_attempts, attempts, "{times:?}");
         assert_eq!(told(&merged), told_as(&[(shard, "group billing")]));
     }
+}
+
+#[test]
+fn a_group_is_by_first_use_as_long_as_no_shard_heard_its_declaration() {
+    let used = Known {
+        groups: vec![(group("billing", 16), 5)],
+        by_first_use: [group("billing", 16).name].into(),
+        ..Known::default()
+    };
+    let merged = Merged::of(vec![used.clone(), Known::default()]);
+    assert_eq!(told(&merged), told_as(&[(1, "new group billing by first use")]));
+    assert_eq!(merged.by_first_use.len(), 1);
+    let declared = Known { groups: vec![(group("billing", 16), 4)], ..Known::default() };
+    let merged = Merged::of(vec![used, declared]);
+    assert_eq!(told(&merged), told_as(&[(0, "group billing")]));
+    assert!(merged.by_first_use.is_empty());
 }
 
 #[test]

@@ -64,6 +64,8 @@ fn tell_the_story(shard: &mut Shard) {
         put_group(shard, name, Model::Clustering);
     }
     put_group(shard, "displays", Model::Broadcasting);
+    shard.ask(Command::MakeGroup(group("stranger"))).unwrap();
+    shard.ask(Command::NoteGroupUse { groups: Vec::new(), is_hour_over: true }).unwrap();
     for client_id in ["screen-1", "screen-2"] {
         let (group, topics) = (group("displays"), vec![name("orders")]);
         shard.ask(Command::Join(Join { group, topics, client_id: client_id.to_owned() })).unwrap();
@@ -318,7 +320,7 @@ fn the_story_of_the_fixture_has_every_record_kind() {
     let mut shard = Shard::new();
     tell_the_story(&mut shard);
     shard.restart();
-    assert_eq!(kinds(&shard).len(), 29, "{:?}", kinds(&shard));
+    assert_eq!(kinds(&shard).len(), 31, "{:?}", kinds(&shard));
     assert_eq!(shard.disk.files_ending(".snap").len(), 2);
     if let Some(target) = std::env::var_os("PINNACE_WRITE_FIXTURE") {
         write(&shard, &PathBuf::from(target));

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use broker_model::Now;
-use broker_model::limits::RETENTION_CHECK_MS;
+use broker_model::limits::{CLOCK_STEP_MS_BELIEVED, CLOCK_STEP_MS_LASTING, RETENTION_CHECK_MS};
 use broker_store::Record;
 #[cfg(feature = "simulation")]
 use broker_store::switches::{Bug, has_bug};
@@ -24,6 +24,36 @@ pub(crate) struct RetentionCheck {
     pub(crate) next_ms: Option<u64>,
     /// The topic it goes on with, by number.
     topic: u32,
+    date: BelievedDate,
+}
+
+/// What retention takes the date for: what goes is gone for good, so that a wall clock that jumps forward is believed when it
+/// stays there, and one that jumps back at once.
+#[derive(Debug, Default)]
+struct BelievedDate {
+    /// How far the date is ahead of the steady time.
+    ahead_ms: Option<i64>,
+    /// The least that the wall clock was ahead since it jumped, and when it did, in steady time.
+    jumped: Option<(i64, u64)>,
+}
+
+impl BelievedDate {
+    fn at(&mut self, now: Now) -> u64 {
+        let ahead_ms = now.wall_ms.cast_signed().saturating_sub(now.steady_ms.cast_signed());
+        let believed_ms = self.ahead_ms.get_or_insert(ahead_ms);
+        if ahead_ms <= believed_ms.saturating_add_unsigned(CLOCK_STEP_MS_BELIEVED) {
+            *believed_ms = ahead_ms;
+            self.jumped = None;
+        } else {
+            let (least_ms, since_ms) = self.jumped.get_or_insert((ahead_ms, now.steady_ms));
+            *least_ms = ahead_ms.min(*least_ms);
+            if now.steady_ms.saturating_sub(*since_ms) >= CLOCK_STEP_MS_LASTING {
+                *believed_ms = *least_ms;
+                self.jumped = None;
+            }
+        }
+        now.steady_ms.saturating_add_signed(*believed_ms)
+    }
 }
 
 /// Everything below `offset` of a queue goes.
@@ -37,6 +67,7 @@ impl<R: ReplyTo> Engine<R> {
     /// Looks at the next topics, and trims those that hold too much.
     pub(crate) fn trim_topics(&mut self, now: Now, effects: &mut Effects<R>) {
         let now_ms = now.steady_ms;
+        let date_ms = self.retention.date.at(now);
         let limited = |topic: &TopicState<R>| {
             topic.topic.retention_ms.is_some() || topic.topic.retention_bytes.is_some()
         };
@@ -51,12 +82,13 @@ impl<R: ReplyTo> Engine<R> {
         let mut looked_at = 0;
         for number in numbers {
             if looked_at >= QUEUES_PER_STEP {
-                self.retention = RetentionCheck { next_ms: Some(now_ms + 1), topic: number };
+                self.retention.next_ms = Some(now_ms + 1);
+                self.retention.topic = number;
                 return;
             }
             let Some(topic) = self.state.topics.get(&number) else { continue };
             looked_at += topic.queues.len();
-            for Trim { queue, offset } in trims(topic, self.shard, now.wall_ms) {
+            for Trim { queue, offset } in trims(topic, self.shard, date_ms) {
                 #[cfg(feature = "simulation")]
                 if has_bug(Bug::UnloggedTrim) {
                     self.apply_trim(number, queue, offset);
@@ -66,8 +98,18 @@ impl<R: ReplyTo> Engine<R> {
             }
         }
         let has_limits = self.state.topics.values().any(limited);
-        let next_ms = has_limits.then_some(now_ms + RETENTION_CHECK_MS);
-        self.retention = RetentionCheck { next_ms, topic: 0 };
+        self.retention.next_ms = has_limits.then_some(now_ms + RETENTION_CHECK_MS);
+        self.retention.topic = 0;
+        if !has_limits {
+            // Nobody looks at the clock from now on.
+            self.retention.date.jumped = None;
+        }
+    }
+
+    /// A start: the date is at least that of the newest message, and how long the broker was off only the wall clock says.
+    pub fn believe_date(&mut self, newest: Now) {
+        let ahead_ms = newest.wall_ms.cast_signed().saturating_sub(newest.steady_ms.cast_signed());
+        self.retention.date = BelievedDate { ahead_ms: Some(ahead_ms), jumped: None };
     }
 
     pub(crate) fn apply_trim(&mut self, topic: u32, queue: u32, offset: u64) {
@@ -95,9 +137,9 @@ impl<R: ReplyTo> Engine<R> {
 }
 
 /// What of a topic goes now: by time first, then the oldest runs of all queues while the rest is as much as may be kept.
-fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, wall_ms: u64) -> Vec<Trim> {
+fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, date_ms: u64) -> Vec<Trim> {
     let (retention_ms, bytes_max) = limits_of(topic, shard);
-    let oldest_ms = retention_ms.map_or(0, |kept_ms| wall_ms.saturating_sub(kept_ms));
+    let oldest_ms = retention_ms.map_or(0, |kept_ms| date_ms.saturating_sub(kept_ms));
     let mut kept: Vec<_> = topic.queues.iter().map(|queue| queue.sealed().peekable()).collect();
     let mut offsets = vec![0; kept.len()];
     let mut bytes: u64 = topic.queues.iter().map(crate::index::Queue::bytes).sum();

@@ -123,6 +123,10 @@ pub const WORK_PER_BUSY_STEP_MAX: u32 = 256;
 pub const SHIFTED_QUEUES_MAX: usize = 256 * 1024;
 /// How often messages beyond their topic's retention are looked for.
 pub const RETENTION_CHECK_MS: u64 = 10_000;
+/// Retention by age believes at once a step forward of the wall clock of so much ...
+pub const CLOCK_STEP_MS_BELIEVED: u64 = 60_000;
+/// ... and a larger one when it has lasted so long.
+pub const CLOCK_STEP_MS_LASTING: u64 = 3_600_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).
 pub const LOOK_AHEAD_MESSAGES_MAX: usize = 200_000;
 /// Longest name of a receive.

@@ -144,7 +144,10 @@ pub fn start<R: ReplyTo>(
     };
     let (stored_ms, noted_ms) = state.newest_times();
     let begin = Now { steady_ms: noted_ms.max(wall_ms), wall_ms };
-    let Recovered { engine, mut raft_log, vote, snapshot_bytes, unusable, .. } = state;
+    let Recovered { mut engine, mut raft_log, vote, snapshot_bytes, unusable, .. } = state;
+    // Without a message nothing is too old.
+    let newest_ms = if stored_ms > 0 { stored_ms } else { wall_ms };
+    engine.believe_date(Now { steady_ms: begin.steady_ms, wall_ms: newest_ms });
     raft_log.start(vote.clone());
     let config = Config {
         id: REPLICA_ID,

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use broker_engine::{OffsetAt, ResetOffsets, SetOffset};
+use broker_model::limits::{CLOCK_STEP_MS_LASTING, RETENTION_CHECK_MS};
 use broker_store::key_table::key_table_path;
 use broker_store::sealed_index::{index_path, open_or_build};
 use broker_store::{segments, snapshot};
@@ -220,6 +221,51 @@ fn retention_by_time_gives_the_space_back_and_loses_nothing_younger() {
         }
         assert!(received.is_superset(&young));
     }
+}
+
+/// One more look of retention, after so long.
+fn look_after(shard: &mut Shard, ms: u64) {
+    shard.now_ms += ms;
+    shard.settle();
+    shard.now_ms += RETENTION_CHECK_MS;
+    shard.settle();
+}
+
+fn earliest(shard: &mut Shard) -> u64 {
+    let query = Command::QueryOffset { topic: name("orders"), queue: 0, at: OffsetAt::Earliest };
+    match shard.ask(query) {
+        Ok(Outcome::Offset(Some(offset))) => offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_destroys_nothing_unless_it_stays_there() {
+    const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3_600_000;
+    const KEPT_MS: u64 = 30 * 3_600_000;
+    use_small_segments();
+    let mut shard = Shard::new();
+    shard.now_ms = 1_900_000_000_000;
+    shard.create("orders", 1, "billing", 5);
+    shard.ask(limited("orders", |topic| topic.retention_ms = Some(KEPT_MS))).unwrap();
+    fill(&mut shard, "orders", 100);
+    shard.wall_ahead_ms = TEN_YEARS_MS.cast_signed();
+    look_after(&mut shard, CLOCK_STEP_MS_LASTING / 2);
+    assert_eq!(earliest(&mut shard), 0, "it jumped ahead");
+    shard.wall_ahead_ms = 0;
+    look_after(&mut shard, CLOCK_STEP_MS_LASTING / 2);
+    shard.wall_ahead_ms = TEN_YEARS_MS.cast_signed();
+    look_after(&mut shard, CLOCK_STEP_MS_LASTING / 2);
+    assert_eq!(earliest(&mut shard), 0, "it jumped back and ahead again");
+    shard.wall_ahead_ms = 0;
+    look_after(&mut shard, 1_000);
+    // A start with a wrong clock: the steady time begins there, too.
+    shard.now_ms += TEN_YEARS_MS;
+    shard.restart();
+    look_after(&mut shard, CLOCK_STEP_MS_LASTING / 2);
+    assert_eq!(earliest(&mut shard), 0, "it is ahead since the start");
+    look_after(&mut shard, CLOCK_STEP_MS_LASTING / 2);
+    assert!(earliest(&mut shard) > 0, "it stays there");
 }
 
 #[test]

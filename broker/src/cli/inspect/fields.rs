@@ -187,3 +187,16 @@ fn map(value: Value) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker_model::{HANDLE_KEY_BYTES, HandleKey};
+
+    use super::*;
+
+    #[test]
+    fn the_key_of_handles_is_named_and_not_shown() {
+        let (name, fields) = of_catalog(Record::HandleKey(HandleKey([7; HANDLE_KEY_BYTES])));
+        assert_eq!((name.as_str(), fields.len()), ("handle key", 0));
+    }
+}

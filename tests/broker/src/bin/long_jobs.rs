@@ -18,6 +18,7 @@ use tests_broker::broker::SEGMENT_BYTES;
 use tests_broker::client::{Client, message, receive_request, span};
 use tests_broker::{Broker, Options, Place};
 use tokio::task::{JoinHandle, JoinSet};
+use tonic::Status;
 use tonic::transport::Channel;
 
 /// Sends of others are answered within this, 99 of 100.
@@ -97,7 +98,8 @@ async fn play(name: &str, job: Job, size: usize, kills: usize) {
     let mut sent = 0;
     for kill in 0..kills {
         let others = Others::of(&broker).await;
-        let doing = tokio::spawn(do_job(Doing::of(&broker, job, size, kill).await));
+        let doing = Doing::of(&broker, job, size, kill).await;
+        let doing = tokio::spawn(async move { do_job(doing).await.is_ok() });
         tokio::time::sleep(Duration::from_millis(200) * (1 + u32::try_from(kill).unwrap_or(1)))
             .await;
         broker.kill();
@@ -109,7 +111,7 @@ async fn play(name: &str, job: Job, size: usize, kills: usize) {
     }
     let others = Others::of(&broker).await;
     let begun = Instant::now();
-    do_job(Doing::of(&broker, job, size, kills).await).await;
+    do_job(Doing::of(&broker, job, size, kills).await).await.expect("the job is done");
     let took = begun.elapsed();
     let mut latencies = others.end().await;
     sent += latencies.len();
@@ -121,7 +123,7 @@ async fn play(name: &str, job: Job, size: usize, kills: usize) {
         latencies.len()
     );
     assert!(p99 < SEND_P99_MAX, "sends of others wait too long");
-    let held = messages(&mut broker.admin().await, OTHERS).await;
+    let held = messages(&mut broker.admin().await, OTHERS).await.expect("listed");
     assert!(held >= sent as u64, "{held} messages of {sent} answered sends are left");
     broker.kill();
     let broker = place.start(&options);
@@ -178,6 +180,7 @@ async fn prepare(broker: &Broker, job: Job, size: usize) {
             for number in 0..topics_of(size) {
                 put_topic(broker, &topic(number), MessageType::Normal, QUEUES_OF_TOPIC).await;
             }
+            join(broker, topics_of(size)).await;
         }
         Job::Expire | Job::Redrive => {
             // A group has at most 200,000 messages of one queue in flight.
@@ -188,7 +191,7 @@ async fn prepare(broker: &Broker, job: Job, size: usize) {
             receive_all(broker, size).await;
             if job == Job::Redrive {
                 let (mut admin, dead) = (broker.admin().await, format!("%DLQ%{GROUP}"));
-                while messages(&mut admin, &dead).await < size as u64 {
+                while messages(&mut admin, &dead).await.expect("listed") < size as u64 {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -211,6 +214,17 @@ async fn prepare(broker: &Broker, job: Job, size: usize) {
             put_topic(broker, ORDERS, MessageType::Normal, 8).await;
             fill(broker, size, &|_| {}).await;
         }
+    }
+}
+
+/// Lets the group have progress on so many topics: a reset names none and means all of them.
+async fn join(broker: &Broker, topics: usize) {
+    let mut client = broker.client("consumer").await;
+    for number in 0..topics {
+        let mut request = receive_request(&topic(number), GROUP, 1);
+        request.long_polling_timeout = Some(span(Duration::ZERO));
+        let answer = client.receive_with(request).await.expect("the broker answers");
+        assert!(answer.messages.is_empty(), "nothing was sent");
     }
 }
 
@@ -287,8 +301,11 @@ impl Doing {
     }
 }
 
-/// Does a job to its end; it fails when the broker is killed meanwhile.
-async fn do_job(doing: Doing) {
+/// Does a job to its end.
+///
+/// # Errors
+/// What the broker said, or that it is gone.
+async fn do_job(doing: Doing) -> Result<(), Status> {
     let Doing { mut client, mut admin, job, size, round } = doing;
     match job {
         Job::Skip => {
@@ -296,74 +313,75 @@ async fn do_job(doing: Doing) {
             let (r#type, expression) = (FilterType::Tag.into(), "nobody".to_owned());
             request.filter_expression = Some(FilterExpression { r#type, expression });
             // A call may be over before all was looked at; the next one goes on.
-            while lag(&mut admin).await > 0 {
-                let answer = client.receive_with(request.clone()).await;
-                assert!(answer.is_ok_and(|received| received.messages.is_empty()));
+            while lag(&mut admin).await? > 0 {
+                let received = client.receive_with(request.clone()).await?;
+                assert!(received.messages.is_empty(), "nobody has this tag");
             }
         }
         Job::Reset => {
             let request = ResetOffsetsRequest {
                 group: GROUP.to_owned(),
-                topics: (0..topics_of(size)).map(topic).collect(),
+                topics: Vec::new(),
                 to: Some(To::Position(StartFrom::Latest.into())),
                 id: format!("round-{round}"),
             };
-            admin.reset_offsets(request).await.expect("the progress is set");
+            admin.reset_offsets(request).await?;
         }
         Job::Expire => {
-            while in_flight(&mut admin).await > 0 {
+            while in_flight(&mut admin).await? > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
         }
         Job::Timers => {
-            while messages(&mut admin, ORDERS).await < size as u64 {
+            while messages(&mut admin, ORDERS).await? < size as u64 {
                 tokio::time::sleep(PAUSE).await;
             }
         }
         Job::Redrive => loop {
             let (group, messages_max) = (GROUP.to_owned(), u32::MAX);
             let request = RedriveDeadLettersRequest { group, messages_max, ..Default::default() };
-            let answer = admin.redrive_dead_letters(request).await.expect("they are put back");
+            let answer = admin.redrive_dead_letters(request).await?;
             if answer.into_inner().left == 0 {
                 break;
             }
         },
         Job::Trim => {
-            let mut topic = topic_of(&mut admin).await;
+            let mut topic = topic_of(&mut admin).await?;
             topic.retention = Some(Retention { time: None, bytes: Some(1) });
             let request = ApplyTopicRequest { topic: Some(topic), ..ApplyTopicRequest::default() };
-            admin.apply_topic(request).await.expect("the topic is changed");
+            admin.apply_topic(request).await?;
             // One segment is not sealed yet.
-            while messages(&mut admin, ORDERS).await > size as u64 / 2 {
+            while messages(&mut admin, ORDERS).await? > size as u64 / 2 {
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+    Ok(())
 }
 
-async fn topic_of(admin: &mut AdminClient<Channel>) -> Topic {
-    let listed = admin.list_topics(ListTopicsRequest::default()).await.expect("listed");
+async fn topic_of(admin: &mut AdminClient<Channel>) -> Result<Topic, Status> {
+    let listed = admin.list_topics(ListTopicsRequest::default()).await?;
     let mut topics = listed.into_inner().topics.into_iter();
-    topics.find(|topic| topic.name == ORDERS).expect("it was created")
+    Ok(topics.find(|topic| topic.name == ORDERS).expect("it was created"))
 }
 
 /// Messages that a topic holds.
-async fn messages(admin: &mut AdminClient<Channel>, topic: &str) -> u64 {
-    let listed = admin.list_topics(ListTopicsRequest::default()).await.expect("listed");
+async fn messages(admin: &mut AdminClient<Channel>, topic: &str) -> Result<u64, Status> {
+    let listed = admin.list_topics(ListTopicsRequest::default()).await?;
     let status = listed.into_inner().status;
-    status.iter().filter(|status| status.name == topic).map(|status| status.messages).sum()
+    Ok(status.iter().filter(|status| status.name == topic).map(|status| status.messages).sum())
 }
 
-async fn group_topics(admin: &mut AdminClient<Channel>) -> Vec<TopicLag> {
+async fn group_topics(admin: &mut AdminClient<Channel>) -> Result<Vec<TopicLag>, Status> {
     let request = ListGroupsRequest { names: vec![GROUP.to_owned()] };
-    let listed = admin.list_groups(request).await.expect("listed").into_inner();
-    listed.status.into_iter().flat_map(|group| group.topics).collect()
+    let listed = admin.list_groups(request).await?.into_inner();
+    Ok(listed.status.into_iter().flat_map(|group| group.topics).collect())
 }
 
-async fn lag(admin: &mut AdminClient<Channel>) -> u64 {
-    group_topics(admin).await.iter().map(|topic| topic.lag_messages).sum()
+async fn lag(admin: &mut AdminClient<Channel>) -> Result<u64, Status> {
+    Ok(group_topics(admin).await?.iter().map(|topic| topic.lag_messages).sum())
 }
 
-async fn in_flight(admin: &mut AdminClient<Channel>) -> u64 {
-    group_topics(admin).await.iter().map(|topic| topic.inflight_messages).sum()
+async fn in_flight(admin: &mut AdminClient<Channel>) -> Result<u64, Status> {
+    Ok(group_topics(admin).await?.iter().map(|topic| topic.inflight_messages).sum())
 }

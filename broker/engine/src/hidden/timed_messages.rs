@@ -269,7 +269,8 @@ impl TimedMessages {
     /// All messages, in no order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = HiddenMessage> {
         let sorted = self.soon.values().chain(self.leaving.values()).copied();
-        let packed = self.later.values().flat_map(|bucket| bucket.iter().map(|(_, _, m)| m));
+        let packed = self.later.iter().flat_map(|(bucket, held)| self.kept(*bucket, held));
+        let packed = packed.map(|(_, message)| message);
         let stored = self.stored.messages().map(|(_, message)| message);
         sorted.chain(packed).chain(stored)
     }
@@ -568,6 +569,10 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(timed.len(), model.len() as u64);
+                let mut positions: Vec<u64> = timed.messages().map(|m| m.position).collect();
+                positions.sort_unstable();
+                prop_assert!(positions.into_iter().eq(model.values().map(|m| m.position)
+                    .collect::<std::collections::BTreeSet<_>>()));
                 if let Some(((due_ms, _), _)) = model.first_key_value() {
                     let next_ms = timed.next_ms(10).expect("something waits");
                     prop_assert!(next_ms <= *due_ms, "nobody would look in time");

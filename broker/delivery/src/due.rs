@@ -17,6 +17,15 @@ pub(crate) struct Due {
     tags: Option<Box<Tags>>,
 }
 
+/// What a look at those that wait brought.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The first that is wanted, and others near it, ascending.
+    pub(crate) wanted: Vec<(u64, Waiting)>,
+    /// Looked at on the way and not wanted, ascending.
+    pub(crate) unwanted: Vec<u64>,
+}
+
 /// The same by tag.
 #[derive(Debug, Clone, Default)]
 struct Tags {
@@ -112,48 +121,86 @@ impl Due {
         span: u64,
         looks: &mut u32,
         tag_of: impl Fn(u64) -> Option<u64>,
-    ) -> Vec<(u64, Waiting)> {
+    ) -> Found {
+        let is_wanted = |tag: Option<u64>| tag.is_some_and(|tag| wanted.contains(&tag));
         if self.tags.is_none() && self.waiting.len() <= UNSORTED_MAX {
-            let has_tag = |offset: u64| tag_of(offset).is_some_and(|tag| wanted.contains(&tag));
-            let mut found = self.waiting.iter().filter(|(offset, _)| has_tag(**offset));
-            let Some((&first, waiting)) = found.next() else { return Vec::new() };
-            let near = found.take_while(|(offset, _)| **offset - first < span);
-            let all = std::iter::once((&first, waiting)).chain(near);
-            return all.map(|(offset, waiting)| (*offset, *waiting)).collect();
+            let mut looks = u32::MAX;
+            return self.first_wanted(span, &mut looks, |offset| is_wanted(tag_of(offset)));
         }
-        self.sort(looks, tag_of);
-        let Some(tags) = &self.tags else { return Vec::new() };
+        let unwanted = self.sort(looks, is_wanted, tag_of);
+        let Some(tags) = &self.tags else { return Found::default() };
         let of_wanted = wanted.iter().filter_map(|tag| tags.by_tag.get(tag));
         let Some(first) = of_wanted.clone().filter_map(BTreeSet::first).min().copied() else {
-            return Vec::new();
+            return Found { wanted: Vec::new(), unwanted };
         };
         let near = of_wanted.flat_map(|offsets| offsets.range(first..first.saturating_add(span)));
         let mut near: Vec<u64> = near.copied().collect();
         near.sort_unstable();
         let found =
             near.into_iter().filter_map(|offset| Some((offset, *self.waiting.get(&offset)?)));
-        found.collect()
+        Found { wanted: found.collect(), unwanted }
+    }
+
+    /// Those that somebody may have, from the first one on.
+    pub(crate) fn with_any_tag(
+        &self,
+        span: u64,
+        looks: &mut u32,
+        tag_of: impl Fn(u64) -> Option<u64>,
+    ) -> Found {
+        self.first_wanted(span, looks, |offset| tag_of(offset).is_some())
+    }
+
+    fn first_wanted(&self, span: u64, looks: &mut u32, is_wanted: impl Fn(u64) -> bool) -> Found {
+        let mut found = Found::default();
+        for (&offset, waiting) in &self.waiting {
+            let first = found.wanted.first().map(|(first, _)| *first);
+            if *looks == 0 || first.is_some_and(|first| offset - first >= span) {
+                break;
+            }
+            if is_wanted(offset) {
+                found.wanted.push((offset, *waiting));
+            } else if first.is_none() {
+                *looks -= 1;
+                found.unwanted.push(offset);
+            }
+        }
+        found
     }
 
     fn has_unsorted(&self, tags: &Tags) -> bool {
         !tags.fresh.is_empty() || self.waiting.range(tags.sorted_until..).next().is_some()
     }
 
-    /// Sorts as many as may be looked at.
-    fn sort(&mut self, looks: &mut u32, tag_of: impl Fn(u64) -> Option<u64>) {
+    /// Sorts as many as may be looked at; those of them that are not wanted, ascending.
+    fn sort(
+        &mut self,
+        looks: &mut u32,
+        is_wanted: impl Fn(Option<u64>) -> bool,
+        tag_of: impl Fn(u64) -> Option<u64>,
+    ) -> Vec<u64> {
         let tags = self.tags.get_or_insert_default();
+        let mut unwanted = Vec::new();
+        let mut put = |tags: &mut Tags, offset| {
+            let tag = tag_of(offset);
+            tags.put(offset, tag);
+            if !is_wanted(tag) {
+                unwanted.push(offset);
+            }
+        };
         while *looks > 0
             && let Some(offset) = tags.fresh.pop_first()
         {
             *looks -= 1;
-            tags.put(offset, tag_of(offset));
+            put(tags, offset);
         }
         let later = self.waiting.range(tags.sorted_until..).map(|(offset, _)| *offset);
         for offset in later.take(*looks as usize) {
             *looks -= 1;
             tags.sorted_until = offset.saturating_add(1);
-            tags.put(offset, tag_of(offset));
+            put(tags, offset);
         }
+        unwanted
     }
 }
 
@@ -204,7 +251,7 @@ mod tests {
                     2 => drop(due.remove(&offset)),
                     _ => {
                         let mut looks = 10_000;
-                        let found = due.with_tags(&[tag, 4], 64, &mut looks, tag_of);
+                        let found = due.with_tags(&[tag, 4], 64, &mut looks, tag_of).wanted;
                         let found: Vec<u64> = found.into_iter().map(|(offset, _)| offset).collect();
                         let wanted = |offset: &u64| matches!(tag_of(*offset), Some(of) if of == tag || of == 4);
                         let all: Vec<u64> = due.keys().copied().filter(wanted).collect();
@@ -223,14 +270,15 @@ mod tests {
         (0..10_000).for_each(|offset| due.insert(offset, Waiting::default()));
         for tag in 10..2_000 {
             let mut looks = 100;
-            assert_eq!(due.with_tags(&[tag], 64, &mut looks, tag_of), []);
+            let found = due.with_tags(&[tag], 64, &mut looks, tag_of);
+            assert!(found.wanted.is_empty() && found.unwanted.len() <= 100);
             assert_eq!(looks, if tag < 110 { 0 } else { 100 });
         }
         assert!(!due.may_have(&[70]) && due.may_have(&[3]));
         due.remove(&500);
         due.insert(500, Waiting::default());
         let mut looks = 100;
-        assert_eq!(due.with_tags(&[70], 64, &mut looks, tag_of), []);
+        assert!(due.with_tags(&[70], 64, &mut looks, tag_of).wanted.is_empty());
         assert_eq!(looks, 99, "only what is due anew");
     }
 }

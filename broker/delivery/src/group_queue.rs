@@ -9,12 +9,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::due::Due;
+use crate::due::{Due, Found};
 use crate::leases::{LeaseBatch, Leases, offsets};
 use crate::message_groups::MessageGroups;
 use crate::range_set::RangeSet;
 pub use in_order::Turn;
 pub use skipping::Skipped;
+use skipping::add_skipped;
 
 const BATCH_SPAN: u64 = 64;
 /// No queue ever holds so many messages: what follows an offset below it can be told.
@@ -107,28 +108,28 @@ impl GroupQueue {
         Some(Batch { first: self.next, span, mask, attempt: 1 })
     }
 
-    /// Messages due again, up to `limit`, that have one of the tags, any without `tags`, and share an attempt number. Takes
-    /// what it looks at from `looks`, and ends when nothing is left of it. `tag_of` says none of a message that nobody may have.
+    /// Messages due again, up to `limit`, that have one of the tags, any without `tags`, and share an attempt number. What it
+    /// meets before them that was never handed out and is not wanted is to be finished, as if it were new. Takes what it
+    /// looks at from `looks`, and ends when nothing is left of it. `tag_of` says none of a message that nobody may have.
     pub fn select_again(
         &mut self,
         limit: u32,
         tags: Option<&[u64]>,
         looks: &mut u32,
         tag_of: impl Fn(u64) -> Option<u64>,
-    ) -> Option<Batch> {
+    ) -> Turn {
         if limit == 0 {
-            return None;
+            return Turn::default();
         }
-        match tags {
-            Some(tags) => {
-                let found = self.again.with_tags(tags, BATCH_SPAN, looks, tag_of);
-                batch_of(found.into_iter(), limit)
-            }
-            None => {
-                let waiting = self.again.iter().map(|(offset, waiting)| (*offset, *waiting));
-                batch_of(waiting.filter(|(offset, _)| tag_of(*offset).is_some()), limit)
-            }
+        let Found { wanted, unwanted } = match tags {
+            Some(tags) => self.again.with_tags(tags, BATCH_SPAN, looks, tag_of),
+            None => self.again.with_any_tag(BATCH_SPAN, looks, tag_of),
+        };
+        let mut skipped = Vec::new();
+        for offset in unwanted.into_iter().filter(|offset| self.was_never_out(*offset)) {
+            add_skipped(&mut skipped, offset, true);
         }
+        Turn { batch: batch_of(wanted.into_iter(), limit), skipped }
     }
 
     /// Hands a batch out. Returns false when it had been applied before.

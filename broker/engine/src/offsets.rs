@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use broker_delivery::GroupQueue;
 use broker_model::limits::SHIFTED_QUEUES_MAX;
-use broker_model::{GroupName, TopicName};
+use broker_model::{GroupName, Model, TopicName};
 use broker_store::Record;
 use broker_store::record::Place;
 
@@ -198,10 +198,10 @@ impl<R: ReplyTo> Engine<R> {
         for name in &request.topics {
             topics.insert(self.topic_number(name)?);
         }
-        let mut readers = self.state.members_of(group);
-        if readers.is_empty() {
-            readers.push(group);
-        }
+        let is_broadcasting =
+            self.state.groups.get(&group).is_some_and(|group| group.model == Model::Broadcasting);
+        let readers =
+            if is_broadcasting { self.state.members_of(group) } else { Vec::from([group]) };
         let mut pairs = BTreeSet::new();
         for reader in readers {
             let known = self.state.group_topic_indexes.range((reader, 0)..=(reader, u32::MAX));

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use broker_model::limits::{LAG_ENTRIES_PER_READ_MAX, LAG_SEALED_BLOCKS_PER_READ_MAX};
-use broker_model::{Filter, GroupName, Subscription};
+use broker_model::{Filter, GroupName, Model, Subscription};
 
 use crate::command::{GroupTopicProgress, Outcome, TopicNumbers};
 use crate::effects::{Effects, ReplyTo};
@@ -90,8 +90,13 @@ impl<R: ReplyTo> Engine<R> {
         let declared = group.subscriptions.iter().find(|declared| declared.topic == *name);
         let is_member = self.state.members.contains_key(&progress.group);
         let is_polled = progress.is_polled || is_member;
-        if !is_polled && declared.is_none() && !group.subscriptions.is_empty() {
+        let is_missed = match group.model {
+            // Its consumers have progress, and it has none of its own but what an earlier version set for nobody.
+            Model::Broadcasting => false,
             // What was declared once and never used is missed by nobody.
+            Model::Clustering => declared.is_some() || group.subscriptions.is_empty(),
+        };
+        if !is_polled && !is_missed {
             return None;
         }
         let filter = declared.map_or(Filter::All, tag_filter);

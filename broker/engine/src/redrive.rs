@@ -9,6 +9,7 @@ use crate::command::{Outcome, Redrive, Redriven};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::refusal::Refusal;
+use crate::state::TopicState;
 use crate::task::Part;
 
 /// A redrive, and how far it is.
@@ -107,7 +108,9 @@ impl<R: ReplyTo> Engine<R> {
             let origin = self.state.topics.get(&place.topic)?;
             let is_wanted = request.topic.as_ref().is_none_or(|name| *name == origin.topic.name);
             let is_kept = origin.queues.get(place.queue as usize)?.contains(place.offset);
-            (is_wanted && is_kept).then_some(())
+            // A dead letter of who reads dead letters leads nowhere once what it is of was put back itself.
+            let is_there = is_kept && !origin.is_redriven(place.offset);
+            (is_wanted && is_there).then_some(())
         };
         queue.origin(offset).and_then(leads_back).is_some()
     }
@@ -145,7 +148,9 @@ impl<R: ReplyTo> Engine<R> {
         let Origin { place, message_group_hash } = origin;
         let topic = self.state.topics.get(&place.topic);
         let queue = topic.and_then(|topic| topic.queues.get(place.queue as usize));
-        if !queue.is_some_and(|queue| queue.contains(place.offset)) {
+        let is_there = |topic: &TopicState<R>| !topic.is_redriven(place.offset);
+        if !queue.is_some_and(|queue| queue.contains(place.offset)) || !topic.is_some_and(is_there)
+        {
             return;
         }
         let index = self.state.group_topic_indexes.get(&(place.group, place.topic)).copied();

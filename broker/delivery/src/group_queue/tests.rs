@@ -92,7 +92,10 @@ impl Model {
         } else {
             let again =
                 self.state.select_again(limit, None, &mut looks, |o| passes(o).then_some(0));
-            again.or_else(|| {
+            for skipped in again.skipped {
+                self.skip(skipped, passes);
+            }
+            again.batch.or_else(|| {
                 self.skip_new(&mut looks, passes);
                 self.state.select_new(self.end, limit, passes)
             })
@@ -379,10 +382,10 @@ fn no_look_goes_on_for_longer_than_it_may() {
     }
     let tag_of = |offset| Some(u64::from(offset > 1_100));
     looks = 100;
-    assert_eq!(queue.select_again(32, Some(&[1]), &mut looks, tag_of), None);
+    assert_eq!(queue.select_again(32, Some(&[1]), &mut looks, tag_of), Turn::default());
     assert!(looks == 0 && queue.may_have_due(Some(&[1])));
     let mut looks = 1_000;
-    let found = queue.select_again(32, Some(&[1]), &mut looks, tag_of).unwrap();
+    let found = queue.select_again(32, Some(&[1]), &mut looks, tag_of).batch.unwrap();
     assert_eq!((found.first, found.mask.count_ones(), looks), (1_101, 32, 460));
     assert!(!queue.may_have_due(Some(&[2])), "all is known by now");
     let mut queue = GroupQueue::default();
@@ -404,7 +407,7 @@ fn a_stale_handle_is_told_from_an_expired_one() {
         HandleState::Expired,
         "nobody else has it: an ack still counts"
     );
-    let again = queue.select_again(1, None, &mut 9, |_| Some(0)).unwrap();
+    let again = queue.select_again(1, None, &mut 9, |_| Some(0)).batch.unwrap();
     assert_eq!(again.attempt, 2);
     queue.lease(again, 8, 200);
     assert_eq!(queue.handle_state(0, 7), HandleState::Stale);
@@ -423,7 +426,7 @@ fn what_leaves_does_not_expire_and_is_nobodys() {
     queue.leave(0);
     assert_eq!(queue.handle_state(0, 7), HandleState::Leaving);
     assert!(queue.expire(0, 7, 1).iter().eq(&[1]), "the other one of its batch expires");
-    assert!(queue.select_again(2, None, &mut 9, |_| Some(0)).is_none());
+    assert!(queue.select_again(2, None, &mut 9, |_| Some(0)).batch.is_none());
     queue.acknowledge(0);
     assert_eq!(queue.handle_state(0, 7), HandleState::Done);
     assert_eq!((queue.cursor(), queue.inflight()), (1, 0));
@@ -453,11 +456,15 @@ fn a_batch_of_new_messages_counts_although_an_acknowledgement_from_before_a_rese
     assert_eq!(queue.handle_state(2, 7), HandleState::Done, "it did not pass the filter");
     queue.expire(0, 7, 5);
     assert_eq!(
-        queue.select_again(10, None, &mut 9, |_| Some(0)).map(|again| again.attempt),
+        queue.select_again(10, None, &mut 9, |_| Some(0)).batch.map(|again| again.attempt),
         Some(2)
     );
     assert_eq!(
-        queue.select_again(10, None, &mut 9, |offset| (offset > 3).then_some(0)).unwrap().first,
+        queue
+            .select_again(10, None, &mut 9, |offset| (offset > 3).then_some(0))
+            .batch
+            .unwrap()
+            .first,
         4,
         "looked at only"
     );
@@ -482,6 +489,6 @@ fn a_delivery_that_reached_nobody_does_not_count_and_its_message_stays_the_first
     queue.lease(concurrent, 9, 100);
     queue.release(1, 9);
     assert_eq!(queue.handle_state(0, 9), HandleState::Current, "the other one of its batch stays");
-    let again = queue.select_again(32, None, &mut 9, |_| Some(0)).unwrap();
+    let again = queue.select_again(32, None, &mut 9, |_| Some(0)).batch.unwrap();
     assert_eq!((again.first, again.mask, again.attempt), (1, 1, 1));
 }

@@ -60,6 +60,40 @@ impl Bench {
         effects.now.into_iter().chain(effects.on_commit).map(|(_, reply)| reply).collect()
     }
 
+    /// The same for commands whose records share a frame.
+    fn ask_together(&mut self, commands: impl IntoIterator<Item = Command>) {
+        let mut effects = Effects::default();
+        for command in commands {
+            self.engine.handle(Now::at(0), command, Here, &self.log, &mut effects);
+        }
+        let payload = std::mem::take(&mut effects.payload).freeze();
+        self.engine.apply(Now::at(0), self.position, payload, &mut effects).unwrap();
+    }
+
+    fn poll(&self, filter: &Filter) -> Receive {
+        Receive {
+            group: group(),
+            topic: topic(),
+            filter: filter.clone(),
+            messages_max: 32,
+            invisible_ms: 10_000,
+            poll_until_ms: 0,
+            client_id: "tester".into(),
+            attempt_id: String::new(),
+            lite_topics: None,
+        }
+    }
+
+    /// Handles of the messages that a receive gives now.
+    fn handles(&mut self, filter: &Filter) -> Vec<broker_model::ReceiptHandle> {
+        match self.ask(Command::Receive(self.poll(filter))).pop() {
+            Some(Ok(Outcome::Received(deliveries))) => {
+                deliveries.iter().map(|delivery| delivery.handle).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn send(&mut self, count: usize, body_bytes: usize) -> Vec<Reply> {
         let body = Bytes::from(vec![7; body_bytes]);
         let message = NewMessage {
@@ -77,17 +111,7 @@ impl Bench {
     }
 
     fn receive(&mut self, poll_until_ms: u64) -> Vec<Reply> {
-        self.ask(Command::Receive(Receive {
-            group: group(),
-            topic: topic(),
-            filter: Filter::All,
-            messages_max: 32,
-            invisible_ms: 10_000,
-            poll_until_ms,
-            client_id: "tester".into(),
-            attempt_id: String::new(),
-            lite_topics: None,
-        }))
+        self.ask(Command::Receive(Receive { poll_until_ms, ..self.poll(&Filter::All) }))
     }
 
     /// (queue, offset) of the messages that a receive gives now.

@@ -229,18 +229,7 @@ impl<R: ReplyTo> Engine<R> {
                 passes(topic, queue, pick.filter),
             );
             let has_skipped = !turn.skipped.is_empty();
-            let queue_number = u32::try_from(queue).expect("queues of a topic are limited");
-            for Skipped { first: offset, end, is_new } in turn.skipped {
-                let place = Place { group, topic: number, queue: queue_number, offset };
-                // Known at once, as a lease is; committing it again changes nothing.
-                if is_new {
-                    effects.append(&Record::Skip { first: place, end });
-                    self.apply_skip(place, end);
-                } else {
-                    effects.append(&Record::Acknowledge(place));
-                    self.apply_done(place);
-                }
-            }
+            self.skip((group, number, queue), turn.skipped, effects);
             match turn.batch {
                 Some(batch) => {
                     if !self.hand_out(index, queue, batch, pick, log, effects) {
@@ -249,6 +238,27 @@ impl<R: ReplyTo> Engine<R> {
                 }
                 None if has_skipped => {}
                 None => return,
+            }
+        }
+    }
+
+    /// Finishes what did not pass on a queue of a group and topic.
+    fn skip(
+        &mut self,
+        (group, topic, queue): (u32, u32, usize),
+        skipped: Vec<Skipped>,
+        effects: &mut Effects<R>,
+    ) {
+        let queue = u32::try_from(queue).expect("queues of a topic are limited");
+        for Skipped { first: offset, end, is_new } in skipped {
+            let place = Place { group, topic, queue, offset };
+            // Known at once, as a lease is; committing it again changes nothing.
+            if is_new {
+                effects.append(&Record::Skip { first: place, end });
+                self.apply_skip(place, end);
+            } else {
+                effects.append(&Record::Acknowledge(place));
+                self.apply_done(place);
             }
         }
     }
@@ -266,19 +276,21 @@ impl<R: ReplyTo> Engine<R> {
             else {
                 return;
             };
-            let Some(topic) = self.state.topics.get(&progress.topic) else { return };
+            let (group, number) = (progress.group, progress.topic);
+            let Some(topic) = self.state.topics.get(&number) else { return };
             let entries = &topic.queues[queue];
             let tag_of = |offset| {
                 let entry = entries.get(offset).filter(|_| !topic.is_redriven(offset));
                 entry.map(|entry| entry.tag_hash)
             };
-            let batch = progress.queues[queue].select_again(
+            let turn = progress.queues[queue].select_again(
                 pick.room_messages,
                 pick.filter.tags(),
                 &mut pick.looks,
                 tag_of,
             );
-            let Some(batch) = batch else { return };
+            self.skip((group, number, queue), turn.skipped, effects);
+            let Some(batch) = turn.batch else { return };
             if !self.hand_out(index, queue, batch, pick, log, effects) {
                 return;
             }

@@ -135,7 +135,7 @@ fn attempts_that_an_earlier_version_took_from_a_client_can_be_read_and_counted_o
     assert_eq!(loaded.expire(1, 7, 17), [1], "it is a dead letter");
     assert_eq!(loaded.expire(0, 7, u32::MAX), []);
     assert_eq!(
-        loaded.select_again(1, None, &mut 9, |_| Some(0)).map(|again| again.attempt),
+        loaded.select_again(1, None, &mut 9, |_| Some(0)).batch.map(|again| again.attempt),
         Some((1 << 31) + 1)
     );
 }
@@ -146,7 +146,10 @@ fn what_was_put_back_is_not_passed_over_by_a_batch_that_was_decided_before() {
     queue.trim_below(61);
     queue.revive(58, 0);
     queue.lease(Batch { first: 31, span: 28, mask: 1, attempt: 1 }, 7, 100);
-    assert_eq!(queue.select_again(1, None, &mut 9, |_| Some(0)).map(|again| again.first), Some(58));
+    assert_eq!(
+        queue.select_again(1, None, &mut 9, |_| Some(0)).batch.map(|again| again.first),
+        Some(58)
+    );
     assert_eq!(GroupQueue::load(&mut stored(&queue)), Some(queue));
 }
 

@@ -124,3 +124,33 @@ fn a_group_that_fails_on_its_own_dead_letters_makes_no_others_of_them() {
     assert_eq!(bench.receive_from(LETTERS).len(), 1, "who gave up on it is done with it");
     assert_eq!(bench.redrive(None, false, false).messages, 2, "and both can be put back");
 }
+
+#[test]
+fn a_dead_letter_of_a_dead_letter_leads_nowhere_once_that_was_put_back() {
+    let mut bench = Bench::new(1);
+    bench.kill(1);
+    let reader = broker_model::GroupName::parse("undertaker").unwrap();
+    let topic = TopicName::parse(LETTERS).unwrap();
+    bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(reader.clone()))));
+    let poll = Receive { group: reader.clone(), topic: topic.clone(), ..bench.poll(&Filter::All) };
+    let handle = match bench.ask(Command::Receive(poll)).pop() {
+        Some(Ok(Outcome::Received(deliveries))) => deliveries[0].handle,
+        other => panic!("{other:?}"),
+    };
+    let forward = ForwardToDeadLetter { group: reader.clone(), topic, handle };
+    bench.ask(Command::ForwardToDeadLetter(forward));
+    assert_eq!(bench.redrive(None, false, false).messages, 1);
+    let (topic, messages_max, only) = (None, 100, None);
+    let (is_purge, is_dry_run) = (false, false);
+    let group = reader.clone();
+    let redrive = Redrive { group, topic, messages_max, only, is_purge, is_dry_run };
+    let redriven = bench.ask(Command::Redrive(redrive)).pop();
+    let nothing = Redriven { messages: 0, left: 0 };
+    assert!(matches!(redriven, Some(Ok(Outcome::Redriven(redriven))) if redriven == nothing));
+    let Some(Ok(Outcome::Progress(progress))) =
+        bench.ask(Command::ReadProgress(Some(reader))).pop()
+    else {
+        panic!("no progress")
+    };
+    assert_eq!(progress[0].lag_messages, 0, "nobody gets it any more");
+}

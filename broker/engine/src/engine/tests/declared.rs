@@ -225,3 +225,51 @@ fn progress_of_many_groups_comes_in_parts_that_are_the_whole() {
     let whole: Vec<_> = bench.progress().into_iter().map(|row| row.group).collect();
     assert_eq!(rows, whole);
 }
+
+/// A reset, and an acknowledgement that is committed behind it: what is before the acknowledged message waits, and was never
+/// handed out.
+fn reset_beside_an_acknowledgement(bench: &mut Bench, handle: broker_model::ReceiptHandle) {
+    let to = OffsetAt::Earliest;
+    let reset = ResetOffsets { group: group(), topics: vec![topic()], to, id: String::new() };
+    let handles = vec![handle];
+    let acknowledge = crate::Acknowledge { group: group(), topic: topic(), handles };
+    bench.ask_together([Command::ResetOffsets(reset), Command::Acknowledge(acknowledge)]);
+}
+
+#[test]
+fn what_no_consumer_wants_is_done_also_when_it_waits() {
+    let mut bench = Bench::new(1);
+    for tag in ["a", "b", "b", "a", "b", "a"] {
+        bench.send_tagged(tag, 1);
+    }
+    let filter = Filter::parse_tags("a").unwrap();
+    let handles = bench.handles(&filter);
+    assert_eq!(handles.iter().map(|handle| handle.offset).collect::<Vec<_>>(), [0, 3, 5]);
+    let request = crate::Acknowledge { group: group(), topic: topic(), handles: handles.clone() };
+    bench.ask(Command::Acknowledge(request));
+    assert_eq!(bench.lag(), (0, true));
+    reset_beside_an_acknowledgement(&mut bench, handles[2]);
+    assert_eq!(bench.lag(), (5, true));
+    let handles = bench.handles(&filter);
+    assert_eq!(handles.iter().map(|handle| handle.offset).collect::<Vec<_>>(), [0, 3]);
+    bench.ask(Command::Acknowledge(crate::Acknowledge { group: group(), topic: topic(), handles }));
+    assert!(bench.handles(&filter).is_empty());
+    assert_eq!(bench.lag(), (0, true), "the group has all that it wants");
+}
+
+#[test]
+fn a_reset_of_a_broadcasting_group_without_consumers_leaves_no_lag_that_nobody_can_work_off() {
+    let mut bench = Bench::new(2);
+    bench.declare(ConsumerGroup {
+        model: Model::Broadcasting,
+        ..ConsumerGroup::with_defaults(group())
+    });
+    bench.send_tagged("a", 3);
+    let (topics, to) = (vec![topic()], OffsetAt::Earliest);
+    let reset = ResetOffsets { group: group(), topics, to, id: String::new() };
+    assert!(matches!(&bench.ask(Command::ResetOffsets(reset))[..], [Ok(_)]));
+    assert!(bench.progress().is_empty());
+    assert!(bench.received().is_empty(), "a consumer begins with what comes after it");
+    bench.send_tagged("a", 1);
+    assert_eq!(bench.lag(), (1, true));
+}

@@ -77,6 +77,9 @@ pub struct GroupQueue {
     leaving: BTreeSet<u64>,
     /// Their last delivery expired. Apart from `leaving`: an acknowledgement now would be answered, and yet be a dead letter.
     exhausted: BTreeSet<u64>,
+    /// Deliveries by offset and name that somebody decided to end without counting them, until that is committed: their leases
+    /// are committed before, and must not come back for so long.
+    ended: BTreeSet<(u64, u32)>,
     /// Below the cursor or in `done`, and yet not done: put back from the dead-letter topic.
     revived: BTreeSet<u64>,
     /// Done because they became dead letters: the newest of these.
@@ -155,7 +158,7 @@ impl GroupQueue {
                     .get(&offset)
                     .is_some_and(|w| w.deliveries < batch.attempt && w.nonce != nonce)
                 || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt);
-            if is_free {
+            if is_free && !self.ended.contains(&(offset, nonce)) {
                 self.again.remove(&offset);
                 self.leases.remove(offset);
                 self.in_order(|groups| groups.take(offset));

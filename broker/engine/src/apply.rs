@@ -68,9 +68,11 @@ impl<R: ReplyTo> Engine<R> {
             Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms } => {
                 let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
                 self.apply_change(place, nonce, lease);
+                self.end_committed(place, nonce);
             }
             Record::Release { place, nonce } => {
                 self.apply_release(place, nonce);
+                self.end_committed(place, nonce);
             }
             Record::Prolong { first, nonce, deadline_ms } => {
                 self.apply_prolong(first, nonce, deadline_ms);

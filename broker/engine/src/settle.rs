@@ -179,6 +179,7 @@ impl<R: ReplyTo> Engine<R> {
         effects.append(&Record::ChangeInvisible { place, nonce, new_nonce, attempt, deadline_ms });
         let lease = LeaseBatch { mask: 1, attempt, nonce: new_nonce, deadline_ms };
         self.apply_change(place, nonce, lease);
+        self.end_decided(place, nonce);
         self.coded(ReceiptHandle { nonce: new_nonce, attempt, ..*handle }, effects)
     }
 

@@ -50,6 +50,17 @@ impl GroupQueue {
         Some(is_empty.then_some((first, batch)))
     }
 
+    /// That a delivery got another name, or was given back, is decided and was carried out: until [`GroupQueue::end_committed`]
+    /// its lease is none.
+    pub fn end_decided(&mut self, offset: u64, nonce: u32) {
+        self.ended.insert((offset, nonce));
+    }
+
+    /// See [`GroupQueue::end_decided`].
+    pub fn end_committed(&mut self, offset: u64, nonce: u32) {
+        self.ended.remove(&(offset, nonce));
+    }
+
     /// What is in flight of a batch stays so for longer. Returns the deadline that it had; none when the batch is over, or
     /// ends later anyway.
     pub fn prolong(&mut self, first: u64, nonce: u32, deadline_ms: u64) -> Option<u64> {

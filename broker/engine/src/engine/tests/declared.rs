@@ -273,3 +273,30 @@ fn a_reset_of_a_broadcasting_group_without_consumers_leaves_no_lag_that_nobody_c
     bench.send_tagged("a", 1);
     assert_eq!(bench.lag(), (1, true));
 }
+
+#[test]
+fn a_delivery_that_reached_nobody_does_not_count_when_its_lease_is_committed_after_its_end() {
+    let mut bench = Bench::new(1);
+    bench.send_tagged("a", 1);
+    let mut effects = Effects::default();
+    for _ in 0..2 {
+        let poll = bench.poll(&Filter::All);
+        bench.engine.handle(Now::at(0), Command::Receive(poll), Here, &bench.log, &mut effects);
+        let Some((_, Ok(Outcome::Received(given)))) = effects.now.pop() else {
+            panic!("no answer")
+        };
+        let release = Command::Release(vec![given[0].handle]);
+        bench.engine.handle(Now::at(0), release, Here, &bench.log, &mut effects);
+    }
+    // Each record in a frame of its own, and time for deliveries to expire in between.
+    let mut payload = std::mem::take(&mut effects.payload).freeze();
+    let whole = payload.clone();
+    while !payload.is_empty() {
+        let begin = whole.len() - payload.len();
+        broker_store::Record::decode_of_whole_frame(&mut payload).unwrap();
+        let record = whole.slice(begin..whole.len() - payload.len());
+        bench.engine.apply(Now::at(0), 0, record, &mut Effects::default()).unwrap();
+        bench.engine.tick(Now::at(60_000), &bench.log, &mut Effects::default());
+    }
+    assert_eq!(bench.handles(&Filter::All)[0].attempt, 1);
+}

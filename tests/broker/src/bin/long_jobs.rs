@@ -219,13 +219,20 @@ async fn prepare(broker: &Broker, job: Job, size: usize) {
 
 /// Lets the group have progress on so many topics: a reset names none and means all of them.
 async fn join(broker: &Broker, topics: usize) {
-    let mut client = broker.client("consumer").await;
-    for number in 0..topics {
-        let mut request = receive_request(&topic(number), GROUP, 1);
-        request.long_polling_timeout = Some(span(Duration::ZERO));
-        let answer = client.receive_with(request).await.expect("the broker answers");
-        assert!(answer.messages.is_empty(), "nothing was sent");
+    let mut clients = Vec::new();
+    for connection in 0..CONNECTIONS {
+        clients.push(broker.client(&format!("consumer-{connection}")).await);
     }
+    // A poll waits for some seconds, so that all of them wait at one time.
+    let mut joining = JoinSet::new();
+    for number in 0..topics {
+        let mut client = clients[number % CONNECTIONS].clone();
+        joining.spawn(async move {
+            let received = client.receive_with(receive_request(&topic(number), GROUP, 1)).await;
+            assert!(received.expect("the broker answers").messages.is_empty(), "nothing was sent");
+        });
+    }
+    joining.join_all().await;
 }
 
 fn topics_of(queues: usize) -> usize {

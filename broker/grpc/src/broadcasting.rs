@@ -61,7 +61,8 @@ pub(crate) async fn forget_strangers(context: &BrokerContext) {
     }
 }
 
-fn is_broadcasting(context: &BrokerContext, group: &GroupName) -> bool {
+/// Whether each consumer of the group gets every message.
+pub(crate) fn is_broadcasting(context: &BrokerContext, group: &GroupName) -> bool {
     let entry = context.catalog.group(group.as_str());
     entry.is_some_and(|entry| entry.group.model == Model::Broadcasting)
 }

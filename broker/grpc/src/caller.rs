@@ -9,7 +9,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::{Extensions, Request};
 
 use crate::limits::CLIENT_ID_BYTES_MAX;
-use crate::peers;
+use crate::peers::{self, Purpose};
 use crate::status::Failure;
 
 /// The sender of one request.
@@ -44,6 +44,11 @@ impl<'a> Caller<'a> {
     /// Whether another broker passed the call on.
     pub(crate) fn is_passed_on(&self) -> bool {
         peers::is_passed_on(self.metadata)
+    }
+
+    /// What a receive is for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        Purpose::of(self.metadata)
     }
 
     /// The version of the client library, or "".

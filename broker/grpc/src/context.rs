@@ -23,6 +23,7 @@ use crate::session::questions::Questions;
 use crate::status::Failure;
 use crate::traffic::Traffic;
 use crate::validate;
+use crate::watches::Watches;
 
 /// Space of the volume that holds the logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,6 +90,7 @@ pub struct BrokerContext {
     pub(crate) renewals: Renewals,
     pub(crate) endpoints: EndpointPlan,
     pub(crate) peers: Peers,
+    pub(crate) watches: Watches,
     pub(crate) broker_id: u32,
     pub(crate) version: String,
     pub(crate) started_ms: u64,
@@ -135,6 +137,7 @@ impl BrokerContext {
             renewals: Renewals::new(options.timing),
             endpoints,
             peers: Peers::default(),
+            watches: Watches::default(),
             broker_id: options.broker_id,
             version: options.version,
             started_ms: now_ms(),

@@ -42,6 +42,11 @@ impl EndpointPlan {
         self.map.read().expect(LOCK).clone()
     }
 
+    /// Whether there are other brokers.
+    pub(crate) fn has_others(&self) -> bool {
+        self.map.read().expect(LOCK).as_ref().is_some_and(|held| held.map.brokers.len() > 1)
+    }
+
     /// Takes the map when it is newer than the one held; answers the version held then.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ pub mod traffic;
 mod transaction_checks;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod validate;
+mod watches;
 
 pub use admin::admin_service;
 pub use connection::{Connection, OpenConnection};

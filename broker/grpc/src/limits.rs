@@ -92,6 +92,20 @@ pub const DEAD_LETTERS_PER_STEP: u32 = 256;
 pub const PASSED_ON_MS_MAX: u64 = 3_000;
 /// Longest wait for a connection to another broker.
 pub const PEER_CONNECT_MS_MAX: u64 = 1_000;
+/// A poll that found nothing for so long is told of messages at other brokers.
+pub const WATCH_AFTER_MS: u64 = 20;
+/// Watches at other brokers, each an open request there. A poll beyond it waits at its own broker alone.
+pub const WATCHES_MAX: usize = 2_048;
+/// A watch asks anew after this time.
+pub const WATCH_ASK_MS_MAX: u64 = 20_000;
+/// A watch that told of messages which others took pauses for so long, twice as long each time ...
+pub const WATCH_PAUSE_MS_MIN: u64 = 10;
+/// ... and so long at most.
+pub const WATCH_PAUSE_MS_MAX: u64 = 500;
+/// A watch at a broker that does not answer is tried again after this time.
+pub const WATCH_RETRY_MS: u64 = 1_000;
+/// Longest time for giving back what another broker handed out and no client took.
+pub const GIVE_BACK_MS_MAX: u64 = 10_000;
 /// Messages that one search returns.
 pub const FIND_MESSAGES_MAX: u32 = 1_000;
 /// Messages that one search returns when it does not say how many.

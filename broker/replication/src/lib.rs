@@ -31,4 +31,4 @@ pub use shard::{
     DeliveredMessage, PulledMessages, ShardEvent, ShardHandle, ShardOptions, ShardStatus,
     open_shard,
 };
-pub use shard_poll::receive_from_any;
+pub use shard_poll::{receive_from_any, watch_any};

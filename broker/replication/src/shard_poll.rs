@@ -14,6 +14,9 @@ use crate::shard::{DeliveredMessage, ShardHandle};
 
 /// Nobody has the poll.
 const FREE: u64 = 0;
+/// No shard may have it: the first that has messages rings.
+const BELL: u64 = u64::MAX - 1;
+const RUNG: u64 = u64::MAX;
 
 /// Shared by the commands with which one poll waits on several shards: the shard that takes it answers the poll, and the
 /// others leave their messages alone.
@@ -21,6 +24,18 @@ const FREE: u64 = 0;
 pub struct Claim(Arc<AtomicU64>);
 
 impl Claim {
+    /// A claim that no shard gets: who has messages leaves them alone, and rings.
+    #[must_use]
+    pub fn bell() -> Self {
+        Self(Arc::new(AtomicU64::new(BELL)))
+    }
+
+    /// Whether a shard has messages for a poll with a [`Claim::bell`].
+    #[must_use]
+    pub fn has_rung(&self) -> bool {
+        self.0.load(Ordering::Acquire) == RUNG
+    }
+
     fn name(shard: ShardId) -> u64 {
         u64::from(shard.0) + 1
     }
@@ -31,6 +46,10 @@ impl Claim {
         let name = Self::name(shard);
         match self.0.compare_exchange(FREE, name, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_free) => true,
+            Err(BELL) => {
+                self.0.store(RUNG, Ordering::Release);
+                false
+            }
             Err(holder) => holder == name,
         }
     }
@@ -45,7 +64,7 @@ impl Claim {
     #[must_use]
     pub fn is_lost_to(&self, shard: ShardId) -> bool {
         let holder = self.0.load(Ordering::Acquire);
-        holder != FREE && holder != Self::name(shard)
+        ![FREE, BELL, Self::name(shard)].contains(&holder)
     }
 }
 
@@ -164,6 +183,31 @@ pub async fn receive_from_any(
             Ask::Nobody(verdict) => return verdict.map(|()| (first, Vec::new())),
         }
     }
+}
+
+/// Waits until one of these shards has messages for the poll, at the longest until the polling time ends, and says whether
+/// one has. None is handed out, and none counted.
+///
+/// # Errors
+/// [`Refusal`] of a shard when no other had messages.
+pub async fn watch_any(shards: &[&ShardHandle], receive: &Receive) -> Result<bool, Refusal> {
+    let bell = Claim::bell();
+    let mut poll = ShardPoll::new(shards.len(), 0);
+    let waiting = shards.iter().enumerate().map(|(place, shard)| {
+        let answer = shard.receive(receive.clone(), Some(bell.clone()));
+        async move { (place, answer.await) }
+    });
+    let mut waiting: FuturesUnordered<_> = waiting.collect();
+    while let Some((place, answer)) = waiting.next().await {
+        if bell.has_rung() {
+            return Ok(true);
+        }
+        if let Err(refusal) = answer {
+            poll.refused(place, refusal);
+        }
+    }
+    let is_any_open = poll.refusals.iter().any(Option::is_none);
+    poll.verdict(is_any_open).map(|()| false)
 }
 
 #[cfg(test)]

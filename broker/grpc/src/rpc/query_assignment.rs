@@ -6,7 +6,6 @@ use broker_model::{Order, Topic, shard_name};
 use broker_proto::rocketmq::{
     Assignment, Code, QueryAssignmentRequest, QueryAssignmentResponse, Resource,
 };
-use futures::future::join_all;
 use tonic::Request;
 
 use crate::caller::Caller;
@@ -31,11 +30,10 @@ pub(crate) async fn query_assignment(
         return ours;
     }
     // As of its route, every broker knows a part.
-    let asked = peers::pass_on_to_all(context, &caller, &request).into_iter();
-    let asked = asked.map(async |(mut peer, request)| peer.query_assignment(request).await);
-    let theirs =
-        join_all(asked).await.into_iter().filter_map(|answer| peers::answer_of(answer).ok());
-    let all = theirs.chain(ours.clone()).flat_map(|answer| answer.assignments);
+    let theirs = peers::answers_of_others(context, &caller, &request, async |mut peer, request| {
+        peer.query_assignment(request).await
+    });
+    let all = theirs.await.into_iter().chain(ours.clone()).flat_map(|answer| answer.assignments);
     let mut queues: Vec<_> = all.filter_map(|assignment| assignment.message_queue).collect();
     if queues.is_empty() {
         return ours;

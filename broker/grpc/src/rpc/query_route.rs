@@ -6,7 +6,6 @@ use broker_model::{DEAD_LETTER_PREFIX, Topic, shard_name};
 use broker_proto::rocketmq::{
     Code, MessageQueue, Permission, QueryRouteRequest, QueryRouteResponse, Resource,
 };
-use futures::future::join_all;
 use tonic::Request;
 
 use crate::caller::Caller;
@@ -26,11 +25,10 @@ pub(crate) async fn query_route(
     if !is_dead_letter_topic(request.topic.as_ref()) {
         return ours;
     }
-    let asked = peers::pass_on_to_all(context, &caller, &request).into_iter();
-    let asked = asked.map(async |(mut peer, request)| peer.query_route(request).await);
-    let theirs =
-        join_all(asked).await.into_iter().filter_map(|answer| peers::answer_of(answer).ok());
-    let all = theirs.chain(ours.clone()).flat_map(|answer| answer.message_queues);
+    let theirs = peers::answers_of_others(context, &caller, &request, async |mut peer, request| {
+        peer.query_route(request).await
+    });
+    let all = theirs.await.into_iter().chain(ours.clone()).flat_map(|answer| answer.message_queues);
     let mut message_queues: Vec<_> = all.collect();
     if message_queues.is_empty() {
         return ours;

@@ -1,31 +1,36 @@
 //! ReceiveMessage: hands out messages of a topic, waiting for them if there are none (protocol section 3.6). The shard
-//! that the client names is where the search begins; which of the others are asked and when is decided behind it.
+//! that the client names is where the search begins; which of the others are asked and when is decided behind it. What is at
+//! other brokers is told and fetched by `watches`.
 
 mod deliveries;
+mod forwarded;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker_engine::{Acknowledge, Command, Receive, Refusal};
 use broker_model::{Filter, GroupName, MessageType, ReceiptHandle, Topic, TopicName};
-use broker_proto::rocketmq::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource};
-use broker_replication::{DeliveredMessage, ShardHandle, receive_from_any};
+use broker_proto::rocketmq::{ClientType, Code, ReceiveMessageRequest, Resource};
+use broker_replication::{DeliveredMessage, ShardHandle, receive_from_any, watch_any};
 use futures::future::Either;
-use tonic::{Extensions, Request, Streaming};
+use tonic::{Extensions, Request};
 
 pub(crate) use deliveries::Deliveries;
+pub(crate) use forwarded::{Forwarded, Recipient};
 
+use crate::broadcasting::is_broadcasting;
 use crate::caller::Caller;
 use crate::clock::monotonic_ms;
 use crate::connection::Connection;
 use crate::context::BrokerContext;
 use crate::convert::time::duration_ms;
-use crate::peers;
+use crate::peers::{self, Purpose};
 use crate::renewal::Receiver;
 use crate::session::Session;
 use crate::sql_filter;
 use crate::status::Failure;
 use crate::validate::{self, PollingWish};
+use crate::watches::{Elsewhere, receive_elsewhere};
 
 /// Request timeout of a client whose settings are not known.
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 3_000;
@@ -46,10 +51,22 @@ struct Wish {
     session: Arc<Session>,
     connection: Option<Connection>,
     lite_topics: Option<Arc<BTreeSet<String>>>,
+    purpose: Purpose,
+    /// To wait at other brokers as well.
+    elsewhere: Option<Elsewhere>,
 }
 
-/// The answer of this broker or, when the named shard is led elsewhere, of that one.
-pub(crate) type Answer = Either<Deliveries, Streaming<ReceiveMessageResponse>>;
+/// What a poll ends with.
+enum Found {
+    /// Messages of this broker, or none.
+    Here(Vec<DeliveredMessage>),
+    There(Forwarded),
+    /// There are some, which were left there.
+    Ready,
+}
+
+/// The answer of this broker, or of the one that leads the named shard or has messages earlier.
+pub(crate) type Answer = Either<Deliveries, Forwarded>;
 
 pub(crate) async fn receive_message(
     context: &Arc<BrokerContext>,
@@ -59,21 +76,37 @@ pub(crate) async fn receive_message(
     let caller = Caller::of(&metadata, &extensions)?;
     if let Some(shard) = peers::queue_elsewhere(context, request.message_queue.as_ref(), &caller) {
         let (mut peer, request) = peers::pass_on_poll(context, shard, &caller, request)?;
-        return peers::answer_of(peer.receive_message(request).await).map(Either::Right);
+        let (context, group) = (Arc::clone(context), request.get_ref().group.clone());
+        let answer = peers::answer_of(peer.receive_message(request).await)?;
+        let recipient = Recipient { context, metadata, group };
+        return Ok(Either::Right(Forwarded::new(recipient, answer)));
     }
     let wish = check(context, &caller, &extensions, request)?;
-    receive_here(context, wish).await.map(Either::Left)
+    receive(context, wish).await
 }
 
-async fn receive_here(context: &Arc<BrokerContext>, mut wish: Wish) -> Result<Deliveries, Failure> {
+async fn receive(context: &Arc<BrokerContext>, mut wish: Wish) -> Result<Answer, Failure> {
     let entry = context.topic(Some(&wish.resource))?;
     if !entry.topic.readable {
         return Err(Refusal::NotReadable(wish.topic).into());
     }
     context.catalog.ensure_group(&wish.group).await?;
-    let messages = tokio::select! {
-        messages = poll_as_subscribed(context, &entry.topic, &mut wish) => messages?,
-        () = context.stopped() => Vec::new(),
+    let elsewhere = wish.elsewhere.take();
+    let elsewhere = async {
+        match &elsewhere {
+            Some(elsewhere) => receive_elsewhere(context, &entry.topic, elsewhere).await,
+            None => std::future::pending().await,
+        }
+    };
+    let found = tokio::select! {
+        found = poll_as_subscribed(context, &entry.topic, &mut wish) => found?,
+        found = elsewhere => Found::There(found),
+        () = context.stopped() => Found::Here(Vec::new()),
+    };
+    let messages = match found {
+        Found::Here(messages) => messages,
+        Found::There(answer) => return Ok(Either::Right(answer)),
+        Found::Ready => return Ok(Either::Left(Deliveries::ready())),
     };
     let receiver = wish.is_renewed.then(|| Receiver {
         client_id: Arc::clone(&wish.session.client_id),
@@ -85,7 +118,7 @@ async fn receive_here(context: &Arc<BrokerContext>, mut wish: Wish) -> Result<De
         let bytes = messages.iter().map(|message| message.head.len() + message.body.len()).sum();
         context.traffic.went_out(&(wish.topic, wish.group), messages.len(), bytes);
     }
-    Ok(Deliveries::new(context, &wish.resource, messages, receiver))
+    Ok(Either::Left(Deliveries::new(context, &wish.resource, messages, receiver)))
 }
 
 fn check(
@@ -95,6 +128,9 @@ fn check(
     request: ReceiveMessageRequest,
 ) -> Result<Wish, Failure> {
     let group = context.group_name(request.group.as_ref())?;
+    let purpose = caller.purpose();
+    let may_wait_elsewhere = purpose == Purpose::Poll && context.endpoints.has_others();
+    let copy = (may_wait_elsewhere && !request.auto_renew).then(|| request.clone());
     let queue = request.message_queue.unwrap_or_default();
     let topic = context.topic_name(queue.topic.as_ref())?;
     let filter = validate::filter(request.filter_expression.as_ref())?;
@@ -110,12 +146,25 @@ fn check(
     let session = context.sessions.touch(caller.client_id, caller.remote, monotonic_ms())?;
     let settings = session.settings();
     let request_timeout = settings.as_ref().and_then(|s| duration_ms(s.request_timeout.as_ref()?));
-    let polling_ms = validate::polling_ms(&PollingWish {
+    let polling = PollingWish {
         asked_ms: request.long_polling_timeout.as_ref().and_then(duration_ms),
         remaining_ms: caller.timeout_ms(),
         request_timeout_ms: request_timeout.unwrap_or(REQUEST_TIMEOUT_MS_DEFAULT),
         client_version: caller.version(),
-    })?;
+    };
+    let polling_ms = match purpose {
+        Purpose::Fetch => 0,
+        Purpose::Poll | Purpose::Watch => validate::polling_ms(&polling)?,
+    };
+    // A push consumer polls at all brokers at one time.
+    let is_push = settings.as_ref().is_some_and(|s| {
+        matches!(s.client_type(), ClientType::PushConsumer | ClientType::LitePushConsumer)
+    });
+    let elsewhere = copy.filter(|_| !is_push).map(|request| Elsewhere {
+        request,
+        metadata: caller.metadata().clone(),
+        client_id: has_own_messages(context, &group, &topic).then(|| session.client_id.clone()),
+    });
     Ok(Wish {
         topic,
         resource: queue.topic.unwrap_or_default(),
@@ -130,7 +179,16 @@ fn check(
         session,
         connection: connection(caller, extensions),
         lite_topics: None,
+        purpose,
+        elsewhere,
     })
+}
+
+/// Whether each consumer of the group gets other messages: all of them, or those of its lite topics.
+fn has_own_messages(context: &BrokerContext, group: &GroupName, topic: &TopicName) -> bool {
+    let entry = context.catalog.topic(topic.as_str());
+    is_broadcasting(context, group)
+        || entry.is_some_and(|entry| entry.topic.message_type == MessageType::Lite)
 }
 
 /// That of another broker, which passed the call on, says nothing about the client's.
@@ -146,7 +204,7 @@ async fn poll_as_subscribed(
     context: &BrokerContext,
     topic: &Topic,
     wish: &mut Wish,
-) -> Result<Vec<DeliveredMessage>, Failure> {
+) -> Result<Found, Failure> {
     if topic.message_type != MessageType::Lite {
         return poll(context, topic, wish).await;
     }
@@ -157,7 +215,7 @@ async fn poll_as_subscribed(
         wish.lite_topics = Some(lite_topics(wish));
         wish.polling_ms = until_ms.saturating_sub(monotonic_ms());
         tokio::select! {
-            messages = poll(context, topic, wish) => return messages,
+            found = poll(context, topic, wish) => return found,
             // The session outlives the call, so there is no other end of it than a change.
             _changed = changes.changed() => {}
         }
@@ -172,11 +230,7 @@ fn lite_topics(wish: &Wish) -> Arc<BTreeSet<String>> {
 }
 
 /// Asks the shards of the topic, the addressed one first, until there are messages that pass the filter.
-async fn poll(
-    context: &BrokerContext,
-    topic: &Topic,
-    wish: &Wish,
-) -> Result<Vec<DeliveredMessage>, Failure> {
+async fn poll(context: &BrokerContext, topic: &Topic, wish: &Wish) -> Result<Found, Failure> {
     let shards: Vec<&ShardHandle> = context.local_shards(topic).collect();
     if shards.is_empty() {
         return Err(Refusal::Unavailable.into());
@@ -194,12 +248,16 @@ async fn poll(
         attempt_id: wish.attempt_id.clone(),
         lite_topics: wish.lite_topics.clone(),
     };
+    if wish.purpose == Purpose::Watch {
+        let is_ready = watch_any(&shards, &receive).await?;
+        return Ok(if is_ready { Found::Ready } else { Found::Here(Vec::new()) });
+    }
     loop {
         let (shard, messages) = receive_from_any(&shards, first, &receive).await?;
         let is_over = messages.is_empty();
         let passing = keep_passing(shards[shard], wish, messages).await?;
         if is_over || !passing.is_empty() {
-            return Ok(passing);
+            return Ok(Found::Here(passing));
         }
         first = shard;
     }

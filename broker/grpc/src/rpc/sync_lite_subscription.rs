@@ -1,5 +1,6 @@
 //! SyncLiteSubscription: which lite topics of a LITE topic one consumer wants (protocol section 3.14). Kept with the
-//! client: it ends with it, and a client that comes back says it again within 30 s.
+//! client: it ends with it, and a client that comes back says it again within 30 s. A lite topic lives on one shard, and some
+//! clients tell one broker only, so that every broker hears of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::caller::Caller;
 use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
 use crate::limits::LITE_SUBSCRIPTIONS_MAX;
+use crate::peers::{self, Peer};
 use crate::session::LiteSubscription;
 use crate::status::{self, Failure};
 use crate::validate;
@@ -27,9 +29,26 @@ pub(crate) async fn sync_lite_subscription(
     context: &BrokerContext,
     request: Request<SyncLiteSubscriptionRequest>,
 ) -> Result<SyncLiteSubscriptionResponse, Failure> {
-    let caller = Caller::of_request(&request)?;
-    let (client_id, remote) = (caller.client_id.to_owned(), caller.remote);
-    let request = request.into_inner();
+    let (metadata, extensions, request) = request.into_parts();
+    let caller = Caller::of(&metadata, &extensions)?;
+    let answer = subscribe(context, &caller, &request).await?;
+    // One that does not hear of it does so when the client says it again.
+    let call = async |mut peer: Peer, request| peer.sync_lite_subscription(request).await;
+    for theirs in peers::answers_of_others(context, &caller, &request, call).await {
+        let refusal = theirs.status.filter(|status| status.code() != Code::Ok);
+        if let Some(status) = refusal {
+            tracing::warn!(?status, "another broker refuses the lite topics of a consumer");
+        }
+    }
+    Ok(answer)
+}
+
+/// Takes the subscription for the shards of this broker.
+async fn subscribe(
+    context: &BrokerContext,
+    caller: &Caller<'_>,
+    request: &SyncLiteSubscriptionRequest,
+) -> Result<SyncLiteSubscriptionResponse, Failure> {
     let entry = context.topic(request.topic.as_ref())?;
     let topic = entry.topic.name.clone();
     if entry.topic.message_type != MessageType::Lite {
@@ -41,8 +60,8 @@ pub(crate) async fn sync_lite_subscription(
     }
     let group = context.group_name(request.group.as_ref())?;
     check_bound(context, &group, &topic)?;
-    let start = start(&request)?;
-    let session = context.sessions.touch(&client_id, remote, monotonic_ms())?;
+    let start = start(request)?;
+    let session = context.sessions.touch(caller.client_id, caller.remote, monotonic_ms())?;
     let known = session.lite().filter(|lite| lite.group == group && lite.topic == topic);
     let names = known.map(|lite| lite.names.as_ref().clone()).unwrap_or_default();
     let names = changed(names, request.action(), &request.lite_topic_set)?;

@@ -66,9 +66,10 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
 async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) -> TestBroker {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
+    let broker_id = catalog.shards().iter().map(|shard| shard.id().0).min().unwrap_or(0);
     let context = BrokerContext::new(BrokerOptions {
         catalog,
-        broker_id: 0,
+        broker_id,
         version: "test".into(),
         advertised: Advertised { host: "127.0.0.1".into(), port },
         disk: Box::new(|| DiskSpace { free_bytes: 50, total_bytes: 100 }),

@@ -1,4 +1,6 @@
-//! Two brokers with a shard each: a call for the other one's shard is passed on.
+//! Two brokers with a shard each: a call for the other one's shard is passed on, and a poll waits at both.
+
+use std::time::Duration;
 
 use broker_model::ShardId;
 use broker_proto::admin::{
@@ -8,10 +10,13 @@ use broker_proto::admin::{
 use broker_proto::rocketmq::pull_message_response::Content;
 use broker_proto::rocketmq::{
     AckMessageEntry, AckMessageRequest, Broker, ChangeInvisibleDurationRequest, Code,
-    ForwardMessageToDeadLetterQueueRequest, GetOffsetRequest, Message, MessageQueue,
-    PullMessageRequest, QueryAssignmentRequest, QueryOffsetPolicy, QueryOffsetRequest,
-    QueryRouteRequest, RecallMessageRequest, UpdateOffsetRequest,
+    ForwardMessageToDeadLetterQueueRequest, GetOffsetRequest, LiteSubscriptionAction, Message,
+    MessageQueue, PullMessageRequest, QueryAssignmentRequest, QueryOffsetPolicy,
+    QueryOffsetRequest, QueryRouteRequest, RecallMessageRequest, SyncLiteSubscriptionRequest,
+    UpdateOffsetRequest,
 };
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::{
     TestBroker, as_client, bodies, code, handle, message, named, receive, seconds, start_with,
@@ -54,6 +59,30 @@ async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
         broker.admin.apply_topic(request).await.unwrap();
     }
     brokers
+}
+
+/// No more than this passes until a message of another broker is there; well below the shortest polling time.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A simple consumer's poll at a shard, which waits on a task of its own.
+fn waiting(broker: &TestBroker, client: &str, shard: &str) -> JoinHandle<(Code, Vec<Message>)> {
+    let mut broker = broker.clone();
+    let request = as_client(client, receive("orders", "billing", shard));
+    tokio::spawn(async move {
+        let (status, messages) = broker.receive(request).await;
+        (status.code(), messages)
+    })
+}
+
+async fn send_one(broker: &mut TestBroker, body: &str) {
+    let answer = broker.send(vec![message("orders", body, body)]).await;
+    assert_eq!(code(answer.status.as_ref()), Code::Ok, "{:?}", answer.status);
+}
+
+fn attempts(messages: &[Message]) -> Vec<i32> {
+    let attempt =
+        |m: &Message| m.system_properties.as_ref().unwrap().delivery_attempt.unwrap_or_default();
+    messages.iter().map(attempt).collect()
 }
 
 fn grouped(n: usize) -> Message {
@@ -248,4 +277,160 @@ async fn offsets_and_pulls_reach_the_broker_of_the_queue() {
     let request = GetOffsetRequest { group: named("billing"), message_queue: queue(id) };
     let answer = first.client.get_offset(as_client("c", request)).await.unwrap().into_inner();
     assert_eq!(answer.offset, 1, "{:?}", answer.status);
+}
+
+#[tokio::test]
+async fn a_poll_gets_what_another_broker_has_before_it_and_while_it_waits() {
+    let [mut first, mut second] = two_brokers(MessageType::Normal).await;
+    send_one(&mut second, "before").await;
+    for body in ["before", "while"] {
+        let began = Instant::now();
+        let poll = waiting(&first, "c", "shard-0");
+        if body == "while" {
+            sleep(Duration::from_millis(200)).await;
+            send_one(&mut second, body).await;
+        }
+        let (status, messages) = poll.await.unwrap();
+        assert_eq!((status, bodies(&messages)), (Code::Ok, vec![body.to_owned()]));
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        assert_eq!(attempts(&messages), [1]);
+        // Nothing of it came twice, and it is settled where it is.
+        let request = AckMessageRequest {
+            group: named("billing"),
+            topic: named("orders"),
+            entries: vec![AckMessageEntry {
+                receipt_handle: handle(&messages[0]),
+                ..AckMessageEntry::default()
+            }],
+        };
+        let answer = first.client.ack_message(as_client("c", request)).await.unwrap();
+        assert_eq!(code(answer.into_inner().status.as_ref()), Code::Ok);
+    }
+}
+
+#[tokio::test]
+async fn of_polls_that_wait_each_message_of_another_broker_is_for_one() {
+    let [first, mut second] = two_brokers(MessageType::Normal).await;
+    let mut polls = JoinSet::new();
+    for n in 0..8 {
+        polls.spawn(waiting(&first, &format!("c{n}"), "shard-0"));
+    }
+    for n in 0..4 {
+        polls.spawn(waiting(&second, &format!("d{n}"), "shard-1"));
+    }
+    sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    // There are not enough polls at the second one for all of them.
+    for n in 0..8 {
+        send_one(&mut second, &n.to_string()).await;
+    }
+    let mut messages = Vec::new();
+    while messages.len() < 8
+        && let Some(poll) = polls.join_next().await
+    {
+        messages.extend(poll.unwrap().unwrap().1);
+    }
+    assert_eq!(bodies(&messages), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    assert_eq!(attempts(&messages), [1; 8]);
+    assert!(began.elapsed() < 3 * SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_poll_whose_client_left_takes_nothing_at_another_broker() {
+    let [mut first, mut second] = two_brokers(MessageType::Normal).await;
+    let request = as_client("c", receive("orders", "billing", "shard-0"));
+    let left = timeout(Duration::from_millis(300), first.receive(request)).await;
+    assert!(left.is_err(), "nothing is there yet");
+    send_one(&mut second, "x").await;
+    let (_, messages) = waiting(&first, "c", "shard-0").await.unwrap();
+    assert_eq!((bodies(&messages), attempts(&messages)), (vec!["x".to_owned()], vec![1]));
+}
+
+#[tokio::test]
+async fn what_another_broker_handed_out_and_no_client_read_is_given_back_uncounted() {
+    let [mut first, mut second] = two_brokers(MessageType::Normal).await;
+    // More than fits into the windows of the client's connection.
+    let large = "x".repeat(3 * 1024 * 1024);
+    for n in 0..3 {
+        let answer = second.send(vec![message("orders", &n.to_string(), &large)]).await;
+        assert_eq!(code(answer.status.as_ref()), Code::Ok, "{:?}", answer.status);
+    }
+    // Passed on, and fetched.
+    for shard in ["shard-1", "shard-0"] {
+        let mut client = first.client.clone().max_decoding_message_size(usize::MAX);
+        let request = as_client("c", receive("orders", "billing", shard));
+        let mut answer = client.receive_message(request).await.unwrap().into_inner();
+        answer.message().await.unwrap().unwrap();
+        drop(answer);
+    }
+    first.client = first.client.max_decoding_message_size(usize::MAX);
+    let began = Instant::now();
+    let mut all = Vec::new();
+    while all.len() < 3 {
+        let request = as_client("c", receive("orders", "billing", "shard-1"));
+        all.extend(first.receive(request).await.1);
+    }
+    assert!(began.elapsed() < 5 * SOON, "{:?}", began.elapsed());
+    assert_eq!(attempts(&all), [1; 3]);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_gone_does_not_delay_what_is_here() {
+    let [mut first, _second] = two_brokers(MessageType::Normal).await;
+    let address = |broker_id, port: u16| BrokerAddress {
+        broker_id,
+        host: "127.0.0.1".into(),
+        port: port.into(),
+        admin_port: port.into(),
+    };
+    let shard = |id: u32| Shard {
+        id,
+        name: format!("shard-{id}"),
+        leader_broker: id,
+        replica_brokers: vec![id],
+    };
+    let map = ClusterMap {
+        version: 2,
+        cluster: "default".into(),
+        brokers: vec![address(0, first.port), address(1, 1)],
+        shards: vec![shard(0), shard(1)],
+    };
+    first.admin.apply_cluster_map(ApplyClusterMapRequest { map: Some(map) }).await.unwrap();
+    let poll = waiting(&first, "c", "shard-0");
+    sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    send_one(&mut first, "x").await;
+    assert_eq!(bodies(&poll.await.unwrap().1), ["x"]);
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn lite_topics_that_one_broker_was_told_of_hold_at_all() {
+    let [mut first, second] = two_brokers(MessageType::Lite).await;
+    let request = SyncLiteSubscriptionRequest {
+        action: LiteSubscriptionAction::PartialAdd.into(),
+        topic: named("orders"),
+        group: named("billing"),
+        lite_topic_set: (0..8).map(|n| format!("room-{n}")).collect(),
+        ..SyncLiteSubscriptionRequest::default()
+    };
+    let answer = first.client.sync_lite_subscription(as_client("c", request)).await.unwrap();
+    assert_eq!(code(answer.into_inner().status.as_ref()), Code::Ok);
+    for n in 0..8 {
+        let name = format!("room-{n}");
+        let mut message = message("orders", &name, &name);
+        message.system_properties.as_mut().unwrap().lite_topic = Some(name);
+        let answer = first.send(vec![message]).await;
+        assert_eq!(code(answer.status.as_ref()), Code::Ok, "{:?}", answer.status);
+    }
+    let began = Instant::now();
+    let mut all = Vec::new();
+    for (broker, shard) in [(&first, "shard-0"), (&second, "shard-1")] {
+        let (_, messages) = waiting(broker, "c", shard).await.unwrap();
+        assert!((1..8).contains(&messages.len()), "{} at {shard}", messages.len());
+        all.extend(messages);
+    }
+    let expected: Vec<_> = (0..8).map(|n| format!("room-{n}")).collect();
+    assert_eq!(bodies(&all), expected);
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }

@@ -195,3 +195,32 @@ async fn of_shards_that_share_a_claim_one_hands_out_and_the_next_poll_gets_what_
         receive_from_any(&[&shards[0], &shards[1]], 0, &receive()).await.unwrap();
     assert_eq!((place, messages.len(), messages[0].handle.attempt), (1, 1, 1));
 }
+
+#[tokio::test]
+async fn a_watch_hears_of_messages_and_leaves_them_to_who_waits_behind_it() {
+    let shards = shards(2).await;
+    let watch = tokio::spawn({
+        let shards = shards.clone();
+        async move { watch_any(&[&shards[0], &shards[1]], &receive()).await }
+    });
+    while numbers(&shards[1]).await.0 == 0 {
+        tokio::task::yield_now().await;
+    }
+    let behind = tokio::spawn({
+        let shard = shards[1].clone();
+        async move { shard.receive(receive(), None).await }
+    });
+    while numbers(&shards[1]).await.0 < 2 {
+        tokio::task::yield_now().await;
+    }
+    send(&shards[1]).await;
+    assert_eq!(watch.await.unwrap(), Ok(true));
+    let messages = behind.await.unwrap().unwrap();
+    assert_eq!(messages.iter().map(|m| m.handle.attempt).collect::<Vec<_>>(), [1]);
+    // What is there already is heard of at once, and counts for nobody.
+    send(&shards[0]).await;
+    assert_eq!(watch_any(&[&shards[0], &shards[1]], &receive()).await, Ok(true));
+    assert_eq!(numbers(&shards[0]).await, (0, 0));
+    let messages = shards[0].receive(receive(), None).await.unwrap();
+    assert_eq!((messages.len(), messages[0].handle.attempt), (1, 1));
+}

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use broker_model::{ReceiptHandle, ShardId};
-use broker_proto::rocketmq::{ReceiveMessageResponse, Resource, receive_message_response::Content};
+use broker_proto::rocketmq::receive_message_response::Content;
+use broker_proto::rocketmq::{ReceiveMessageResponse, Resource, Status};
 use broker_replication::DeliveredMessage;
 use broker_replication::memory::Share;
 use futures::Stream;
@@ -98,8 +99,17 @@ impl Deliveries {
 
     /// An answer without messages.
     pub(crate) fn refused(failure: Failure) -> Self {
+        Self::without_messages(failure.into_status())
+    }
+
+    /// Tells another broker that there are messages.
+    pub(super) fn ready() -> Self {
+        Self::without_messages(status::ok())
+    }
+
+    fn without_messages(status: Status) -> Self {
         let elements = vec![
-            element(Content::Status(failure.into_status())),
+            element(Content::Status(status)),
             element(Content::DeliveryTimestamp(timestamp(now_ms()))),
         ];
         Self { elements: elements.into_iter(), unsent: None, _shares: Vec::new() }

@@ -4,6 +4,7 @@
 pub(crate) mod cores;
 mod counted;
 pub(crate) mod counters;
+mod forwarded;
 mod frames;
 mod gathered;
 pub(crate) mod grpc;

@@ -112,8 +112,9 @@ pub enum Command {
     /// Progress of all groups, a part at a time: from 0, then from where the part before ended; answered with
     /// [`Outcome::ProgressPart`].
     ReadProgressFrom(usize),
-    /// Numbers of all topics; answered with [`Outcome::Topics`].
-    ReadTopics,
+    /// Numbers of all topics, a part at a time: from 0, then from where the part before ended; answered with
+    /// [`Outcome::Topics`].
+    ReadTopics(u32),
     /// Names for numbers in records; answered with [`Outcome::Names`].
     ReadNames(NamesOf),
 }
@@ -364,8 +365,8 @@ pub enum Outcome {
     Progress(Vec<GroupTopicProgress>),
     /// The same, and where the next part begins; none after the last.
     ProgressPart(Vec<GroupTopicProgress>, Option<usize>),
-    /// Numbers of topics.
-    Topics(Vec<TopicNumbers>),
+    /// Numbers of topics, and where the next part begins; none after the last.
+    Topics(Vec<TopicNumbers>, Option<u32>),
     /// Messages read.
     Pulled(Pulled),
     /// An offset.

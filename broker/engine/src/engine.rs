@@ -152,7 +152,7 @@ impl<R: ReplyTo> Engine<R> {
             Command::ForgetGroup(name) => self.forget_group(name, reply, effects),
             Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
             Command::ReadProgressFrom(first) => self.read_progress_part(first, reply, effects),
-            Command::ReadTopics => self.read_topics(reply, effects),
+            Command::ReadTopics(first) => self.read_topics(first, reply, effects),
             Command::ReadNames(of) => self.read_names(&of, reply, effects),
         }
     }

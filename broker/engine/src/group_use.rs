@@ -43,6 +43,11 @@ impl GroupUses {
         self.used.iter().map(|(group, hour)| (*group, *hour))
     }
 
+    /// Whether nobody declared it.
+    pub(crate) fn is_of(&self, group: u32) -> bool {
+        self.used.contains_key(&group)
+    }
+
     fn unused_hours(&self, group: u32) -> Option<u64> {
         self.used.get(&group).map(|hour| self.served_hours.saturating_sub(*hour))
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use broker_model::MessageType;
 use broker_model::limits::{
-    LITE_EXPIRY_CHECK_MS, LITE_EXPIRY_MS_DEFAULT, LITE_TOPICS_PER_TOPIC_MAX,
+    GROUP_QUEUES_PER_SHARD_MAX, LITE_EXPIRY_CHECK_MS, LITE_EXPIRY_MS_DEFAULT,
+    LITE_TOPICS_PER_TOPIC_MAX,
 };
 use broker_store::Record;
 
@@ -97,6 +98,13 @@ impl<R: ReplyTo> Engine<R> {
         }
         if state.lite.names.len() >= LITE_TOPICS_PER_TOPIC_MAX {
             return Err(Refusal::TooManyLiteTopics);
+        }
+        let readers = state.group_topics.len();
+        if self.state.group_queues.saturating_add(readers) > GROUP_QUEUES_PER_SHARD_MAX {
+            return Err(Refusal::TooMany(format!(
+                "the shard keeps the progress of groups on {} queues, its limit; delete groups that are not used",
+                self.state.group_queues
+            )));
         }
         let next = u32::try_from(state.queues.len()).expect("lite topics are limited");
         let queue = state.lite.free.first().copied().unwrap_or(next);

@@ -1,6 +1,7 @@
 //! Consumers of broadcasting groups: each has progress of its own, under a group number of its own, and begins with what
 //! is sent after it came.
 
+use broker_model::limits::{GROUP_QUEUES_BY_FIRST_USE_MAX, GROUP_QUEUES_PER_SHARD_MAX};
 use broker_model::{GroupName, Model, StartFrom};
 use broker_store::Record;
 use broker_store::record::Place;
@@ -41,6 +42,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             joining.next += 1;
             let (topic, before) = (self.topic_number(topic)?, effects.records);
+            self.check_progress_room(reader, topic)?;
             self.begin(reader, topic, effects);
             *work = work.saturating_sub((effects.records - before).max(1));
             effects.end_piece();
@@ -89,6 +91,26 @@ impl<R: ReplyTo> Engine<R> {
         self.apply_put_member(number, group, client_id);
         effects.append(&Record::PutMember { number, group, client_id: client_id.to_owned() });
         number
+    }
+
+    /// Whether there is room for the progress of a reader on a topic: on each of its queues.
+    pub(crate) fn check_progress_room(&self, reader: u32, topic: u32) -> Result<(), Refusal> {
+        if self.state.group_topic_indexes.contains_key(&(reader, topic)) {
+            return Ok(());
+        }
+        let queues = self.state.topics.get(&topic).map_or(0, |topic| topic.queues.len());
+        let max = match self.state.group_uses.is_of(reader) {
+            true => GROUP_QUEUES_BY_FIRST_USE_MAX,
+            false => GROUP_QUEUES_PER_SHARD_MAX,
+        };
+        if self.state.group_queues.saturating_add(queues) > max {
+            return Err(Refusal::TooMany(format!(
+                "the shard keeps the progress of groups on {} queues, and a group that begins with {queues} more may have {max} \
+                 of all; delete groups that are not used, or declare the group",
+                self.state.group_queues
+            )));
+        }
+        Ok(())
     }
 
     /// The progress of a reader on a topic, made on first use where its group wants to begin.

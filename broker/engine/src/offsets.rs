@@ -82,6 +82,7 @@ impl<R: ReplyTo> Engine<R> {
             return Err(Refusal::OffsetOutOfRange { offset: *offset, end });
         }
         let (group, topic) = (self.group_number(group)?, self.topic_number(topic)?);
+        self.check_progress_room(group, topic)?;
         Ok(Place { group, topic, queue: *queue, offset: *offset })
     }
 
@@ -109,6 +110,7 @@ impl<R: ReplyTo> Engine<R> {
     ) -> Result<(), Refusal> {
         let (group, topic) =
             (self.group_number(&request.group)?, self.topic_number(&request.topic)?);
+        self.check_progress_room(group, topic)?;
         let Some(state) = self.state.topics.get(&topic) else { return Ok(()) };
         let mut places = Vec::new();
         for number in state.lite.queues(&request.lite_topics) {

@@ -17,7 +17,7 @@ use crate::state::{GroupTopic, TopicState};
 /// Entries of the index that are looked at together: as many as an index file has in a block.
 const BLOCK_ENTRIES: u64 = 64;
 
-/// Pairs of group and topic in one part of an answer ...
+/// Topics, or pairs of group and topic, in one part of an answer ...
 const SLOTS_PER_PART: usize = 1_024;
 /// ... unless they have so many queues before.
 const QUEUES_PER_PART: usize = 16 * 1_024;
@@ -131,19 +131,29 @@ impl<R: ReplyTo> Engine<R> {
         Some(sum)
     }
 
-    pub(crate) fn read_topics(&self, reply: R, effects: &mut Effects<R>) {
-        let mut topics: Vec<_> = self.state.topics.iter().collect();
+    /// As many topics as one step may look at.
+    pub(crate) fn read_topics(&self, first: u32, reply: R, effects: &mut Effects<R>) {
+        let mut topics: Vec<_> =
+            self.state.topics.iter().filter(|(number, _)| **number >= first).collect();
         topics.sort_unstable_by_key(|(number, _)| **number);
-        let numbers = topics.into_iter().map(|(_, topic)| TopicNumbers {
-            topic: topic.topic.name.clone(),
-            messages: held(topic),
-            bytes: topic.queues.iter().map(Queue::bytes).sum(),
-            dead_lettered: match topic.topic.name.is_dead_letter() {
-                true => topic.queues.first().map_or(0, Queue::end),
-                false => 0,
-            },
-        });
-        effects.now.push((reply, Ok(Outcome::Topics(numbers.collect()))));
+        let (mut rows, mut queues, mut next) = (Vec::new(), 0, None);
+        for (number, topic) in topics {
+            if rows.len() >= SLOTS_PER_PART || queues > QUEUES_PER_PART {
+                next = Some(*number);
+                break;
+            }
+            queues += topic.queues.len();
+            rows.push(TopicNumbers {
+                topic: topic.topic.name.clone(),
+                messages: held(topic),
+                bytes: topic.queues.iter().map(Queue::bytes).sum(),
+                dead_lettered: match topic.topic.name.is_dead_letter() {
+                    true => topic.queues.first().map_or(0, Queue::end),
+                    false => 0,
+                },
+            });
+        }
+        effects.now.push((reply, Ok(Outcome::Topics(rows, next))));
     }
 }
 

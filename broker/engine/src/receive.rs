@@ -66,6 +66,7 @@ impl<R: ReplyTo> Engine<R> {
             return Err(Refusal::NotReadable(receive.topic.clone()));
         }
         let reader = self.reader(group, &receive.client_id, effects);
+        self.check_progress_room(reader, topic)?;
         let index = self.begin(reader, topic, effects);
         self.note_poll(index, &receive.client_id, effects);
         Ok(index)

@@ -148,8 +148,12 @@ pub(crate) struct State<R> {
     pub(crate) group_uses: GroupUses,
     /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
     pub(crate) index_entries: u64,
-    /// Whose named receives are remembered, the oldest first: indexes into [`State::group_topics`].
-    pub(crate) attempts: VecDeque<usize>,
+    /// Whose named receives are remembered, the oldest first: indexes into [`State::group_topics`],
+    /// with the bytes that each takes.
+    pub(crate) attempts: VecDeque<(usize, usize)>,
+    pub(crate) attempt_bytes: usize,
+    /// Queues of all group topics.
+    pub(crate) group_queues: usize,
     pub(crate) waiters: usize,
 }
 
@@ -181,6 +185,8 @@ impl<R> Default for State<R> {
             group_uses: GroupUses::default(),
             index_entries: 0,
             attempts: VecDeque::new(),
+            attempt_bytes: 0,
+            group_queues: 0,
             waiters: 0,
         }
     }
@@ -236,6 +242,7 @@ impl<R> State<R> {
             topic.pass_redriven(n, &mut state);
             state
         }));
+        self.group_queues += progress.queues.len() - known;
     }
 
     /// Sets the progress on one queue and forgets its deliveries.
@@ -305,6 +312,7 @@ impl<R> State<R> {
         };
         self.group_topic_indexes.remove(&(progress.group, progress.topic));
         self.free_group_topics.push(index);
+        self.group_queues -= progress.queues.len();
         if let Some(topic) = self.topics.get_mut(&progress.topic) {
             topic.group_topics.retain(|other| *other != index);
         }

@@ -54,6 +54,8 @@ pub const ACK_ENTRIES_MAX: usize = 1024;
 pub const RENEWALS_MAX: usize = 200_000;
 /// A delivery whose prolonging failed so often is let go.
 pub const RENEWAL_FAILURES_MAX: u32 = 3;
+/// Deliveries that are prolonged, or given back, at one time; the others wait for their turn.
+pub const RENEWALS_AT_ONCE: usize = 256;
 /// Deliveries of a client that is gone come back after this time.
 pub const RELEASE_INVISIBLE_MS: u64 = 1_000;
 /// How often silent clients are looked for.

@@ -18,7 +18,7 @@ use futures::stream::FuturesUnordered;
 pub use timing::RenewalTiming;
 
 use crate::connection::Connection;
-use crate::limits::{RELEASE_INVISIBLE_MS, RENEWAL_FAILURES_MAX, RENEWALS_MAX};
+use crate::limits::{RELEASE_INVISIBLE_MS, RENEWAL_FAILURES_MAX, RENEWALS_AT_ONCE, RENEWALS_MAX};
 use crate::session::Sessions;
 
 const LOCK: &str = "nothing panics while it holds the renewals";
@@ -176,9 +176,15 @@ impl Renewals {
     /// Prolongs what is about to end, drops what is over, and gives back what silent clients have. Called every few seconds.
     pub(crate) async fn round(&self, catalog: &Catalog, sessions: &Sessions, now_ms: u64) {
         let Due { to_prolong, to_release } = self.take_due(sessions, now_ms);
-        let prolonging =
-            to_prolong.into_iter().map(|(key, held)| self.prolong(catalog, key, held, now_ms));
-        let mut prolonging: FuturesUnordered<_> = prolonging.collect();
+        let mut prolonging = FuturesUnordered::new();
+        for (key, held) in to_prolong {
+            if prolonging.len() >= RENEWALS_AT_ONCE
+                && let Some((key, result)) = prolonging.next().await
+            {
+                self.prolonged(key, result, now_ms);
+            }
+            prolonging.push(self.prolong(catalog, key, held, now_ms));
+        }
         while let Some((key, result)) = prolonging.next().await {
             self.prolonged(key, result, now_ms);
         }
@@ -282,6 +288,9 @@ async fn release(catalog: &Catalog, released: Vec<Held>) {
             let (group, topic) = (held.group.clone(), held.topic.clone());
             let invisible_ms = RELEASE_INVISIBLE_MS;
             let change = ChangeInvisible { group, topic, handle, invisible_ms };
+            if releasing.len() >= RENEWALS_AT_ONCE {
+                releasing.next().await;
+            }
             releasing.push(shard.submit(Command::ChangeInvisible(change)));
         }
     }

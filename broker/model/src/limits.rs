@@ -135,6 +135,12 @@ pub const ATTEMPT_ID_BYTES_MAX: usize = 255;
 pub const ATTEMPT_IDS_MAX: usize = 1024;
 /// The same of all groups and topics of a shard.
 pub const ATTEMPT_IDS_PER_SHARD_MAX: usize = 32 * 1024;
+/// Bytes of these on one shard, what they were given included.
+pub const ATTEMPT_BYTES_PER_SHARD_MAX: usize = 8 * 1024 * 1024;
+/// Queues of which a shard keeps the progress of a group, each group counted; a new group gets no more of them.
+pub const GROUP_QUEUES_PER_SHARD_MAX: usize = 2 * 1024 * 1024;
+/// With so many, groups that nobody declared begin with no other topic.
+pub const GROUP_QUEUES_BY_FIRST_USE_MAX: usize = GROUP_QUEUES_PER_SHARD_MAX / 2;
 /// A producer is asked about an open transaction after this time, unless the message says otherwise.
 pub const TRANSACTION_CHECK_AFTER_MS: u64 = 6_000;
 /// And again after this time.

@@ -297,14 +297,19 @@ impl Catalog {
     pub async fn topic_numbers(&self) -> Result<Vec<TopicNumbers>, Refusal> {
         let mut sums: HashMap<TopicName, TopicNumbers> = HashMap::new();
         for shard in self.shards() {
-            let Outcome::Topics(parts) = shard.submit(Command::ReadTopics).await? else { continue };
-            for part in parts {
-                match sums.get_mut(&part.topic) {
-                    None => drop(sums.insert(part.topic.clone(), part)),
-                    Some(sum) => {
-                        sum.messages += part.messages;
-                        sum.bytes += part.bytes;
-                        sum.dead_lettered += part.dead_lettered;
+            let mut next = Some(0);
+            while let Some(first) = next.take() {
+                let answer = shard.submit(Command::ReadTopics(first)).await?;
+                let Outcome::Topics(part, after) = answer else { break };
+                next = after;
+                for row in part {
+                    match sums.get_mut(&row.topic) {
+                        None => drop(sums.insert(row.topic.clone(), row)),
+                        Some(sum) => {
+                            sum.messages += row.messages;
+                            sum.bytes += row.bytes;
+                            sum.dead_lettered += row.dead_lettered;
+                        }
                     }
                 }
             }

@@ -2,7 +2,9 @@
 
 use broker_delivery::HandleState;
 use broker_model::ReceiptHandle;
-use broker_model::limits::{ATTEMPT_IDS_MAX, ATTEMPT_IDS_PER_SHARD_MAX};
+use broker_model::limits::{
+    ATTEMPT_BYTES_PER_SHARD_MAX, ATTEMPT_IDS_MAX, ATTEMPT_IDS_PER_SHARD_MAX,
+};
 use broker_store::Log;
 
 use crate::command::{Delivery, Receive};
@@ -63,22 +65,30 @@ impl<R: ReplyTo> Engine<R> {
     }
 }
 
+/// An attempt without its name and what it was given, in both places that know of it.
+const ATTEMPT_BYTES: usize = 96;
+
 impl<R> State<R> {
     /// The oldest ones are forgotten, of this group on this topic, and of all.
     fn remember_attempt(&mut self, index: usize, id: String, handles: Vec<ReceiptHandle>) {
-        // An index for each attempt that is remembered at the least, the oldest first.
-        if self.attempts.len() >= ATTEMPT_IDS_PER_SHARD_MAX
-            && let Some(oldest) = self.attempts.pop_front()
-            && let Some(progress) = self.group_topic_mut(oldest)
+        let bytes = id.len() + handles.len() * size_of::<ReceiptHandle>() + ATTEMPT_BYTES;
+        // An entry for each attempt that is remembered at the least, the oldest first.
+        while (self.attempts.len() >= ATTEMPT_IDS_PER_SHARD_MAX
+            || self.attempt_bytes + bytes > ATTEMPT_BYTES_PER_SHARD_MAX)
+            && let Some((oldest, its_bytes)) = self.attempts.pop_front()
         {
-            progress.attempts.pop_front();
+            self.attempt_bytes -= its_bytes;
+            if let Some(progress) = self.group_topic_mut(oldest) {
+                progress.attempts.pop_front();
+            }
         }
         let Some(progress) = self.group_topic_mut(index) else { return };
         if progress.attempts.len() >= ATTEMPT_IDS_MAX {
             progress.attempts.pop_front();
         }
         progress.attempts.push_back((id, handles));
-        self.attempts.push_back(index);
+        self.attempts.push_back((index, bytes));
+        self.attempt_bytes += bytes;
     }
 }
 
@@ -109,5 +119,32 @@ mod tests {
             state.remove_group_topic(index);
         }
         assert!(count(&state) <= state.attempts.len());
+    }
+
+    #[test]
+    fn attempts_of_a_shard_take_no_more_bytes_than_they_may() {
+        let mut state = State::<()>::default();
+        let index = |state: &mut State<()>, n: usize| {
+            state.group_topic_index(u32::try_from(n % 40).unwrap() + 1, 1)
+        };
+        let handle = ReceiptHandle {
+            shard: broker_model::ShardId(0),
+            topic: 1,
+            group: 1,
+            queue: 0,
+            offset: 0,
+            nonce: 1,
+            attempt: 1,
+            code: None,
+        };
+        for n in 0..ATTEMPT_IDS_PER_SHARD_MAX {
+            let index = index(&mut state, n);
+            state.remember_attempt(index, "a".repeat(255), vec![handle; 32]);
+        }
+        let all = state.group_topics.iter().flatten().flat_map(|progress| &progress.attempts);
+        let held: usize =
+            all.map(|(id, handles)| id.len() + handles.len() * size_of::<ReceiptHandle>()).sum();
+        assert!(held <= ATTEMPT_BYTES_PER_SHARD_MAX, "{held} bytes");
+        assert!(held > ATTEMPT_BYTES_PER_SHARD_MAX / 2, "{held} bytes");
     }
 }

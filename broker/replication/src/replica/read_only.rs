@@ -53,7 +53,7 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::ReadMembers
         | Command::ReadProgress(_)
         | Command::ReadProgressFrom(_)
-        | Command::ReadTopics
+        | Command::ReadTopics(_)
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => true,
         Command::Redrive(redrive) => redrive.is_dry_run,

@@ -152,7 +152,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::ReadMembers
         | Command::ReadProgress(_)
         | Command::ReadProgressFrom(_)
-        | Command::ReadTopics
+        | Command::ReadTopics(_)
         | Command::ReadUnusedGroups(_)
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => false,

@@ -69,8 +69,8 @@ impl Bench {
 
     /// Dead letters that are kept, and that ever were.
     fn counts(&mut self) -> (u64, u64) {
-        match self.ask(Command::ReadTopics).pop() {
-            Some(Ok(Outcome::Topics(topics))) => {
+        match self.ask(Command::ReadTopics(0)).pop() {
+            Some(Ok(Outcome::Topics(topics, _))) => {
                 let of = topics.iter().find(|numbers| numbers.topic.as_str() == LETTERS).unwrap();
                 (of.messages, of.dead_lettered)
             }

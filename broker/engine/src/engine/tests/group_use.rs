@@ -1,7 +1,8 @@
 //! Groups by first use: when they are forgotten, and what they keep until then.
 
 use broker_model::limits::{
-    GROUP_PROGRESS_UNUSED_HOURS_MAX, GROUP_UNUSED_HOURS_MAX, GROUP_USE_NOTED_HOURS,
+    GROUP_PROGRESS_UNUSED_HOURS_MAX, GROUP_QUEUES_BY_FIRST_USE_MAX, GROUP_QUEUES_PER_SHARD_MAX,
+    GROUP_UNUSED_HOURS_MAX, GROUP_USE_NOTED_HOURS,
 };
 
 use super::*;
@@ -147,4 +148,29 @@ fn a_declared_group_is_never_forgotten() {
     serve_hours(&mut bench, 2 * GROUP_PROGRESS_UNUSED_HOURS_MAX, &[]);
     restart(&mut bench);
     assert!(!is_forgotten(&mut bench));
+}
+
+#[test]
+fn progress_has_places_and_groups_by_first_use_leave_half_of_them() {
+    let mut bench = bench();
+    let declared = GroupName::parse("declared").unwrap();
+    let put = ConsumerGroup::with_defaults(declared.clone());
+    bench.ask(Command::PutGroup(Box::new(put)));
+    let set = |bench: &mut Bench, group: &GroupName| {
+        let (group, topic) = (group.clone(), topic());
+        let set = crate::SetOffset { group, topic, queue: 0, offset: 0 };
+        bench.ask(Command::SetOffset(set)).pop().unwrap()
+    };
+    bench.engine.state.group_queues = GROUP_QUEUES_BY_FIRST_USE_MAX;
+    assert!(matches!(bench.receive(0).pop(), Some(Err(Refusal::TooMany(_)))));
+    assert!(matches!(set(&mut bench, &group()), Err(Refusal::TooMany(_))));
+    assert!(set(&mut bench, &declared).is_ok(), "places are kept for it");
+    assert_eq!(bench.engine.state.group_queues, GROUP_QUEUES_BY_FIRST_USE_MAX + 1);
+    bench.ask(Command::DeleteGroup(declared.clone()));
+    assert_eq!(bench.engine.state.group_queues, GROUP_QUEUES_BY_FIRST_USE_MAX);
+    bench.engine.state.group_queues = GROUP_QUEUES_PER_SHARD_MAX;
+    bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(declared.clone()))));
+    assert!(matches!(set(&mut bench, &declared), Err(Refusal::TooMany(_))));
+    bench.engine.state.group_queues = 0;
+    assert!(matches!(bench.receive(0).pop(), Some(Ok(Outcome::Received(_)))));
 }

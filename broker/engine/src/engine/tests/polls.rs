@@ -192,3 +192,26 @@ fn an_acknowledgement_below_the_most_that_may_be_in_flight_wakes_nobody_in_vain(
 fn no_turn_is_longer_than_a_step() {
     const { assert!(LOOKED_AT_PER_TURN_MAX < LOOKED_AT_PER_STEP_MAX) }
 }
+
+#[test]
+fn numbers_of_topics_are_told_in_parts() {
+    let mut bench = Bench::new(1);
+    for n in 0..1_500 {
+        let name = TopicName::parse(&format!("topic-{n}")).unwrap();
+        let placement = vec![QueuePlacement { shard: ShardId(0), queues: 64 }];
+        let topic = Topic::with_defaults(name, MessageType::Normal, placement);
+        bench.ask(Command::PutTopic(Box::new(topic)));
+    }
+    let (mut names, mut next, mut parts) = (std::collections::BTreeSet::new(), Some(0), 0);
+    while let Some(first) = next {
+        let Some(Ok(Outcome::Topics(rows, after))) = bench.ask(Command::ReadTopics(first)).pop()
+        else {
+            panic!("numbers of topics")
+        };
+        assert!(rows.len() <= 300, "{} topics of 64 queues in one step", rows.len());
+        names.extend(rows.into_iter().map(|row| row.topic));
+        (next, parts) = (after, parts + 1);
+    }
+    assert_eq!(names.len(), 1_501);
+    assert!(parts > 4, "{parts} parts");
+}

@@ -317,7 +317,7 @@ fn lite_topics_that_nobody_uses_go_step_by_step() {
     shard.settle();
     let frames = frames(&shard).split_off(before);
     assert!(!frames.is_empty() && frames.iter().all(|b| *b <= STEP_BYTES_MAX), "{frames:?}");
-    let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+    let Ok(Outcome::Topics(topics, _)) = shard.ask(Command::ReadTopics(0)) else { panic!() };
     let rooms = topics.iter().find(|topic| topic.topic == name("rooms")).unwrap();
     assert_eq!(rooms.messages, 0);
 }

@@ -307,8 +307,8 @@ fn a_lite_topic_that_nobody_uses_is_deleted_with_its_messages() {
             target: Target::LiteTopic(room.into()),
         })
     };
-    let messages = |shard: &mut Shard| match shard.ask(Command::ReadTopics) {
-        Ok(Outcome::Topics(numbers)) => numbers[0].messages,
+    let messages = |shard: &mut Shard| match shard.ask(Command::ReadTopics(0)) {
+        Ok(Outcome::Topics(numbers, _)) => numbers[0].messages,
         other => panic!("{other:?}"),
     };
     shard.ask(send("red")).unwrap();

@@ -164,7 +164,7 @@ fn a_volume_that_fills_up_unseen_lets_the_write_wait_and_refuses_what_comes_mean
     assert!(matches!(shard.replies.remove(&waiting), Some(Ok(Outcome::Sent(_)))));
     shard.ask(send("orders", &["c"])).unwrap();
     shard.restart();
-    let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+    let Ok(Outcome::Topics(topics, _)) = shard.ask(Command::ReadTopics(0)) else { panic!() };
     assert_eq!(topics[0].messages, 100 * (sent.len() as u64 + 1) + 1);
 }
 

@@ -122,7 +122,7 @@ fn drain(shard: &mut Shard, group: &str, topic: &str) -> BTreeSet<String> {
 }
 
 fn bytes_of(shard: &mut Shard, topic: &str) -> u64 {
-    let Ok(Outcome::Topics(topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+    let Ok(Outcome::Topics(topics, _)) = shard.ask(Command::ReadTopics(0)) else { panic!() };
     topics.iter().find(|known| known.topic == name(topic)).unwrap().bytes
 }
 

@@ -200,7 +200,7 @@ fn describe(shard: &mut Shard) -> String {
     for (group, client) in members {
         writeln!(text, "member {client} of {group}").unwrap();
     }
-    let Ok(Outcome::Topics(mut topics)) = shard.ask(Command::ReadTopics) else { panic!() };
+    let Ok(Outcome::Topics(mut topics, _)) = shard.ask(Command::ReadTopics(0)) else { panic!() };
     topics.sort_by_key(|numbers| numbers.topic.to_string());
     let kinds: Vec<Topic> = shard.replica.engine().topics().cloned().collect();
     for numbers in topics {

@@ -10,6 +10,7 @@ mod gathered;
 pub(crate) mod grpc;
 mod opening;
 mod places;
+pub(crate) mod proxies;
 mod rewound;
 pub(crate) mod tls;
 mod unread;
@@ -26,11 +27,24 @@ use tokio_util::task::TaskTracker;
 use counters::Counters;
 pub(crate) use places::Place;
 use places::{Full, Places, Room};
+use proxies::Proxies;
 
 /// A client has this long to say what it speaks, TLS handshake included.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system could not give us a connection, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may come to a port.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Admission {
+    /// Connections open at one time.
+    pub(crate) connections_max: usize,
+    /// Of them, from one address; none = half of them.
+    pub(crate) per_address_max: Option<usize>,
+    /// Who says for whom it speaks.
+    pub(crate) proxies: Proxies,
+}
+
 /// What all connections of one port share.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -43,21 +57,24 @@ pub(crate) struct Port {
     /// All open connections.
     pub(crate) connections: TaskTracker,
     places: Arc<Places>,
+    proxies: Proxies,
 }
 
 impl Port {
-    /// A port with at most `connections_max` connections, stopped by `stop`.
+    /// A port that takes in what `admission` lets in, stopped by `stop`.
     pub(crate) fn new(
         name: &'static str,
-        connections_max: usize,
+        admission: Admission,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let Admission { connections_max, per_address_max, proxies } = admission;
         Arc::new(Self {
             name,
             counters: Counters::default(),
             stop,
             connections: TaskTracker::new(),
-            places: Places::new(connections_max),
+            places: Places::new(connections_max, per_address_max),
+            proxies,
         })
     }
 
@@ -123,7 +140,9 @@ pub(crate) async fn accept(
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, port: &Port, serve: &impl Fn(Accepted)) {
-    let place = match port.places.take(peer.ip()) {
+    // Of a proxy it is known later who comes.
+    let source = Some(peer.ip()).filter(|address| !port.proxies.contains(*address));
+    let place = match port.places.take(source) {
         Ok((place, Room::Free)) => place,
         Ok((place, Room::Made)) => {
             port.counters.gave_way.inc();

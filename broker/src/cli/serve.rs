@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use broker_model::limits::SHARDS_PER_BROKER_MAX;
 use clap::{Args, ValueEnum};
 
+use crate::listener::proxies::Network;
+
 /// How the broker's log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -29,6 +31,13 @@ pub(crate) struct ServeArguments {
     /// Address for clients.
     #[arg(long, value_name = "IP:PORT", env = "PINNACE_LISTEN", default_value = "127.0.0.1:8081")]
     pub(crate) listen: SocketAddr,
+    /// Networks of proxies that say from where clients come (PROXY protocol, version 1 or 2), comma separated; all
+    /// connections from there must begin with its header, and no others may [default: none].
+    #[arg(long, value_name = "NETWORKS", env = "PINNACE_PROXY_PROTOCOL", value_delimiter = ',')]
+    pub(crate) proxy_protocol: Vec<Network>,
+    /// Connections that one client address may have [default: half of all that clients may have].
+    #[arg(long, value_name = "N", env = "PINNACE_CONNECTIONS_PER_ADDRESS", value_parser = one_or_more)]
+    pub(crate) connections_per_address: Option<usize>,
     /// Address for /readyz, /healthz and /metrics.
     #[arg(long, value_name = "IP:PORT", env = "PINNACE_HTTP", default_value = "127.0.0.1:8082")]
     pub(crate) http: SocketAddr,
@@ -60,6 +69,13 @@ pub(crate) struct ServeArguments {
     /// How log lines look.
     #[arg(long, value_enum, env = "PINNACE_LOG_FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+fn one_or_more(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "use a number from 1 on".to_owned())
 }
 
 /// Accepts `HOST:PORT`, `IPV4:PORT` and `[IPV6]:PORT`.

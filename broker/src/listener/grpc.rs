@@ -29,11 +29,11 @@ use super::counted::Counted;
 use super::counters::Counters;
 use super::frames::Watched;
 use super::gathered::Gathered;
-use super::opening::{Speech, listen};
+use super::opening::{Header, Speech, listen};
 use super::rewound::Rewound;
 use super::tls::Tls;
 use super::unread::Unread;
-use super::{Accepted, OPENING_TIMEOUT, Place, Port};
+use super::{Accepted, OPENING_TIMEOUT, Place, Port, turn_away};
 use crate::wiring::renewal_timing;
 
 /// What one stream may have on its way to us without being read.
@@ -104,9 +104,10 @@ pub(crate) async fn serve<S: GrpcService>(
 ) {
     let Accepted { stream, peer, place } = accepted;
     let place = Arc::new(place);
+    let header = if port.proxies.contains(peer.ip()) { Header::Proxy } else { Header::None };
     let opened = match TcpStream::from_std(stream) {
         Ok(stream) => tokio::select! {
-            opened = timeout(OPENING_TIMEOUT, Box::pin(open(stream, &tls))) => opened,
+            opened = timeout(OPENING_TIMEOUT, Box::pin(open(stream, header, &tls))) => opened,
             // Who said nothing yet has nothing to finish.
             () = port.stop.cancelled() => Ok(Err(Unopened::Nothing)),
             () = place.gives_way() => Ok(Err(Unopened::Nothing)),
@@ -115,6 +116,9 @@ pub(crate) async fn serve<S: GrpcService>(
     };
     if let Some((opened, proxied_peer)) = settle(opened, &port, peer) {
         let peer = proxied_peer.unwrap_or(peer);
+        if let Some(Err(full)) = proxied_peer.map(|peer| place.comes_from(peer.ip())) {
+            return turn_away(&port, peer, full);
+        }
         let ended = match opened {
             Opened::Plain(stream) => drive(stream, peer, &port, &place, service).await,
             Opened::Encrypted(stream) => drive(*stream, peer, &port, &place, service).await,
@@ -135,8 +139,12 @@ fn is_flood(error: &Broke) -> bool {
     source.is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded)
 }
 
-async fn open(mut stream: TcpStream, tls: &Tls) -> Result<(Opened, Option<SocketAddr>), Unopened> {
-    let opening = listen(&mut stream).await.map_err(Unopened::Broken)?;
+async fn open(
+    mut stream: TcpStream,
+    header: Header,
+    tls: &Tls,
+) -> Result<(Opened, Option<SocketAddr>), Unopened> {
+    let opening = listen(&mut stream, header).await.map_err(Unopened::Broken)?;
     let peer = opening.proxied_peer;
     let stream = Rewound::new(opening.read, stream);
     match opening.speech {
@@ -147,7 +155,7 @@ async fn open(mut stream: TcpStream, tls: &Tls) -> Result<(Opened, Option<Socket
     }
     let mut stream = tls.acceptor().accept(stream).await.map_err(Unopened::Tls)?;
     // Beneath TLS a client may be as silent or as foreign as above it.
-    let opening = listen(&mut stream).await.map_err(Unopened::Broken)?;
+    let opening = listen(&mut stream, Header::None).await.map_err(Unopened::Broken)?;
     match opening.speech {
         Speech::Http2 => {
             let stream = Box::new(Rewound::new(opening.read, stream));
@@ -169,7 +177,7 @@ fn settle(outcome: Outcome, port: &Port, peer: SocketAddr) -> Option<(Opened, Op
         Ok(Err(Unopened::Nothing)) => {}
         Ok(Err(Unopened::Foreign)) => {
             counters.foreign.inc();
-            tracing::debug!(port = port.name, %peer, "closed: neither TLS nor HTTP/2");
+            tracing::debug!(port = port.name, %peer, "closed: neither TLS nor HTTP/2, or a PROXY header that is not expected, missing or wrong (--proxy-protocol)");
         }
         Ok(Err(Unopened::Tls(error))) => {
             counters.tls_failed.inc();

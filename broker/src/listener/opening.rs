@@ -1,4 +1,4 @@
-//! The first bytes of a connection: TLS, HTTP/2 with prior knowledge, a PROXY header before one of them, or
+//! The first bytes of a connection: TLS, HTTP/2 with prior knowledge, from a proxy its header before one of them, or
 //! something that is not spoken here (protocol section 7.0). The decision is a pure function of the bytes.
 
 use std::io;
@@ -19,6 +19,15 @@ const PROXY_V2_HEAD_BYTES: usize = 16;
 const PROXY_V2_BYTES_MAX: usize = 4096;
 /// Room for the first read; a longer PROXY header makes it grow up to its limit.
 const FIRST_READ_BYTES: usize = 1024;
+
+/// What is expected of the first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// No proxy is in front, or its header was read: another one is not spoken here, because anybody could send it.
+    None,
+    /// A proxy has to say for whom it speaks.
+    Proxy,
+}
 
 /// What the client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,17 +61,19 @@ enum Decision {
 ///
 /// # Errors
 /// Those of the stream.
-pub(crate) async fn listen<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<Opening> {
+pub(crate) async fn listen<T: AsyncRead + Unpin>(
+    stream: &mut T,
+    mut header: Header,
+) -> io::Result<Opening> {
     let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
     let mut proxied_peer = None;
-    let mut proxy_seen = false;
     let speech = loop {
-        match decide(&read, proxy_seen) {
+        match decide(&read, header) {
             Decision::Is(speech) => break speech,
             Decision::Proxy { header_bytes, peer } => {
                 read.advance(header_bytes);
                 proxied_peer = peer;
-                proxy_seen = true;
+                header = Header::None;
             }
             Decision::More => {
                 if stream.read_buf(&mut read).await? == 0 {
@@ -74,14 +85,21 @@ pub(crate) async fn listen<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<O
     Ok(Opening { speech, read: read.freeze(), proxied_peer })
 }
 
-fn decide(read: &[u8], proxy_seen: bool) -> Decision {
+fn decide(read: &[u8], header: Header) -> Decision {
     match read {
-        [] | [0x16] | [0x16, 0x03] => Decision::More,
+        [] => Decision::More,
+        _ if header == Header::Proxy => decide_proxy(read),
+        [0x16] | [0x16, 0x03] => Decision::More,
         // A TLS record of type handshake; its legacy version is 3.1 to 3.3 (RFC 8446, 5.1).
         [0x16, 0x03, 0..=4, ..] => Decision::Is(Speech::Tls),
         _ if read.starts_with(PREFACE) => Decision::Is(Speech::Http2),
         _ if PREFACE.starts_with(read) => Decision::More,
-        _ if proxy_seen => Decision::Is(Speech::Foreign),
+        _ => Decision::Is(Speech::Foreign),
+    }
+}
+
+fn decide_proxy(read: &[u8]) -> Decision {
+    match read {
         _ if read.starts_with(PROXY_V1) => proxy_v1(read),
         _ if read.starts_with(PROXY_V2) => proxy_v2(read),
         _ if PROXY_V1.starts_with(read) || PROXY_V2.starts_with(read) => Decision::More,
@@ -95,22 +113,25 @@ fn proxy_v1(read: &[u8]) -> Decision {
         let too_long = read.len() >= PROXY_V1_BYTES_MAX;
         return if too_long { Decision::Is(Speech::Foreign) } else { Decision::More };
     };
-    let Ok(line) = std::str::from_utf8(&read[..end]) else {
-        return Decision::Is(Speech::Foreign);
+    let line = std::str::from_utf8(&read[..end]).unwrap_or_default();
+    let mut words = line.split(' ').skip(1);
+    let peer = match words.next() {
+        Some("UNKNOWN") => None,
+        // TCP4 <source> <destination> <source port> <destination port>
+        Some("TCP4" | "TCP6") => {
+            let address = words.next().and_then(|text| text.parse::<IpAddr>().ok());
+            let port = words.nth(1).and_then(|text| text.parse::<u16>().ok());
+            let Some(peer) = address.zip(port) else { return Decision::Is(Speech::Foreign) };
+            Some(SocketAddr::from(peer))
+        }
+        _ => return Decision::Is(Speech::Foreign),
     };
-    // PROXY TCP4 <source> <destination> <source port> <destination port>
-    let mut words = line.split(' ').skip(2);
-    let address = words.next().and_then(|text| text.parse::<IpAddr>().ok());
-    let port = words.nth(1).and_then(|text| text.parse::<u16>().ok());
-    let peer = address.zip(port).map(SocketAddr::from);
     Decision::Proxy { header_bytes: end + 2, peer }
 }
 
 fn proxy_v2(read: &[u8]) -> Decision {
-    let [.., high, low] = *match read.first_chunk::<PROXY_V2_HEAD_BYTES>() {
-        Some(head) => head,
-        None => return Decision::More,
-    };
+    let Some(head) = read.first_chunk::<PROXY_V2_HEAD_BYTES>() else { return Decision::More };
+    let [.., version_and_command, family_and_transport, high, low] = *head;
     let header_bytes = PROXY_V2_HEAD_BYTES + usize::from(u16::from_be_bytes([high, low]));
     if header_bytes > PROXY_V2_BYTES_MAX {
         return Decision::Is(Speech::Foreign);
@@ -118,7 +139,17 @@ fn proxy_v2(read: &[u8]) -> Decision {
     if read.len() < header_bytes {
         return Decision::More;
     }
-    Decision::Proxy { header_bytes, peer: proxy_v2_peer(read[13] >> 4, &read[16..header_bytes]) }
+    let addresses = &read[PROXY_V2_HEAD_BYTES..header_bytes];
+    let peer = match (version_and_command, family_and_transport >> 4) {
+        // The proxy speaks for itself, to see whether we are alive; or for somebody who has no such address.
+        (0x20, _) | (0x21, 0 | 3) => None,
+        (0x21, family @ (1 | 2)) => match proxy_v2_peer(family, addresses) {
+            Some(peer) => Some(peer),
+            None => return Decision::Is(Speech::Foreign),
+        },
+        _ => return Decision::Is(Speech::Foreign),
+    };
+    Decision::Proxy { header_bytes, peer }
 }
 
 /// Family 1 is IPv4, 2 is IPv6; the two addresses come before the two ports.
@@ -143,6 +174,14 @@ mod tests {
     use super::*;
 
     async fn hear(pieces: &[&[u8]]) -> Opening {
+        hear_after(Header::None, pieces).await
+    }
+
+    async fn hear_proxy(pieces: &[&[u8]]) -> Opening {
+        hear_after(Header::Proxy, pieces).await
+    }
+
+    async fn hear_after(header: Header, pieces: &[&[u8]]) -> Opening {
         let (mut client, mut server) = tokio::io::duplex(8192);
         let pieces: Vec<Vec<u8>> = pieces.iter().map(|p| p.to_vec()).collect();
         let writer = tokio::spawn(async move {
@@ -152,7 +191,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let opening = listen(&mut server).await.unwrap();
+        let opening = listen(&mut server, header).await.unwrap();
         writer.await.unwrap();
         opening
     }
@@ -173,7 +212,7 @@ mod tests {
         {
             assert_eq!(hear(&[text]).await.speech, Speech::Foreign, "{text:?}");
         }
-        for text in [&b""[..], b"PRI * HT", b"\x16\x03", b"PROXY TCP4 1.2"] {
+        for text in [&b""[..], b"PRI * HT", b"\x16\x03"] {
             assert_eq!(hear(&[text]).await.speech, Speech::Nothing, "{text:?}");
         }
     }
@@ -181,25 +220,70 @@ mod tests {
     #[tokio::test]
     async fn a_proxy_header_names_the_client_and_is_taken_off() {
         let text = b"PROXY TCP4 10.1.2.3 10.0.0.1 4711 8081\r\n";
-        let opening = hear(&[text, PREFACE]).await;
+        let opening = hear_proxy(&[text, PREFACE]).await;
         assert_eq!(opening.speech, Speech::Http2);
         assert_eq!(opening.proxied_peer, Some("10.1.2.3:4711".parse().unwrap()));
         assert_eq!(opening.read.as_ref(), PREFACE);
-        let mut binary = PROXY_V2.to_vec();
-        binary.extend([0x21, 0x11, 0, 12, 10, 1, 2, 3, 10, 0, 0, 1, 0x12, 0x67, 0x1f, 0x91]);
-        let opening = hear(&[&binary, b"\x16\x03\x03"]).await;
+        let opening = hear_proxy(&[&v2(0x21, 0x11, &ADDRESSES), b"\x16\x03\x03"]).await;
         assert_eq!(opening.speech, Speech::Tls);
         assert_eq!(opening.proxied_peer, Some("10.1.2.3:4711".parse().unwrap()));
+        let mut v6 = [0; 36];
+        (v6[15], v6[32], v6[33]) = (1, 0x12, 0x67);
+        let with_more = [&v6[..], b"additions of the proxy"].concat();
+        let opening = hear_proxy(&[&v2(0x21, 0x21, &with_more), PREFACE]).await;
+        assert_eq!(opening.proxied_peer, Some("[::1]:4711".parse().unwrap()));
+        // A proxy that asks whether we are alive, and one that does not know.
+        for header in [&v2(0x20, 0x11, &ADDRESSES)[..], &v2(0x21, 0, &[]), b"PROXY UNKNOWN\r\n"] {
+            let opening = hear_proxy(&[header, PREFACE]).await;
+            assert_eq!((opening.speech, opening.proxied_peer), (Speech::Http2, None));
+        }
+    }
+
+    const ADDRESSES: [u8; 12] = [10, 1, 2, 3, 10, 0, 0, 1, 0x12, 0x67, 0x1f, 0x91];
+
+    fn v2(version_and_command: u8, family_and_transport: u8, addresses: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
+        let head = [version_and_command, family_and_transport, length[0], length[1]];
+        [PROXY_V2, &head, addresses].concat()
     }
 
     #[tokio::test]
-    async fn a_proxy_header_counts_once_and_has_a_limit() {
-        let line = b"PROXY UNKNOWN\r\n";
-        assert_eq!(hear(&[line, line]).await.speech, Speech::Foreign);
+    async fn who_is_no_proxy_is_not_believed_and_a_proxy_has_to_say_something() {
+        for header in
+            [&b"PROXY TCP4 10.1.2.3 10.0.0.1 4711 8081\r\n"[..], &v2(0x21, 0x11, &ADDRESSES)]
+        {
+            assert_eq!(hear(&[header, PREFACE]).await.speech, Speech::Foreign);
+            assert_eq!(
+                hear_proxy(&[header, header]).await.speech,
+                Speech::Foreign,
+                "it counts once"
+            );
+        }
+        assert_eq!(hear_proxy(&[PREFACE]).await.speech, Speech::Foreign);
+        assert_eq!(hear_proxy(&[b"\x16\x03\x01"]).await.speech, Speech::Foreign);
+        assert_eq!(hear_proxy(&[b"PROXY TCP4 1.2"]).await.speech, Speech::Nothing);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_header_that_is_too_long_or_makes_no_sense_is_foreign() {
+        let mut big = v2(0x21, 0x11, &ADDRESSES);
+        (big[14], big[15]) = (0xff, 0xff);
         let endless = [PROXY_V1, &[b'x'; 200]].concat();
-        assert_eq!(hear(&[&endless]).await.speech, Speech::Foreign);
-        let mut big = PROXY_V2.to_vec();
-        big.extend([0x21, 0x11, 0xff, 0xff]);
-        assert_eq!(hear(&[&big]).await.speech, Speech::Foreign);
+        for header in [
+            &endless[..],
+            &big,
+            &v2(0x11, 0x11, &ADDRESSES),
+            &v2(0x22, 0x11, &ADDRESSES),
+            &v2(0x21, 0x41, &ADDRESSES),
+            &v2(0x21, 0x11, &ADDRESSES[..9]),
+            &v2(0x21, 0x21, &ADDRESSES),
+            b"PROXY TCP4\r\n",
+            b"PROXY TCP4 10.1.2 10.0.0.1 4711 8081\r\n",
+            b"PROXY TCP4 10.1.2.3 10.0.0.1 65536 8081\r\n",
+            b"PROXY UDP4 10.1.2.3 10.0.0.1 4711 8081\r\n",
+            b"PROXY TCP4 \xff 10.0.0.1 4711 8081\r\n",
+        ] {
+            assert_eq!(hear_proxy(&[header, PREFACE]).await.speech, Speech::Foreign, "{header:?}");
+        }
     }
 }

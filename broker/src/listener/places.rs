@@ -27,14 +27,14 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct Taken {
-    guests: HashMap<u64, Arc<Guest>>,
+    /// Whether a proxy has not said yet from where one comes, its source is none.
+    guests: HashMap<u64, (Option<IpAddr>, Arc<Guest>)>,
     by_source: HashMap<IpAddr, usize>,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Guest {
-    source: IpAddr,
     called_ms: AtomicU64,
     calls: TaskTracker,
     leave: CancellationToken,
@@ -65,10 +65,11 @@ pub(super) enum Room {
 }
 
 impl Places {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    /// `source_max`: of one address; none = half of all.
+    pub(super) fn new(max: usize, source_max: Option<usize>) -> Arc<Self> {
         Arc::new(Self {
             max,
-            source_max: max.div_ceil(SOURCE_PART),
+            source_max: source_max.unwrap_or_else(|| max.div_ceil(SOURCE_PART)),
             begun: Instant::now(),
             taken: Mutex::default(),
         })
@@ -86,32 +87,31 @@ impl Places {
         self.lock().guests.len()
     }
 
-    /// A place for a connection from `address`.
+    /// A place for a connection from `address`; none when a proxy will say, see [`Place::comes_from`].
     ///
     /// # Errors
     /// [`Full`] when there is none and nobody gives way.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<(Place, Room), Full> {
-        let source = site(address);
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<(Place, Room), Full> {
         let mut taken = self.lock();
-        let of_source = taken.by_source.get(&source).copied().unwrap_or(0);
         let mut room = Room::Free;
-        if of_source >= self.source_max {
-            taken.make_room(Some(source)).ok_or(Full::Source)?;
-            room = Room::Made;
-        } else if taken.guests.len() >= self.max {
+        if let Some(address) = address {
+            room = taken.make_room_of(site(address), self.source_max)?;
+        }
+        if taken.guests.len() >= self.max {
             taken.make_room(None).ok_or(Full::Port)?;
             room = Room::Made;
         }
         let number = taken.next;
         taken.next += 1;
         let guest = Arc::new(Guest {
-            source,
             called_ms: AtomicU64::new(self.now_ms()),
             calls: TaskTracker::new(),
             leave: CancellationToken::new(),
         });
-        taken.guests.insert(number, Arc::clone(&guest));
-        *taken.by_source.entry(source).or_default() += 1;
+        taken.guests.insert(number, (None, Arc::clone(&guest)));
+        if let Some(address) = address {
+            taken.note_source(number, site(address));
+        }
         drop(taken);
         Ok((Place { places: Arc::clone(self), number, guest }, room))
     }
@@ -127,14 +127,32 @@ impl Places {
 }
 
 impl Taken {
+    /// Room for one more from a source.
+    fn make_room_of(&mut self, source: IpAddr, max: usize) -> Result<Room, Full> {
+        if self.by_source.get(&source).copied().unwrap_or(0) < max {
+            return Ok(Room::Free);
+        }
+        self.make_room(Some(source)).ok_or(Full::Source)?;
+        Ok(Room::Made)
+    }
+
+    fn note_source(&mut self, number: u64, source: IpAddr) {
+        if let Some((known, _)) = self.guests.get_mut(&number)
+            && known.is_none()
+        {
+            *known = Some(source);
+            *self.by_source.entry(source).or_default() += 1;
+        }
+    }
+
     /// Sends away who gives way, among those of a source or among all; none when all have calls open.
     fn make_room(&mut self, source: Option<IpAddr>) -> Option<()> {
-        let quiet = |guest: &Guest| {
-            source.is_none_or(|source| guest.source == source) && guest.calls.is_empty()
+        let quiet = |(of, guest): &(Option<IpAddr>, Arc<Guest>)| {
+            (source.is_none() || *of == source) && guest.calls.is_empty()
         };
         let leaving = self.guests.iter().filter(|(_, guest)| quiet(guest));
         let leaving =
-            leaving.min_by_key(|(n, guest)| (guest.called_ms.load(Ordering::Relaxed), **n));
+            leaving.min_by_key(|(n, (_, guest))| (guest.called_ms.load(Ordering::Relaxed), **n));
         let number = *leaving?.0;
         let guest = self.remove(number)?;
         guest.leave.cancel();
@@ -142,11 +160,13 @@ impl Taken {
     }
 
     fn remove(&mut self, number: u64) -> Option<Arc<Guest>> {
-        let guest = self.guests.remove(&number)?;
-        if let Some(count) = self.by_source.get_mut(&guest.source) {
+        let (source, guest) = self.guests.remove(&number)?;
+        if let Some(source) = source
+            && let Some(count) = self.by_source.get_mut(&source)
+        {
             *count -= 1;
             if *count == 0 {
-                self.by_source.remove(&guest.source);
+                self.by_source.remove(&source);
             }
         }
         Some(guest)
@@ -157,6 +177,17 @@ impl Place {
     /// The calls that are open on the connection: while there are any, it does not give way.
     pub(crate) fn calls(&self) -> &TaskTracker {
         &self.guest.calls
+    }
+
+    /// A proxy said from where the connection comes.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no place for one more from there and nobody gives way.
+    pub(super) fn comes_from(&self, address: IpAddr) -> Result<Room, Full> {
+        let mut taken = self.places.lock();
+        let room = taken.make_room_of(site(address), self.places.source_max)?;
+        taken.note_source(self.number, site(address));
+        Ok(room)
     }
 
     /// Takes note of a call that begins.
@@ -194,13 +225,13 @@ fn site(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_was_quiet_for_the_longest_gives_way_and_callers_do_not() {
-        let places = Places::new(3);
+        let places = Places::new(3, None);
         let (busy, _) = places.take(address("10.0.0.1")).unwrap();
         let call = busy.calls().token();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -223,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_has_half_of_the_places_and_a_site_counts_as_one() {
-        let places = Places::new(4);
+        let places = Places::new(4, None);
         let take = |text| places.take(address(text)).unwrap();
         let held: Vec<_> = ["2001:db8::1", "2001:db8::2"].map(take).into();
         let calls: Vec<_> = held.iter().map(|(place, _)| place.calls().token()).collect();
@@ -234,5 +265,24 @@ mod tests {
         assert_eq!(take("2001:db8::3").1, Room::Made, "silence holds no place");
         drop(held);
         assert_eq!(places.taken(), 1, "the last one left by being dropped, too");
+    }
+
+    #[tokio::test]
+    async fn who_comes_through_a_proxy_counts_as_who_it_is() {
+        let places = Places::new(4, Some(1));
+        let through = |text: &str| {
+            let (place, _) = places.take(None).unwrap();
+            place.comes_from(text.parse().unwrap()).map(|room| (place, room))
+        };
+        let first = through("203.0.113.1").unwrap().0;
+        let call = first.calls().token();
+        let second = through("203.0.113.2").unwrap();
+        assert_eq!(second.1, Room::Free);
+        assert_eq!(through("203.0.113.1").unwrap_err(), Full::Source);
+        assert_eq!(places.take(address("203.0.113.1")).unwrap_err(), Full::Source);
+        drop(call);
+        assert_eq!(through("203.0.113.1").unwrap().1, Room::Made, "silence holds no place");
+        drop((first, second));
+        assert_eq!(places.taken(), 0);
     }
 }

@@ -33,7 +33,8 @@ where
 {
     let names = vec!["localhost".to_owned()];
     let tls = Arc::new(Tls::new(CertificateSource::SelfMade(names)).unwrap());
-    let port = Port::new("test", connections_max, CancellationToken::new());
+    let admission = Admission { connections_max, ..Admission::default() };
+    let port = Port::new("test", admission, CancellationToken::new());
     let socket = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = socket.local_addr().unwrap();
     let shared = Arc::clone(&port);

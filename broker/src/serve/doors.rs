@@ -10,8 +10,9 @@ use tonic::service::Routes;
 
 use crate::cli::serve::ServeArguments;
 use crate::listener::cores::Cores;
+use crate::listener::proxies::Proxies;
 use crate::listener::tls::Tls;
-use crate::listener::{Port, accept, bind, grpc};
+use crate::listener::{Admission, Port, accept, bind, grpc};
 use crate::metrics::Sources;
 use crate::metrics::page::Pages;
 use crate::web;
@@ -30,10 +31,10 @@ impl Door {
     async fn take(
         address: SocketAddr,
         name: &'static str,
-        connections_max: usize,
+        admission: Admission,
     ) -> io::Result<Self> {
         let socket = bind(address).await?;
-        Ok(Self { socket, port: Port::new(name, connections_max, CancellationToken::new()) })
+        Ok(Self { socket, port: Port::new(name, admission, CancellationToken::new()) })
     }
 
     /// Where it is, with the number that the system chose when none was asked for.
@@ -60,10 +61,16 @@ impl Doors {
         connections: ConnectionLimits,
     ) -> io::Result<Self> {
         let (listen, admin, http) = (arguments.listen, arguments.admin, arguments.http);
+        let at_most = |connections_max| Admission { connections_max, ..Admission::default() };
+        let clients = Admission {
+            per_address_max: arguments.connections_per_address,
+            proxies: Proxies(arguments.proxy_protocol.clone()),
+            ..at_most(connections.messaging)
+        };
         Ok(Self {
-            messaging: Door::take(listen, "messaging", connections.messaging).await?,
-            admin: Door::take(admin, "admin", connections.admin).await?,
-            http: Door::take(http, "http", connections.http).await?,
+            messaging: Door::take(listen, "messaging", clients).await?,
+            admin: Door::take(admin, "admin", at_most(connections.admin)).await?,
+            http: Door::take(http, "http", at_most(connections.http)).await?,
         })
     }
 

@@ -1,12 +1,15 @@
 //! What strangers send to keep others out: half requests, silence, floods. Everybody else is served meanwhile.
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use broker_proto::admin::GetBrokerRequest;
-use broker_proto::rocketmq::{Broker as WireBroker, Code, MessageQueue, PullMessageRequest};
+use broker_proto::admin::{ApplyGroupRequest, GetBrokerRequest, Group, Subscription};
+use broker_proto::rocketmq::admin_client::AdminClient as RocketmqAdmin;
+use broker_proto::rocketmq::{
+    Broker as WireBroker, Code, ListSubscriptionRequest, MessageQueue, PullMessageRequest,
+};
 use prost::Message as _;
 use tests_broker::broker::{Broker, MEMORY_BYTES, Options, Place};
 use tests_broker::client::{message, receive_request, resource};
@@ -209,4 +212,118 @@ async fn names_and_ids_that_are_too_long_or_too_many_are_refused() {
     let answered =
         raw.call(&messaging("SyncLiteSubscription"), Some("client"), &sync).await.unwrap();
     assert_eq!(answered.code(), Some(Code::LiteSubscriptionQuotaExceeded));
+}
+
+/// Whether the broker speaks HTTP/2 with whoever begins like this, and the connection.
+fn speaks(address: SocketAddr, begin: &[u8]) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let _ = stream.write_all(begin);
+    let mut frame = [0; 9];
+    // The first frame of a server is SETTINGS, type 4.
+    let is_spoken = stream.read_exact(&mut frame).is_ok() && frame[3] == 4;
+    is_spoken.then_some(stream)
+}
+
+fn is_waiting(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[tokio::test]
+async fn a_proxy_says_who_comes_and_nobody_else_does() {
+    let place = Place::new();
+    let behind = Options::default()
+        .with("--proxy-protocol", "127.0.0.0/8,::1")
+        .with("--connections-per-address", 2);
+    let broker = place.start(&behind);
+    let header = |client: &str| format!("PROXY TCP4 {client} 10.0.0.1 4711 8081\r\n");
+    let begin = |client: &str| [header(client).as_bytes(), PREFACE].concat();
+    let come = |client| speaks(broker.listen, &begin(client)).expect("it is let in");
+    let [mut first, _second] = [come("203.0.113.1"), come("203.0.113.1")];
+    let mut other = come("203.0.113.2");
+    let _third = come("203.0.113.1");
+    let mut rest = Vec::new();
+    // A reset is as good as an end.
+    let left = first
+        .read_to_end(&mut rest)
+        .map_or_else(|error| error.kind(), |_| ErrorKind::UnexpectedEof);
+    assert!(!is_waiting(left), "one address has two, and the first one gave way: {left:?}");
+    other.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let stays = other.read_to_end(&mut rest).expect_err("another address has its own").kind();
+    assert!(is_waiting(stays), "{stays:?}");
+    assert!(speaks(broker.listen, PREFACE).is_none(), "a proxy has to say for whom it speaks");
+    assert!(
+        speaks(broker.admin, &begin("203.0.113.3")).is_none(),
+        "no proxy is in front of the admin port"
+    );
+    assert!(speaks(broker.admin, PREFACE).is_some());
+    drop(broker);
+    let broker = place.start(&Options::default());
+    assert!(speaks(broker.listen, PREFACE).is_some());
+    assert!(speaks(broker.listen, &begin("203.0.113.1")).is_none(), "anybody could say so");
+}
+
+/// Groups that declare as much as they may: so many subscriptions together.
+const SUBSCRIPTIONS: usize = 20_000;
+const SUBSCRIPTIONS_PER_GROUP: usize = 100;
+/// On a busy machine, with a build without optimisation.
+const PROBE_MAX: Duration = Duration::from_secs(2);
+const END_MAX: Duration = Duration::from_secs(15);
+
+async fn declare_subscriptions(broker: &Broker) {
+    let mut admin = broker.admin().await;
+    for n in 0..SUBSCRIPTIONS / SUBSCRIPTIONS_PER_GROUP {
+        let subscriptions = (0..SUBSCRIPTIONS_PER_GROUP)
+            .map(|topic| Subscription {
+                topic: format!("topic-{topic}"),
+                ..Subscription::default()
+            })
+            .collect();
+        let group = Group { name: format!("group-{n}"), subscriptions, ..Group::default() };
+        let request = ApplyGroupRequest { group: Some(group), ..ApplyGroupRequest::default() };
+        admin.apply_group(request).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_admin_that_is_busy_holds_up_neither_probes_nor_the_end() {
+    let place = Place::new();
+    let broker = place.start(&Options::default());
+    declare_subscriptions(&broker).await;
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", broker.admin));
+    let channel = channel.unwrap().connect().await.unwrap();
+    let mut admin = RocketmqAdmin::new(channel.clone()).max_decoding_message_size(64 << 20);
+    let http = broker.http;
+    let listing = async {
+        let list = ListSubscriptionRequest::default();
+        let listed = admin.list_subscription(list).await.unwrap().into_inner();
+        assert_eq!(listed.subscription_info.len(), SUBSCRIPTIONS);
+    };
+    let probing = async {
+        let mut worst = Duration::ZERO;
+        loop {
+            let begun = Instant::now();
+            let answer = tokio::task::spawn_blocking(move || get(http, "/healthz")).await.unwrap();
+            assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
+            worst = worst.max(begun.elapsed());
+            assert!(worst < PROBE_MAX, "{worst:?} for a probe");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::select! { () = listing => {}, () = probing => {} }
+    // It has enough to do for a while, and its clients wait for the answers.
+    let busy: Vec<_> = (0..64)
+        .map(|_| {
+            let mut admin = RocketmqAdmin::new(channel.clone()).max_decoding_message_size(64 << 20);
+            tokio::spawn(async move {
+                admin.list_subscription(ListSubscriptionRequest::default()).await
+            })
+        })
+        .collect();
+    tokio::time::sleep(LOOK_AGAIN).await;
+    let told = Instant::now();
+    broker.terminate();
+    assert!(broker.exit().success());
+    assert!(told.elapsed() < END_MAX, "it took {:?}", told.elapsed());
+    drop(busy);
 }

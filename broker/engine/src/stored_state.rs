@@ -158,12 +158,7 @@ impl<R: ReplyTo> Engine<R> {
             let client_id = member.client_id.to_string();
             parts.record(&Record::PutMember { number, group: member.group, client_id })?;
         }
-        if let Some(hours) = state.group_uses.served_hours() {
-            parts.record(&Record::ServedHours { hours })?;
-        }
-        for (group, hour) in state.group_uses.all() {
-            parts.record(&Record::GroupUse { group, hour })?;
-        }
+        self.store_group_uses(parts)?;
         for (&group, id) in sorted(&state.resets) {
             parts.record(&Record::Reset { group, id: id.clone() })?;
         }
@@ -177,6 +172,16 @@ impl<R: ReplyTo> Engine<R> {
         }
         for (number, id) in state.clients.by_number() {
             parts.record(&Record::Client { number, id: id.to_string() })?;
+        }
+        Ok(())
+    }
+
+    fn store_group_uses<E>(&self, parts: &mut Parts<'_, E>) -> Result<(), E> {
+        if let Some(hours) = self.state.group_uses.served_hours() {
+            parts.record(&Record::ServedHours { hours })?;
+        }
+        for (group, hour) in self.state.group_uses.all() {
+            parts.record(&Record::GroupUse { group, hour })?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crc32c::{crc32c, crc32c_append};
 
 pub use catalog::NameKind;
 pub use fields::record_bytes;
-use fields::{Reader, put_text, put_u32, put_u32s, put_u64, put_u64s};
+use fields::{Reader, put_text, put_u32, put_u32_u64, put_u32s, put_u64, put_u64s};
 pub use heads::{MessageHead, message_heads};
 pub use message::{MessageRecord, message_bytes};
 pub use progress::{Lease, Place};
@@ -341,13 +341,13 @@ impl Record {
                 payload.extend_from_slice(&[u8::from(*is_commit)]);
             }
             Self::TransactionCheck { number } => put_u64(payload, *number),
+            Self::ServedHours { hours } => put_u64(payload, *hours),
             Self::Reset { group: number, id } | Self::Client { number, id } => {
                 put_u32(payload, *number);
                 put_text(payload, id);
             }
             Self::Redrive { topic, offset, back_to } => {
-                put_u32(payload, *topic);
-                put_u64(payload, *offset);
+                put_u32_u64(payload, *topic, *offset);
                 back_to.iter().for_each(|origin| origin.encode_fields(payload));
             }
             Self::Trim { topic, queue, offset } => {
@@ -362,11 +362,7 @@ impl Record {
             }
             Self::DeleteLiteTopic { topic, queue } => put_u32s(payload, &[*topic, *queue]),
             Self::HandleKey(HandleKey(bytes)) => payload.extend_from_slice(bytes),
-            Self::GroupUse { group, hour } => {
-                put_u32(payload, *group);
-                put_u64(payload, *hour);
-            }
-            Self::ServedHours { hours } => put_u64(payload, *hours),
+            Self::GroupUse { group, hour } => put_u32_u64(payload, *group, *hour),
         }
         seal(payload, start);
     }

@@ -8,6 +8,11 @@ pub(super) fn put_u32(payload: &mut BytesMut, value: u32) {
     payload.extend_from_slice(&value.to_le_bytes());
 }
 
+pub(super) fn put_u32_u64(payload: &mut BytesMut, first: u32, second: u64) {
+    put_u32(payload, first);
+    put_u64(payload, second);
+}
+
 pub(super) fn put_u64(payload: &mut BytesMut, value: u64) {
     payload.extend_from_slice(&value.to_le_bytes());
 }

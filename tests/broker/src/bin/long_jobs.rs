@@ -109,6 +109,8 @@ async fn play(name: &str, job: Job, size: usize, kills: usize) {
         let damaged = broker.metric("pinnace_shard_damaged_bytes", "");
         assert!(damaged == 0.0, "{damaged} bytes of the log are damaged after a kill");
     }
+    let left = left(&mut broker.admin().await, job, size).await.expect("the broker answers");
+    assert!(kills > 0 || left > 0, "there is nothing to do");
     let others = Others::of(&broker).await;
     let begun = Instant::now();
     do_job(Doing::of(&broker, job, size, kills).await).await.expect("the job is done");
@@ -119,7 +121,7 @@ async fn play(name: &str, job: Job, size: usize, kills: usize) {
     let at = |part: usize| latencies.get(latencies.len() * part / 100).copied().unwrap_or_default();
     let (p50, p99, worst) = (at(50), at(99), latencies.last().copied().unwrap_or_default());
     println!(
-        "{name}: done in {took:.1?}; {} sends of others: {p50:.1?}, p99 {p99:.1?}, worst {worst:.1?}",
+        "{name}: {left} that were left done in {took:.1?}; {} sends of others: {p50:.1?}, p99 {p99:.1?}, worst {worst:.1?}",
         latencies.len()
     );
     assert!(p99 < SEND_P99_MAX, "sends of others wait too long");
@@ -190,8 +192,8 @@ async fn prepare(broker: &Broker, job: Job, size: usize) {
             fill(broker, size, &|_| {}).await;
             receive_all(broker, size).await;
             if job == Job::Redrive {
-                let (mut admin, dead) = (broker.admin().await, format!("%DLQ%{GROUP}"));
-                while messages(&mut admin, &dead).await.expect("listed") < size as u64 {
+                let mut admin = broker.admin().await;
+                while messages(&mut admin, &dead_letters()).await.expect("listed") < size as u64 {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -233,6 +235,10 @@ async fn join(broker: &Broker, topics: usize) {
         });
     }
     joining.join_all().await;
+}
+
+fn dead_letters() -> String {
+    format!("%DLQ%{GROUP}")
 }
 
 fn topics_of(queues: usize) -> usize {
@@ -319,10 +325,13 @@ async fn do_job(doing: Doing) -> Result<(), Status> {
             let mut request = receive_request(ORDERS, GROUP, 32);
             let (r#type, expression) = (FilterType::Tag.into(), "nobody".to_owned());
             request.filter_expression = Some(FilterExpression { r#type, expression });
-            // A call may be over before all was looked at; the next one goes on.
-            while lag(&mut admin).await? > 0 {
+            // A call may be over before all was looked at; the next one goes on. The group counts from its first one on.
+            loop {
                 let received = client.receive_with(request.clone()).await?;
                 assert!(received.messages.is_empty(), "nobody has this tag");
+                if lag(&mut admin).await? == 0 {
+                    break;
+                }
             }
         }
         Job::Reset => {
@@ -364,6 +373,20 @@ async fn do_job(doing: Doing) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// How much of a job is left to do: before the broker was killed in the middle of it all of it was.
+async fn left(admin: &mut AdminClient<Channel>, job: Job, size: usize) -> Result<u64, Status> {
+    let size = size as u64;
+    Ok(match job {
+        Job::Skip if group_topics(admin).await?.is_empty() => size,
+        Job::Skip => lag(admin).await?,
+        Job::Reset => size,
+        Job::Expire => in_flight(admin).await?,
+        Job::Timers => size.saturating_sub(messages(admin, ORDERS).await?),
+        Job::Redrive => messages(admin, &dead_letters()).await?,
+        Job::Trim => messages(admin, ORDERS).await?.saturating_sub(size / 2),
+    })
 }
 
 async fn topic_of(admin: &mut AdminClient<Channel>) -> Result<Topic, Status> {

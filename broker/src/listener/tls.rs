@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -117,9 +118,14 @@ fn load(source: &CertificateSource) -> Result<Arc<ServerConfig>, TlsError> {
 type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn make(names: &[String]) -> Result<Pair, TlsError> {
-    let made = rcgen::generate_simple_self_signed(names).map_err(TlsError::Make)?;
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    Ok((vec![made.cert.der().clone()], key.into()))
+    let key = KeyPair::generate().map_err(TlsError::Make)?;
+    let mut wanted = CertificateParams::new(names).map_err(TlsError::Make)?;
+    // Who trusts the certificates of several brokers tells them apart by this name.
+    let begin: String = key.public_key_raw().iter().take(16).map(|b| format!("{b:02x}")).collect();
+    wanted.distinguished_name.push(DnType::CommonName, format!("Pinnace broker {begin}"));
+    let made = wanted.self_signed(&key).map_err(TlsError::Make)?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    Ok((vec![made.der().clone()], key.into()))
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -153,6 +159,17 @@ mod tests {
     fn let_the_interval_pass(tls: &Tls) {
         let past = Instant::now().checked_sub(CHECK_INTERVAL).unwrap();
         tls.current.lock().unwrap().checked = past;
+    }
+
+    #[test]
+    fn no_two_certificates_that_are_made_have_the_same_name() {
+        let name = || {
+            let (chain, _) = make(&["localhost".to_owned()]).unwrap();
+            let begin = b"Pinnace broker ";
+            let at = chain[0].windows(begin.len()).position(|bytes| bytes == begin).unwrap();
+            chain[0][at..at + begin.len() + 32].to_vec()
+        };
+        assert_ne!(name(), name());
     }
 
     #[test]

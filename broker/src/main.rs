@@ -20,6 +20,7 @@ mod read_only_disk;
 mod real_disk;
 mod serve;
 mod shutdown;
+mod volume;
 mod web;
 mod wiring;
 

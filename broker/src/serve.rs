@@ -32,7 +32,7 @@ use crate::memory_limit;
 use crate::metrics::Sources;
 use crate::own_thread::STOP_TIMEOUT;
 use crate::shutdown::{self, Signals};
-use crate::wiring;
+use crate::{volume, wiring};
 use data_lock::{DataLock, LockError};
 use descriptors::ConnectionLimits;
 use doors::Doors;
@@ -210,7 +210,7 @@ fn connection_limits(
     descriptors::connection_limits(
         files_max,
         shards,
-        volume_bytes / wiring::segment_bytes(volume_bytes),
+        volume_bytes / volume::segment_bytes(volume_bytes, shards),
     )
 }
 

@@ -13,13 +13,13 @@ use broker_replication::{
     Catalog, Memory, ShardEvent, ShardHandle, ShardOptions, SystemClock, open_shard,
 };
 use broker_store::Disk;
-use broker_store::limits::{LARGE_VOLUME_BYTES, SEGMENT_BYTES_LARGE, SEGMENT_BYTES_MIN};
 use tokio::sync::mpsc;
 
 use crate::cli::failure::Failure;
 use crate::listener::cores::Cores;
 use crate::real_disk::RealDisk;
 use crate::serve::{deaths, logging, whole_file};
+use crate::volume;
 
 /// The cluster map as the operator sent it last.
 const MAP_FILE: &str = "cluster-map";
@@ -65,6 +65,35 @@ fn stored_shards(data: &Path) -> Result<BTreeSet<u32>, Failure> {
     Ok(stored)
 }
 
+/// Whether shards have room to work on the volume.
+///
+/// # Errors
+/// Wrong input: a volume that is too small, and nothing on it yet. With something on it, it is read and served as far as it
+/// goes.
+fn check_volume(
+    data: &Path,
+    volume_bytes: u64,
+    segment_bytes: u64,
+    shards: u64,
+) -> Result<(), Failure> {
+    let least_bytes = volume::volume_bytes_min(segment_bytes, shards);
+    if volume_bytes >= least_bytes {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes >> 20;
+    let text = format!(
+        "the volume of {} has {} MiB, and {shards} shards need at least {} MiB: use a larger volume or fewer shards",
+        data.display(),
+        mib(volume_bytes),
+        least_bytes.div_ceil(1 << 20)
+    );
+    if stored_shards(data)?.is_empty() {
+        return Err(Failure::input(text));
+    }
+    tracing::warn!("{text}; what it holds is served, but sends may be refused for long");
+    Ok(())
+}
+
 /// What the shards say by themselves.
 pub(crate) type ShardEvents = mpsc::UnboundedReceiver<ShardEvent>;
 
@@ -81,9 +110,11 @@ pub(crate) async fn open_shards(
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
     #[cfg(debug_assertions)]
     let disk = crate::failing_disk::wrap(crate::power_cut::wrap(disk));
-    let segment_bytes = segment_bytes(disk.space(data)?.total_bytes);
+    let (volume_bytes, shards) = (disk.space(data)?.total_bytes, ids.len() as u64);
+    let segment_bytes = volume::segment_bytes(volume_bytes, shards);
     #[cfg(debug_assertions)]
     let segment_bytes = crate::power_cut::segment_bytes().unwrap_or(segment_bytes);
+    check_volume(data, volume_bytes, segment_bytes, shards)?;
     let mut opening = Vec::new();
     for id in &ids {
         deaths::check(data, *id)?;
@@ -108,11 +139,6 @@ pub(crate) async fn open_shards(
         open.push(shard.with_context(|| format!("cannot open {name}"))?);
     }
     Ok(run_shards(open, cores))
-}
-
-/// Size of the segments on a volume of this size.
-pub(crate) fn segment_bytes(volume_bytes: u64) -> u64 {
-    if volume_bytes >= LARGE_VOLUME_BYTES { SEGMENT_BYTES_LARGE } else { SEGMENT_BYTES_MIN }
 }
 
 fn run_shards(open: Vec<OpenShard>, cores: &Cores) -> (Catalog, ShardEvents) {
@@ -199,6 +225,20 @@ mod tests {
         assert_eq!(ids(data.path(), 3, &[]), Ok(vec![0, 1, 2]));
         assert_eq!(ids(data.path(), 1, &[7, 4]), Ok(vec![4, 7]));
         assert!(ids(data.path(), 1, &[4, 4]).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn a_volume_that_is_too_small_is_taken_only_with_what_it_holds() {
+        const MIB: u64 = 1024 * 1024;
+        let data = tempfile::tempdir().unwrap();
+        let check = |volume_bytes| check_volume(data.path(), volume_bytes, 8 * MIB, 3);
+        assert_eq!(check(168 * MIB), Ok(()));
+        let text = check(168 * MIB - 1).unwrap_err().to_string();
+        for part in ["167 MiB", "3 shards", "at least 168 MiB", "larger volume or fewer shards"] {
+            assert!(text.contains(part), "{text}");
+        }
+        std::fs::create_dir(data.path().join("shard-2")).unwrap();
+        assert_eq!(check(100 * MIB), Ok(()));
     }
 
     #[test]

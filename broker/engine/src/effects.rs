@@ -62,6 +62,8 @@ pub struct Effects<R> {
     pub new_topics: Vec<Topic>,
     /// Transactions whose producers are to be asked.
     pub checks: Vec<TransactionCheck>,
+    /// What the log takes as the payload of one frame.
+    frame_bytes_max: usize,
     /// Where frames end.
     cuts: Vec<Mark>,
     /// Where the last piece ended.
@@ -70,6 +72,14 @@ pub struct Effects<R> {
 
 impl<R> Default for Effects<R> {
     fn default() -> Self {
+        Self::for_frames(FRAME_PAYLOAD_BYTES_MAX)
+    }
+}
+
+impl<R> Effects<R> {
+    /// Without effects yet, for a log that takes so many bytes of records in a frame.
+    #[must_use]
+    pub fn for_frames(frame_bytes_max: usize) -> Self {
         Self {
             payload: BytesMut::new(),
             records: 0,
@@ -77,13 +87,12 @@ impl<R> Default for Effects<R> {
             now: Vec::new(),
             new_topics: Vec::new(),
             checks: Vec::new(),
+            frame_bytes_max,
             cuts: Vec::new(),
             piece_end: Mark::default(),
         }
     }
-}
 
-impl<R> Effects<R> {
     /// Adds a record to the next frame.
     pub fn append(&mut self, record: &Record) {
         record.encode(&mut self.payload);
@@ -99,13 +108,13 @@ impl<R> Effects<R> {
             self.piece_end = end;
             return;
         }
-        if end.payload_bytes - begin.payload_bytes > FRAME_PAYLOAD_BYTES_MAX
+        if end.payload_bytes - begin.payload_bytes > self.frame_bytes_max
             && self.piece_end.payload_bytes > begin.payload_bytes
         {
             begin = self.piece_end;
             self.cuts.push(begin);
         }
-        if end.payload_bytes - begin.payload_bytes > FRAME_PAYLOAD_BYTES_MAX {
+        if end.payload_bytes - begin.payload_bytes > self.frame_bytes_max {
             self.cut_between_records(begin, end);
         }
         self.cuts.push(end);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use broker_model::limits::SEND_REQUEST_BYTES_MAX;
 use broker_model::{ConsumerGroup, Now, ShardId, Topic, TopicName};
 use broker_store::sealed_index::IndexError;
 use broker_store::{IndexFailure, Log};
@@ -24,6 +25,7 @@ pub struct Engine<R> {
     pub(crate) chance: Chance,
     pub(crate) next_waiter: u64,
     pub(crate) is_disk_full: bool,
+    pub(crate) send_bytes_max: usize,
     /// Queues of group topics that may have something for a waiting poll.
     pub(crate) dirty: Vec<(usize, u32)>,
     /// Group topics with polls that have not looked at everything, and with which of them the next look begins.
@@ -61,6 +63,7 @@ impl<R: ReplyTo> Engine<R> {
             chance: Chance::new(seed),
             next_waiter: 0,
             is_disk_full: false,
+            send_bytes_max: SEND_REQUEST_BYTES_MAX,
             dirty: Vec::new(),
             looking: BTreeSet::new(),
             looking_from: 0,
@@ -160,6 +163,14 @@ impl<R: ReplyTo> Engine<R> {
     /// Whether the disk has no room for more messages; sends are refused meanwhile.
     pub fn set_disk_full(&mut self, is_full: bool) {
         self.is_disk_full = is_full;
+        if is_full {
+            self.retention.is_wanted();
+        }
+    }
+
+    /// Most bytes of heads and bodies in one send from now on, beside [`SEND_REQUEST_BYTES_MAX`]: what a frame holds.
+    pub fn set_send_bytes_max(&mut self, bytes_max: usize) {
+        self.send_bytes_max = bytes_max.min(SEND_REQUEST_BYTES_MAX);
     }
 
     /// Answers everything that waits: the shard stops.

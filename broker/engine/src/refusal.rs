@@ -70,6 +70,16 @@ pub enum Refusal {
     /// A limit was reached; the message names it.
     #[error("too many requests: {0}")]
     TooMany(String),
+    /// The messages of one send do not fit in a frame of the log, whose segments are as large as the volume allows.
+    #[error(
+        "the messages of the request have {bytes} bytes; at most {bytes_max} are allowed on a volume of this size, send them in parts"
+    )]
+    SendTooLarge {
+        /// Of heads and bodies.
+        bytes: usize,
+        /// What one send may have.
+        bytes_max: usize,
+    },
     /// The topic has as many lite topics as it may.
     #[error(
         "the topic has {LITE_TOPICS_PER_TOPIC_MAX} lite topics on this shard, its limit; unused ones expire"

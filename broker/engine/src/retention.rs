@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use broker_model::Now;
-use broker_model::limits::{CLOCK_STEP_MS_BELIEVED, CLOCK_STEP_MS_LASTING, RETENTION_CHECK_MS};
+use broker_model::limits::{
+    CLOCK_STEP_MS_BELIEVED, CLOCK_STEP_MS_LASTING, RETENTION_CHECK_MS, RETENTION_CHECK_MS_MIN,
+};
 use broker_store::Record;
 #[cfg(feature = "simulation")]
 use broker_store::switches::{Bug, has_bug};
@@ -22,6 +24,8 @@ const QUEUES_PER_STEP: usize = 16 * 1024;
 pub(crate) struct RetentionCheck {
     /// When it goes on; none while no topic has a limit.
     pub(crate) next_ms: Option<u64>,
+    /// When all topics had been looked at last.
+    checked_ms: u64,
     /// The topic it goes on with, by number.
     topic: u32,
     date: BelievedDate,
@@ -53,6 +57,15 @@ impl BelievedDate {
             }
         }
         now.steady_ms.saturating_add_signed(*believed_ms)
+    }
+}
+
+impl RetentionCheck {
+    /// Something may go that was kept at the last look, or is wanted: the next look is not left for long.
+    pub(crate) fn is_wanted(&mut self) {
+        if let Some(next_ms) = &mut self.next_ms {
+            *next_ms = (*next_ms).min(self.checked_ms.saturating_add(RETENTION_CHECK_MS_MIN));
+        }
     }
 }
 
@@ -99,6 +112,7 @@ impl<R: ReplyTo> Engine<R> {
         }
         let has_limits = self.state.topics.values().any(limited);
         self.retention.next_ms = has_limits.then_some(now_ms + RETENTION_CHECK_MS);
+        self.retention.checked_ms = now_ms;
         self.retention.topic = 0;
         if !has_limits {
             // Nobody looks at the clock from now on.

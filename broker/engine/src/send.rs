@@ -1,7 +1,7 @@
 //! Send: choose a queue, take offsets, append. Answered when committed. A message that is not visible at once is kept
 //! aside and gets its offset when it becomes visible.
 
-use broker_model::limits::{INDEX_ENTRIES_PER_SHARD_MAX, SEND_REQUEST_BYTES_MAX};
+use broker_model::limits::INDEX_ENTRIES_PER_SHARD_MAX;
 use broker_model::{RecallHandle, TransactionId};
 use broker_store::{MessageRecord, Record};
 
@@ -117,9 +117,8 @@ impl<R: ReplyTo> Engine<R> {
             return Err(Refusal::TooMany(text));
         }
         let bytes: usize = send.messages.iter().map(|m| m.head.len() + m.body.len()).sum();
-        if bytes > SEND_REQUEST_BYTES_MAX {
-            let text = format!("{bytes} bytes in one send, at most {SEND_REQUEST_BYTES_MAX}");
-            return Err(Refusal::TooMany(text));
+        if bytes > self.send_bytes_max {
+            return Err(Refusal::SendTooLarge { bytes, bytes_max: self.send_bytes_max });
         }
         Ok(())
     }

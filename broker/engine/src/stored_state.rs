@@ -228,6 +228,8 @@ impl<R: ReplyTo> Engine<R> {
                 self.state.index_entries -= left;
             }
         }
+        // Messages go by whole runs: these may.
+        self.retention.is_wanted();
     }
 
     /// A queue whose index files do not hold all of its messages: topic, queue, and the offset from which they miss.

@@ -90,7 +90,7 @@ pub const CLIENT_EXPIRY_MS: u64 = 120_000;
 pub const CLIENTS_MAX: usize = 100_000;
 /// Shards of one broker process.
 pub const SHARDS_PER_BROKER_MAX: u32 = 64;
-/// Most bytes of heads and bodies in one send request: it has to fit in one frame of the log.
+/// Most bytes of heads and bodies in one send request: it has to fit in one frame of the log. Less on small volumes.
 pub const SEND_REQUEST_BYTES_MAX: usize = 28 * 1024 * 1024;
 /// Percent of the memory that the process may have, that what clients hand over and do not take away may have together.
 pub const MEMORY_BUDGET_PERCENT: u64 = 50;
@@ -127,6 +127,8 @@ pub const RETENTION_CHECK_MS: u64 = 10_000;
 pub const CLOCK_STEP_MS_BELIEVED: u64 = 60_000;
 /// ... and a larger one when it has lasted so long.
 pub const CLOCK_STEP_MS_LASTING: u64 = 3_600_000;
+/// How soon after the last time, when segments were sealed or the disk is nearly full.
+pub const RETENTION_CHECK_MS_MIN: u64 = 1_000;
 /// Messages that may wait for their turn behind others of their message groups, per (group, queue).
 pub const LOOK_AHEAD_MESSAGES_MAX: usize = 200_000;
 /// Longest name of a receive.

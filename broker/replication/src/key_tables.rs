@@ -10,7 +10,8 @@ use broker_store::log::LogOptions;
 use broker_store::segments::Segment;
 use broker_store::{Disk, KeyTableFile, KeysOfHead};
 
-use crate::maintenance::ROOM_SEGMENTS;
+/// Segments' worth of free space that are left for what cannot be done without.
+const KEPT_SEGMENTS: u64 = 2;
 
 /// Writes a table, unless the room is wanted for what cannot be done without.
 pub(crate) fn write(disk: &dyn Disk, options: &LogOptions, table: &KeyTableFile) {
@@ -21,7 +22,7 @@ pub(crate) fn write(disk: &dyn Disk, options: &LogOptions, table: &KeyTableFile)
 }
 
 fn has_room(disk: &dyn Disk, options: &LogOptions, table_bytes: u64) -> bool {
-    let kept_bytes = ROOM_SEGMENTS * options.segment_bytes;
+    let kept_bytes = KEPT_SEGMENTS * options.segment_bytes;
     let space = disk.space(&options.directory);
     space.is_ok_and(|space| space.free_bytes >= kept_bytes + table_bytes)
 }

@@ -14,10 +14,22 @@ use broker_store::{Disk, DiskError, IndexFailure, KeysOfHead};
 use crate::sealing::{self, SealError, Sealed};
 
 /// Segments' worth of free space below which sends are refused; the spare of the shard counts as one of them, the reserve
-/// does not. The other is for index files and snapshots, without which retention gives nothing back.
-pub(crate) const ROOM_SEGMENTS: u64 = 2;
-/// Beside a spare that gives space back, one part of a segment in so many is left for an index file and a snapshot.
+/// does not. With the reserve that is enough to go on into two more, so that two snapshots come of it: without them retention
+/// gives nothing back.
+const ROOM_SEGMENTS: u64 = 2;
+/// Beside a segment that gives space back, one part of it in so many is left for an index file and a snapshot.
 const SEALING_PART: u64 = 8;
+
+/// Free space below which sends are refused.
+fn room_bytes(options: &LogOptions, snapshot_bytes: u64) -> u64 {
+    let segments_bytes = ROOM_SEGMENTS.saturating_mul(options.segment_bytes);
+    segments_bytes.saturating_add(sealing_bytes(options, snapshot_bytes))
+}
+
+/// What sealing may take: snapshots do not shrink with segments.
+fn sealing_bytes(options: &LogOptions, snapshot_bytes: u64) -> u64 {
+    (options.segment_bytes / SEALING_PART).max(snapshot_bytes)
+}
 
 /// What there is to do in one round.
 #[derive(Debug)]
@@ -28,6 +40,8 @@ pub struct Work {
     pub seal_until: Option<u64>,
     /// Segments to be removed once nobody reads them.
     pub unused: Vec<Segment>,
+    /// Size of the newest snapshot: the next one takes about as much, while the two before it are there.
+    pub snapshot_bytes: u64,
     /// Tells the keys of a message, for the key tables of the segments that are sealed.
     pub keys_of_head: KeysOfHead,
 }
@@ -53,15 +67,20 @@ pub struct Room {
 }
 
 impl Room {
-    /// Looks at the volume.
+    /// Looks at the volume. `snapshot_bytes` is the size of the newest snapshot.
     ///
     /// # Errors
     /// [`DiskError`] when the space cannot be told.
-    pub fn look(disk: &dyn Disk, options: &LogOptions) -> Result<Self, DiskError> {
+    pub fn look(
+        disk: &dyn Disk,
+        options: &LogOptions,
+        snapshot_bytes: u64,
+    ) -> Result<Self, DiskError> {
         let ready = look_for_ready(disk, options)?;
         let free_bytes = disk.space(&options.directory)?.free_bytes;
         let spare_bytes = u64::from(ready.has_spare) * options.segment_bytes;
-        let is_nearly_full = free_bytes + spare_bytes < ROOM_SEGMENTS * options.segment_bytes;
+        let is_nearly_full =
+            free_bytes.saturating_add(spare_bytes) < room_bytes(options, snapshot_bytes);
         Ok(Self { is_nearly_full, ready_segments: ready.count() })
     }
 }
@@ -94,12 +113,14 @@ pub fn run(
     for segment in work.unused {
         if !segment.is_unused() {
             unused.push(segment);
-        } else if let Err(error) = give_back(&**disk, &options.directory, &segment) {
+        } else if let Err(error) =
+            give_back(&**disk, &options.directory, &segment, options.segment_bytes)
+        {
             failure = Some(error);
             unused.push(segment);
         }
     }
-    if let Err(error) = get_ready(&**disk, options, work.wants_spare)
+    if let Err(error) = get_ready(&**disk, options, work.wants_spare, work.snapshot_bytes)
         && !error.is_no_room()
     {
         failure = Some(error);
@@ -107,7 +128,10 @@ pub fn run(
     let keys = work.keys_of_head;
     let seal = |until| seal_with_reserve(disk, options, until, keys, index_failure, is_given_up);
     let sealed = work.seal_until.map(seal);
-    Ok(Findings { room: Room::look(&**disk, options)?, failure, sealed, unused })
+    let newest = sealed.as_ref().and_then(|sealed| sealed.as_ref().ok());
+    let snapshot_bytes = newest.map_or(work.snapshot_bytes, |sealed| sealed.snapshot_bytes);
+    let room = Room::look(&**disk, options, snapshot_bytes)?;
+    Ok(Findings { room, failure, sealed, unused })
 }
 
 fn look_for_ready(disk: &dyn Disk, options: &LogOptions) -> Result<ReadySegments, DiskError> {
@@ -116,9 +140,14 @@ fn look_for_ready(disk: &dyn Disk, options: &LogOptions) -> Result<ReadySegments
 
 /// Takes the reserve and makes the spare. Neither may be what fills the volume, so that many shards on a small one do not
 /// take each other's last room.
-fn get_ready(disk: &dyn Disk, options: &LogOptions, wants: WantsSpare) -> Result<(), DiskError> {
+fn get_ready(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    wants: WantsSpare,
+    snapshot_bytes: u64,
+) -> Result<(), DiskError> {
     let (directory, segment_bytes) = (&options.directory, options.segment_bytes);
-    let room_bytes = ROOM_SEGMENTS * segment_bytes;
+    let room_bytes = room_bytes(options, snapshot_bytes);
     let ready = look_for_ready(disk, options)?;
     let free_bytes = disk.space(directory)?.free_bytes;
     if !ready.has_reserve && free_bytes >= room_bytes + segment_bytes {
@@ -131,7 +160,7 @@ fn get_ready(disk: &dyn Disk, options: &LogOptions, wants: WantsSpare) -> Result
     let spare_room_bytes = match wants {
         WantsSpare::No => return Ok(()),
         WantsSpare::Soon => room_bytes,
-        WantsSpare::Now => segment_bytes + segment_bytes / SEALING_PART,
+        WantsSpare::Now => segment_bytes.saturating_add(sealing_bytes(options, snapshot_bytes)),
     };
     if !ready.has_spare && disk.space(directory)?.free_bytes >= spare_room_bytes {
         prepare_spare(disk, directory, segment_bytes)?;

@@ -13,6 +13,7 @@ use broker_engine::{
 };
 use broker_model::{Now, Topic};
 use broker_store::damage;
+use broker_store::limits::send_bytes_max;
 use broker_store::log::LogOptions;
 use broker_store::recovery::{self, OpenError};
 use broker_store::writer::{Write, Writer, Written};
@@ -149,6 +150,8 @@ pub fn start<R: ReplyTo>(
     let newest_ms = if stored_ms > 0 { stored_ms } else { wall_ms };
     engine.believe_date(Now { steady_ms: begin.steady_ms, wall_ms: newest_ms });
     raft_log.start(vote.clone());
+    engine.set_send_bytes_max(send_bytes_max(log.frame_payload_bytes_max()));
+    let open = Effects::for_frames(log.frame_payload_bytes_max());
     let config = Config {
         id: REPLICA_ID,
         applied: log.end().index,
@@ -168,7 +171,7 @@ pub fn start<R: ReplyTo>(
         segment_bytes: options.segment_bytes,
         room: KnownRoom::default(),
         transport,
-        open: Effects::default(),
+        open,
         open_since_ms: None,
         proposed: VecDeque::new(),
         in_flight: VecDeque::new(),
@@ -347,6 +350,12 @@ impl<R: ReplyTo> Replica<R> {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Bytes of the newest snapshot; 0 without one.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.snapshot_bytes
     }
 
     /// For reading messages outside.

@@ -46,7 +46,7 @@ impl Failure {
             format!("{what}: {} ({name})", status.message)
         };
         let illegal = (40_002..=40_014).contains(&status.code) && name != "INVALID_RECEIPT_HANDLE";
-        let too_large = matches!(status.code, 41_301 | 41_302 | 43_101);
+        let too_large = matches!(status.code, 41_300 | 41_301 | 41_302 | 43_101);
         if illegal || too_large { Self::Input(text) } else { Self::Runtime(text) }
     }
 

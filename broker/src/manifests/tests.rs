@@ -4,7 +4,7 @@ use broker_engine::{Command, NewMessage, OffsetAt, Outcome, Send, Target, Visibl
 use broker_model::{MessageType, Model, ShardId, TopicName};
 use broker_replication::{Clock, Memory, ShardOptions, open_shard};
 use broker_store::Disk;
-use broker_store::limits::SEGMENT_BYTES_MIN;
+use broker_store::limits::SEGMENT_BYTES_USUAL;
 use broker_store::simulated_disk::SimulatedDisk;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -39,7 +39,7 @@ fn catalog(disk: &Arc<dyn Disk>) -> Catalog {
     let options = ShardOptions {
         id: ShardId(0),
         data: "/data".into(),
-        segment_bytes: SEGMENT_BYTES_MIN,
+        segment_bytes: SEGMENT_BYTES_USUAL,
         seed: 1.into(),
         keys_of_head: broker_grpc::keys_of_head,
         memory: Memory::default(),

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crc32c::crc32c;
 
 use crate::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes};
-use crate::limits::{BLOCK_BYTES, FRAME_PAYLOAD_BYTES_MAX, tail_cache_bytes};
+use crate::limits::{BLOCK_BYTES, frame_payload_bytes_max, tail_cache_bytes};
 use crate::reader::LogReader;
 use crate::segments::Segment;
 use crate::writer::{EncodedFrame, Write, Written};
@@ -50,18 +50,20 @@ pub struct NewFrame {
     pub time_ms: u64,
     /// Records in the payload.
     pub records: u32,
-    /// At most [`FRAME_PAYLOAD_BYTES_MAX`] bytes.
+    /// At most [`Log::frame_payload_bytes_max`] bytes.
     pub payload: Bytes,
 }
 
-/// No reader would take the frame for one: it is not written.
+/// The segments of the log are too small for the frame, or no reader would take it for one: it is not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a frame of {payload_bytes} bytes is not written, because at most {FRAME_PAYLOAD_BYTES_MAX} are read"
+    "a frame of {payload_bytes} bytes is not written, because this log takes at most {bytes_max}"
 )]
 pub struct FrameTooLarge {
     /// Bytes of its payload.
     pub payload_bytes: usize,
+    /// What the log takes.
+    pub bytes_max: usize,
 }
 
 /// Where the log ends.
@@ -146,23 +148,15 @@ impl Log {
     /// # Panics
     /// When an entry's index does not follow the last one: the caller broke the log's order.
     pub fn append(&mut self, frame: NewFrame) -> Result<u64, FrameTooLarge> {
-        let payload_bytes = frame.payload.len();
-        if payload_bytes > FRAME_PAYLOAD_BYTES_MAX {
-            return Err(FrameTooLarge { payload_bytes });
+        let (payload_bytes, bytes_max) = (frame.payload.len(), self.frame_payload_bytes_max());
+        if payload_bytes > bytes_max {
+            return Err(FrameTooLarge { payload_bytes, bytes_max });
         }
         let follows = self.end.index + u64::from(frame.kind == FrameKind::Entry);
         assert_eq!(frame.index, follows, "entries are appended in order");
         let length = frame_bytes(payload_bytes);
         if self.end.position + length > self.active_end || self.leaves_segment {
-            self.leaves_segment = false;
-            // A frame never crosses segments: the rest of this one stays unused.
-            self.older_bytes += self.active_end - self.active_base;
-            self.active_base = self.active_end;
-            // One that is larger than a segment gets a segment of its size.
-            let block_bytes = BLOCK_BYTES as u64;
-            self.active_end += self.options.segment_bytes.max(length.next_multiple_of(block_bytes));
-            self.end.position = self.active_base;
-            self.segments_to_enter += 1;
+            self.begin_segment(length);
         }
         let position = self.end.position;
         let header = FrameHeader {
@@ -200,6 +194,30 @@ impl Log {
             frame: EncodedFrame { header, payload: frame.payload },
         });
         Ok(payload_position)
+    }
+
+    /// A frame of so many bytes is the first of a segment.
+    fn begin_segment(&mut self, length: u64) {
+        self.leaves_segment = false;
+        // One with nothing in it, whose file an earlier start made smaller, is made anew: an empty segment between two with
+        // frames would be taken for damage.
+        if self.end.position > self.active_base {
+            // A frame never crosses segments: the rest of this one stays unused.
+            self.older_bytes += self.active_end - self.active_base;
+            self.active_base = self.active_end;
+        }
+        // A frame that is larger than a segment gets a segment of its size.
+        let block_bytes = BLOCK_BYTES as u64;
+        let segment_bytes = self.options.segment_bytes.max(length.next_multiple_of(block_bytes));
+        self.active_end = self.active_base + segment_bytes;
+        self.end.position = self.active_base;
+        self.segments_to_enter += 1;
+    }
+
+    /// Largest payload of a frame that this log takes.
+    #[must_use]
+    pub fn frame_payload_bytes_max(&self) -> usize {
+        frame_payload_bytes_max(self.options.segment_bytes)
     }
 
     /// The next batch for the writer; none while one is in flight or nothing is queued.
@@ -329,7 +347,9 @@ impl Log {
     /// Whether the segment in use has begun to fill, so that a spare will be wanted: early, while there is room for it.
     #[must_use]
     pub fn wants_spare(&self) -> bool {
-        self.end.position - self.active_base > self.options.segment_bytes / SPARE_WANTED_PART
+        // It may be of an earlier size.
+        let segment_bytes = self.options.segment_bytes.min(self.active_end - self.active_base);
+        self.end.position - self.active_base > segment_bytes / SPARE_WANTED_PART
     }
 
     /// Bytes that can be appended before the writer has to enter another segment than those it must enter already.

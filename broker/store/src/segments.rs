@@ -136,7 +136,8 @@ pub fn condensed_bases(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, Di
     Ok(names.iter().filter_map(|name| name.strip_suffix(".live")?.parse().ok()).collect())
 }
 
-/// Opens the segment at `base`, making it from a spare, the reserve, or anew when it does not exist.
+/// Opens the segment at `base`, which has no frame that counts, making it from a spare, the reserve, or anew when it does
+/// not exist in this length: an earlier start may have made it in another one and written nothing into it.
 pub(crate) fn open_or_create(
     disk: &dyn Disk,
     directory: &Path,
@@ -145,7 +146,8 @@ pub(crate) fn open_or_create(
 ) -> Result<Segment, DiskError> {
     let path = segment_path(directory, base);
     match disk.open(&path) {
-        Ok(file) => return Ok(Segment::whole(base, file)),
+        Ok(file) if file.length_bytes() == length_bytes => return Ok(Segment::whole(base, file)),
+        Ok(_) => remove_if_there(disk, &path)?,
         Err(error) if error.is_missing => {}
         Err(error) => return Err(error),
     }
@@ -246,11 +248,16 @@ pub fn give_reserve_back(disk: &dyn Disk, directory: &Path) -> Result<(), DiskEr
 }
 
 /// Gives back the space of a segment that is not read any more, and removes what is derived from it; its index stays with what
-/// is condensed of it.
+/// is condensed of it. `length_bytes` is that of new segments.
 ///
 /// # Errors
 /// [`DiskError`].
-pub fn give_back(disk: &dyn Disk, directory: &Path, segment: &Segment) -> Result<(), DiskError> {
+pub fn give_back(
+    disk: &dyn Disk,
+    directory: &Path,
+    segment: &Segment,
+    length_bytes: u64,
+) -> Result<(), DiskError> {
     let (base, condensed) = (segment.base, condensed_path(directory, segment.base));
     if segment.is_condensed() {
         remove_if_there(disk, &index_path(directory, base))?;
@@ -261,20 +268,24 @@ pub fn give_back(disk: &dyn Disk, directory: &Path, segment: &Segment) -> Result
         Err(error) if error.is_missing => remove_if_there(disk, &index_path(directory, base))?,
         Err(error) => return Err(error),
     }
-    recycle(disk, directory, base)
+    recycle(disk, directory, segment, length_bytes)
 }
 
-/// Turns a segment that is no longer needed into the spare, else the reserve, or removes it when both are there. What it
-/// holds stays on the disk until it is overwritten; no frame of it is valid at another position.
-pub(crate) fn recycle(disk: &dyn Disk, directory: &Path, base: u64) -> Result<(), DiskError> {
-    let path = segment_path(directory, base);
-    remove_if_there(disk, &key_table_path(directory, base))?;
-    for name in [SPARE, RESERVE] {
-        let kept = directory.join(name);
-        match disk.open(&kept) {
-            Ok(_) => {}
-            Err(error) if error.is_missing => return disk.rename(&path, &kept),
-            Err(error) => return Err(error),
+/// Turns a segment that is no longer needed into the spare, else the reserve; removes it when both are there, or when new
+/// segments have another length. What it holds stays on the disk until it is overwritten; no frame of it is valid at
+/// another position.
+pub(crate) fn recycle(
+    disk: &dyn Disk,
+    directory: &Path,
+    segment: &Segment,
+    length_bytes: u64,
+) -> Result<(), DiskError> {
+    let path = segment_path(directory, segment.base);
+    remove_if_there(disk, &key_table_path(directory, segment.base))?;
+    let names = [SPARE, RESERVE].into_iter().filter(|_| segment.file_bytes() == length_bytes);
+    for name in names {
+        if !is_ready(disk, directory, name, length_bytes)? {
+            return disk.rename(&path, &directory.join(name));
         }
     }
     disk.remove(&path)

@@ -141,7 +141,8 @@ impl Writer {
     }
 
     fn enter_segment(&mut self, write: &Write) -> Result<Option<Segment>, DiskError> {
-        if self.segment.base == write.segment_base {
+        let has_length = self.segment.file_bytes() == write.segment_bytes;
+        if self.segment.base == write.segment_base && has_length {
             return Ok(None);
         }
         let directory = &self.options.directory;

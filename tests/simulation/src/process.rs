@@ -107,7 +107,7 @@ impl Process {
         disk: &Arc<dyn Disk>,
         options: &LogOptions,
     ) -> Result<(), DiskError> {
-        self.replica.set_room(Room::look(&**disk, options)?);
+        self.replica.set_room(Room::look(&**disk, options, self.replica.snapshot_bytes())?);
         Ok(())
     }
 
@@ -117,6 +117,7 @@ impl Process {
             wants_spare: self.replica.wants_spare(),
             seal_until: self.replica.seal_until(),
             unused: std::mem::take(&mut self.unused),
+            snapshot_bytes: self.replica.snapshot_bytes(),
             keys_of_head: head_as_key,
         }
     }

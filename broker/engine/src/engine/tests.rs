@@ -189,7 +189,7 @@ fn too_large_a_send_is_refused_and_changes_nothing() {
     let mut bench = Bench::new(1);
     let refused = bench.send(8, 4 * 1024 * 1024);
     assert!(
-        matches!(&refused[..], [Err(Refusal::TooMany(text))] if text.contains("bytes")),
+        matches!(&refused[..], [Err(Refusal::SendTooLarge { bytes, .. })] if *bytes == 32 << 20),
         "{refused:?}"
     );
     bench.engine.set_disk_full(true);

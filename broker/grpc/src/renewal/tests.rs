@@ -187,7 +187,7 @@ async fn delivered() -> (Catalog, broker_replication::DeliveredMessage) {
     let options = broker_replication::ShardOptions {
         id: ShardId(0),
         data: "/data".into(),
-        segment_bytes: broker_store::limits::SEGMENT_BYTES_MIN,
+        segment_bytes: broker_store::limits::SEGMENT_BYTES_USUAL,
         seed: 7.into(),
         keys_of_head: crate::keys_of_head,
         memory: broker_replication::Memory::default(),

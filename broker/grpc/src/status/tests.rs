@@ -29,6 +29,11 @@ fn every_refusal_has_the_code_of_the_protocol() {
         (Refusal::TooManyLiteTopics, Code::LiteTopicQuotaExceeded, Code::LiteTopicQuotaExceeded),
         (Refusal::InvalidHandle, Code::InvalidReceiptHandle, Code::InvalidReceiptHandle),
         (Refusal::TooMany("x".into()), Code::TooManyRequests, Code::TooManyRequests),
+        (
+            Refusal::SendTooLarge { bytes: 2, bytes_max: 1 },
+            Code::PayloadTooLarge,
+            Code::PayloadTooLarge,
+        ),
         (Refusal::DiskFull, Code::TooManyRequests, Code::TooManyRequests),
         (Refusal::NoRoom, Code::TooManyRequests, Code::TooManyRequests),
         (Refusal::LogFailed("x".into()), Code::InternalServerError, Code::InternalServerError),

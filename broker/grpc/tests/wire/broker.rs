@@ -19,7 +19,7 @@ use broker_proto::rocketmq::{
 };
 use broker_replication::{Catalog, ShardEvent, ShardOptions, SystemClock, open_shard};
 use broker_store::Disk;
-use broker_store::limits::SEGMENT_BYTES_MIN;
+use broker_store::limits::SEGMENT_BYTES_USUAL;
 use broker_store::simulated_disk::SimulatedDisk;
 use prost_types::Duration;
 use tokio::net::TcpListener;
@@ -50,7 +50,7 @@ pub(crate) async fn start_with(shards: impl Iterator<Item = ShardId>) -> TestBro
         let options = ShardOptions {
             id,
             data: PathBuf::from("/data"),
-            segment_bytes: SEGMENT_BYTES_MIN,
+            segment_bytes: SEGMENT_BYTES_USUAL,
             seed: (u64::from(id.0) + 1).into(),
             keys_of_head: broker_grpc::keys_of_head,
             memory: broker_replication::Memory::default(),

@@ -53,7 +53,8 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     /// Whether segments that the state needs no more wait for nothing but snapshots. These are written where a segment ends,
-    /// and while sends are refused this one may never.
+    /// and while sends are refused this one may never. Two segments at least: the one that is left for it waits for snapshots
+    /// itself, so that for one alone a shard would go from segment to segment without end, and win nothing.
     fn would_roll_give_space(&self) -> bool {
         let is_all_sealed = self.log.active_base() <= self.sealed_position;
         let is_possible = self.room.is_nearly_full
@@ -69,7 +70,7 @@ impl<R: ReplyTo> Replica<R> {
             let base = segment.base();
             base < self.sealed_position && !segment.is_condensed() && !needs.contains(&base)
         };
-        segments.iter().any(is_idle)
+        segments.iter().filter(|segment| is_idle(segment)).nth(1).is_some()
     }
 
     /// Takes note of a write that found no room: it is to be tried again until there is some.

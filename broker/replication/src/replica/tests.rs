@@ -164,7 +164,8 @@ impl Shard {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let unused = std::mem::take(&mut self.unused);
         let (wants_spare, keys_of_head) = (WantsSpare::No, head_as_key);
-        let work = Work { wants_spare, seal_until, unused, keys_of_head };
+        let snapshot_bytes = self.replica.snapshot_bytes();
+        let work = Work { wants_spare, seal_until, unused, snapshot_bytes, keys_of_head };
         let failure = self.replica.engine().index_failure_note().clone();
         let findings = maintenance::run(&disk, &options(), work, &failure, &AtomicBool::new(false));
         let Ok(findings) = findings else { return };

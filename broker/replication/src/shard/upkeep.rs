@@ -51,7 +51,7 @@ impl ShardTask {
     /// The first look at the space, before anything is taken in.
     pub(super) fn look_at_room(&mut self) -> Result<(), StartError> {
         if self.replica.damage().is_none() {
-            let room = Room::look(&*self.disk, &self.log_options);
+            let room = Room::look(&*self.disk, &self.log_options, self.replica.snapshot_bytes());
             let room = room.map_err(broker_store::OpenError::Disk)?;
             self.note_room(room);
         }
@@ -96,6 +96,7 @@ impl ShardTask {
             wants_spare: self.replica.wants_spare(),
             seal_until,
             unused: std::mem::take(&mut self.unused),
+            snapshot_bytes: self.replica.snapshot_bytes(),
             keys_of_head: self.keys_of_head,
         };
         let (disk, options) = (self.disk.clone(), self.log_options.clone());

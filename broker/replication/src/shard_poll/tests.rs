@@ -7,7 +7,7 @@ use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, Topic, TopicName,
 };
 use broker_store::Disk;
-use broker_store::limits::SEGMENT_BYTES_MIN;
+use broker_store::limits::SEGMENT_BYTES_USUAL;
 use broker_store::simulated_disk::SimulatedDisk;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -113,7 +113,7 @@ async fn shards(count: u32) -> Vec<ShardHandle> {
         let options = ShardOptions {
             id: ShardId(id),
             data: PathBuf::from("/data"),
-            segment_bytes: SEGMENT_BYTES_MIN,
+            segment_bytes: SEGMENT_BYTES_USUAL,
             seed: 1.into(),
             keys_of_head: |_, _| {},
             memory: crate::Memory::default(),

@@ -158,7 +158,7 @@ fn condensed() -> Written {
     let segment = condense_first(&written.disk, &kept).unwrap();
     let gone = written.log.replace(vec![segment]).remove(0);
     assert!(gone.is_unused() && !gone.is_condensed());
-    give_back(&written.disk, DIRECTORY.as_ref(), &gone).unwrap();
+    give_back(&written.disk, DIRECTORY.as_ref(), &gone, SEGMENT_BYTES).unwrap();
     written
 }
 
@@ -361,7 +361,7 @@ fn a_crash_at_any_step_leaves_the_segment_or_what_is_kept_of_it() {
                 disk.rename(&live_path(), &unfinished).unwrap();
             }
             if step == 3 {
-                give_back(&disk, DIRECTORY.as_ref(), &first_segment(&disk)).unwrap();
+                give_back(&disk, DIRECTORY.as_ref(), &first_segment(&disk), SEGMENT_BYTES).unwrap();
             }
             disk.restart();
             let end = log.end();
@@ -401,7 +401,7 @@ fn a_condensed_segment_that_is_not_needed_goes_with_its_index() {
     disk.create_filled(&index_path(DIRECTORY.as_ref(), 0), b"an index").unwrap();
     assert_eq!(segments::condensed_bases(&disk, DIRECTORY.as_ref()).unwrap(), [0]);
     let gone = log.forget(&[0]).remove(0);
-    give_back(&disk, DIRECTORY.as_ref(), &gone).unwrap();
+    give_back(&disk, DIRECTORY.as_ref(), &gone, SEGMENT_BYTES).unwrap();
     assert!(disk.files_ending(".live").is_empty() && disk.files_ending(".idx").is_empty());
     assert_eq!(log.reader().begin(), SEGMENT_BYTES);
 }

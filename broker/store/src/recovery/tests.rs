@@ -6,7 +6,11 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::frame::frame_bytes;
+use crate::limits::{
+    FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_USUAL,
+    frame_payload_bytes_max,
+};
 use crate::log::{FrameTooLarge, NewFrame};
 use crate::segments::recycle;
 use crate::simulated_disk::SimulatedDisk;
@@ -19,9 +23,17 @@ fn options() -> LogOptions {
 
 /// Opens the log and collects the payloads of its entries.
 fn reopen(disk: &SimulatedDisk) -> Result<(Log, Writer, Vec<Bytes>), OpenError> {
+    reopen_with(disk, SEGMENT_BYTES)
+}
+
+fn reopen_with(
+    disk: &SimulatedDisk,
+    segment_bytes: u64,
+) -> Result<(Log, Writer, Vec<Bytes>), OpenError> {
     let mut payloads = Vec::new();
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (log, writer) = open(&disk, &options(), LogEnd::default(), &mut |frame| {
+    let options = LogOptions { segment_bytes, ..options() };
+    let (log, writer) = open(&disk, &options, LogEnd::default(), &mut |frame| {
         if frame.header.kind == FrameKind::Entry {
             payloads.push(frame.payload);
         }
@@ -174,7 +186,7 @@ fn frames_of_a_recycled_segment_are_never_taken_for_new_ones() {
         append(&mut log, &payload(1, 7_000));
     }
     assert!(write(&mut log, &mut writer));
-    recycle(&disk, directory, 0).unwrap();
+    recycle(&disk, directory, &log.segments()[0], SEGMENT_BYTES).unwrap();
     // The old first segment, full of frames, becomes the fourth.
     while log.end().position < 3 * SEGMENT_BYTES {
         append(&mut log, &payload(2, 7_000));
@@ -204,46 +216,112 @@ fn a_failed_write_is_final() {
 }
 
 #[test]
-fn the_largest_frame_fits_in_the_smallest_segment() {
-    let largest = crate::frame::frame_bytes(FRAME_PAYLOAD_BYTES_MAX);
-    assert!(largest <= crate::limits::SEGMENT_BYTES_MIN);
+fn no_frame_needs_a_segment_of_its_own_size_and_every_reader_takes_it() {
+    let mut segment_bytes = SEGMENT_BYTES_MIN;
+    while segment_bytes <= 1 << 32 {
+        let largest = frame_payload_bytes_max(segment_bytes);
+        assert!(frame_bytes(largest) <= segment_bytes && largest <= FRAME_PAYLOAD_BYTES_MAX);
+        segment_bytes *= 2;
+    }
+    assert_eq!(frame_payload_bytes_max(SEGMENT_BYTES_USUAL), FRAME_PAYLOAD_BYTES_MAX);
 }
 
 #[test]
-fn a_frame_that_no_reader_takes_is_refused_before_anything_is_written() {
+fn a_frame_that_the_segments_do_not_take_is_refused_before_anything_is_written() {
+    for segment_bytes in [SEGMENT_BYTES_MIN, SEGMENT_BYTES_USUAL] {
+        let disk = SimulatedDisk::default();
+        let (mut log, mut writer, _) = reopen_with(&disk, segment_bytes).unwrap();
+        append(&mut log, b"before");
+        let (kind, index) = (FrameKind::Entry, log.end().index + 1);
+        let (end, bytes_max) = (log.end(), frame_payload_bytes_max(segment_bytes));
+        let payload = Bytes::from(vec![0; bytes_max + 1]);
+        let new = NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload };
+        let payload_bytes = bytes_max + 1;
+        let refused = Err(FrameTooLarge { payload_bytes, bytes_max });
+        assert_eq!((log.append(new), log.end()), (refused, end));
+        append(&mut log, b"behind");
+        assert!(write(&mut log, &mut writer));
+        assert_eq!(reopen(&disk).unwrap().2, [&b"before"[..], b"behind"]);
+    }
+}
+
+#[test]
+fn a_segment_that_an_earlier_start_made_in_another_size_is_made_anew() {
+    for [made_bytes, wanted_bytes] in [[1, 4], [4, 1]].map(|sizes| sizes.map(|n| n * SEGMENT_BYTES))
+    {
+        // The one in use has room left, or is full to its last byte.
+        for is_full in [false, true] {
+            let disk = SimulatedDisk::default();
+            let (mut log, mut writer, _) = reopen_with(&disk, made_bytes).unwrap();
+            let first_bytes = usize::try_from(made_bytes).unwrap() - if is_full { 80 } else { 200 };
+            let mut expected = vec![Bytes::from(payload(1, first_bytes))];
+            append(&mut log, &expected[0]);
+            assert!(write(&mut log, &mut writer));
+            let directory = Path::new("shard-0");
+            segments::open_or_create(&disk, directory, made_bytes, made_bytes).unwrap();
+            for number in 0..4 {
+                let (mut log, mut writer, found) = reopen_with(&disk, wanted_bytes).unwrap();
+                assert!(found == expected, "{made_bytes} {is_full} {number}");
+                // No other fits in the file that is there.
+                let bytes = payload(2, (SEGMENT_BYTES + 1_000) as usize);
+                append(&mut log, &bytes);
+                expected.push(bytes.into());
+                assert!(write(&mut log, &mut writer));
+                let file_bytes = log.segments().iter().map(Segment::file_bytes).sum::<u64>();
+                assert!(log.bytes() <= file_bytes, "{} of {file_bytes}", log.bytes());
+            }
+            assert!(reopen_with(&disk, made_bytes).unwrap().2 == expected);
+        }
+    }
+}
+
+#[test]
+fn what_was_made_ready_in_another_size_gives_its_space_back() {
     let disk = SimulatedDisk::default();
-    let (mut log, mut writer, _) = reopen(&disk).unwrap();
-    append(&mut log, b"before");
-    let (kind, index) = (FrameKind::Entry, log.end().index + 1);
-    let end = log.end();
-    let payload = Bytes::from(vec![0; FRAME_PAYLOAD_BYTES_MAX + 1]);
-    let refused = log.append(NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload });
-    let payload_bytes = FRAME_PAYLOAD_BYTES_MAX + 1;
-    assert_eq!((refused, log.end()), (Err(FrameTooLarge { payload_bytes }), end));
-    append(&mut log, b"behind");
-    assert!(write(&mut log, &mut writer));
-    assert_eq!(reopen(&disk).unwrap().2, [&b"before"[..], b"behind"]);
+    let directory = Path::new("shard-0");
+    let (mut log, mut writer, _) = reopen_with(&disk, 4 * SEGMENT_BYTES).unwrap();
+    while log.segments().len() < 3 {
+        append(&mut log, &payload(1, 60_000));
+        assert!(write(&mut log, &mut writer));
+    }
+    segments::prepare_spare(&disk, directory, 4 * SEGMENT_BYTES).unwrap();
+    segments::take_reserve(&disk, directory, 4 * SEGMENT_BYTES).unwrap();
+    let ready = |length| segments::ReadySegments::look(&disk, directory, length).unwrap().count();
+    assert_eq!(ready(4 * SEGMENT_BYTES), 2);
+    let (log, _, _) = reopen(&disk).unwrap();
+    assert_eq!((ready(SEGMENT_BYTES), ready(4 * SEGMENT_BYTES)), (0, 0));
+    let used_bytes = disk.used_bytes();
+    segments::give_back(&disk, directory, &log.segments()[0], SEGMENT_BYTES).unwrap();
+    assert_eq!(disk.used_bytes(), used_bytes - 4 * SEGMENT_BYTES, "it is no spare for anybody");
 }
 
 /// Lengths of payloads around every limit that there is.
-fn lengths() -> impl Strategy<Value = usize> {
+fn lengths(bytes_max: usize) -> impl Strategy<Value = usize> {
     let near = |limit: usize| limit - 200..limit + 200;
     prop_oneof![
         4 => 0usize..5_000,
         1 => near(FRAME_BYTES_TARGET),
         1 => near(SEGMENT_BYTES as usize),
-        2 => FRAME_PAYLOAD_BYTES_MAX - 200..=FRAME_PAYLOAD_BYTES_MAX,
-        1 => FRAME_PAYLOAD_BYTES_MAX + 1..FRAME_PAYLOAD_BYTES_MAX + 200,
+        2 => bytes_max - 200..=bytes_max,
+        1 => bytes_max + 1..bytes_max + 200,
     ]
 }
 
+/// A size of segments, and lengths around the limits that it has.
+fn segments_and_lengths() -> impl Strategy<Value = (u64, Vec<usize>)> {
+    let sizes = [SEGMENT_BYTES, SEGMENT_BYTES_MIN, 2 * SEGMENT_BYTES_MIN, SEGMENT_BYTES_USUAL];
+    prop::sample::select(sizes.to_vec()).prop_flat_map(|segment_bytes| {
+        let lengths = lengths(frame_payload_bytes_max(segment_bytes));
+        (Just(segment_bytes), proptest::collection::vec(lengths, 1..5))
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn whatever_is_appended_is_recovered(lengths in proptest::collection::vec(lengths(), 1..5), is_large in any::<bool>()) {
+    fn whatever_is_appended_is_recovered((segment_bytes, lengths) in segments_and_lengths()) {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
-        let segment_bytes = if is_large { SEGMENT_BYTES_MIN } else { SEGMENT_BYTES };
         let options = LogOptions { segment_bytes, ..options() };
         let (mut log, mut writer) = open(&disk, &options, LogEnd::default(), &mut |_| Ok(())).unwrap();
         let mut expected = Vec::new();
@@ -252,7 +330,7 @@ proptest! {
             let (kind, index) = (FrameKind::Entry, log.end().index + 1);
             let new = NewFrame { kind, term: 1, index, time_ms: 7, records: 1, payload: payload.clone() };
             let appended = log.append(new);
-            prop_assert_eq!(appended.is_ok(), length <= FRAME_PAYLOAD_BYTES_MAX);
+            prop_assert_eq!(appended.is_ok(), length <= frame_payload_bytes_max(segment_bytes));
             expected.extend(appended.map(|_| payload));
         }
         prop_assert!(write(&mut log, &mut writer));

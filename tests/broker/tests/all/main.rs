@@ -23,6 +23,7 @@ mod push_consumers;
 mod rpcs;
 mod several_shards;
 mod shards_agree;
+mod small_volume;
 mod strangers;
 mod surroundings;
 mod transport;

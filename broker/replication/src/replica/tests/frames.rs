@@ -1,9 +1,21 @@
 //! However much one step decides, the log takes it in frames that its reader takes.
 
-use broker_store::limits::{FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX};
+use broker_model::limits::SEND_BATCH_MESSAGES_MAX;
+use broker_store::limits::{
+    FRAME_BYTES_TARGET, FRAME_PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_USUAL,
+    frame_payload_bytes_max, send_bytes_max,
+};
 use broker_store::record::Record;
 
 use super::*;
+
+/// With the smallest segments that brokers make, and with those that most have.
+fn with_real_segments(test: impl Fn(u64)) {
+    for segment_bytes in [SEGMENT_BYTES_MIN, SEGMENT_BYTES_USUAL] {
+        SEGMENT_BYTES.set(segment_bytes);
+        test(segment_bytes);
+    }
+}
 
 /// Adds records of so many bytes, and an answer that waits for them.
 fn decide(shard: &mut Shard, bytes: usize) -> Ticket {
@@ -27,20 +39,74 @@ fn proposed(shard: &mut Shard) -> Vec<(usize, usize)> {
 
 #[test]
 fn what_one_step_decides_is_read_again_however_much_it_is() {
-    let mut shard = Shard::new();
-    shard.create("orders", 1, "billing", 5);
-    let ticket = decide(&mut shard, FRAME_PAYLOAD_BYTES_MAX + FRAME_BYTES_TARGET);
-    shard.settle();
-    assert!(matches!(shard.replies.remove(&ticket), Some(Ok(Outcome::Done))));
-    shard.ask(send("orders", &["behind it"])).expect("stored");
-    shard.restart();
-    assert_eq!(shard.replica.damage(), None);
-    let received = shard.receive("billing", "orders", Filter::All);
-    assert_eq!(bodies(&received), BTreeSet::from(["behind it".to_owned()]));
+    with_real_segments(|_| {
+        let mut shard = Shard::new();
+        shard.create("orders", 1, "billing", 5);
+        let ticket = decide(&mut shard, FRAME_PAYLOAD_BYTES_MAX + FRAME_BYTES_TARGET);
+        shard.settle();
+        assert!(matches!(shard.replies.remove(&ticket), Some(Ok(Outcome::Done))));
+        shard.ask(send("orders", &["behind it"])).expect("stored");
+        shard.restart();
+        assert_eq!(shard.replica.damage(), None);
+        let received = shard.receive("billing", "orders", Filter::All);
+        assert_eq!(bodies(&received), BTreeSet::from(["behind it".to_owned()]));
+    });
+}
+
+/// Messages of a send that have so many bytes together.
+fn messages(count: usize, bytes: usize) -> Vec<NewMessage> {
+    let body_bytes = |n| bytes / count + usize::from(n < bytes % count);
+    let body = |n| Bytes::from(vec![7; body_bytes(n)]);
+    (0..count)
+        .map(|n| NewMessage { head: Bytes::new(), body: body(n), ..message("", None) })
+        .collect()
+}
+
+#[test]
+fn the_largest_send_is_stored_in_one_frame_and_a_larger_one_is_refused_before_anything_is_written()
+{
+    with_real_segments(|segment_bytes| {
+        let frame_bytes_max = frame_payload_bytes_max(segment_bytes);
+        let bytes_max = send_bytes_max(frame_bytes_max);
+        for count in [1, SEND_BATCH_MESSAGES_MAX] {
+            for begun_bytes in [0, FRAME_BYTES_TARGET - 1] {
+                let mut shard = Shard::new();
+                shard.create_of(MessageType::Delay, "orders", 1);
+                let end = shard.replica.log().end();
+                let timed = |bytes| {
+                    let visible = Visible::At { due_ms: 900_000 };
+                    let timed = messages(count, bytes).into_iter();
+                    let messages = timed.map(|m| NewMessage { visible, ..m }).collect();
+                    let (topic, target) = (name("orders"), Target::Queue(0));
+                    Command::Send(Send { topic, messages, target })
+                };
+                let refused = Refusal::SendTooLarge { bytes: bytes_max + 1, bytes_max };
+                assert_eq!(shard.ask(timed(bytes_max + 1)).unwrap_err(), refused);
+                assert_eq!(shard.replica.log().end(), end, "nothing is written");
+                // In the same step something else was decided before.
+                decide(&mut shard, begun_bytes);
+                shard.replica.open.end_piece();
+                shard.ask(timed(bytes_max)).expect("stored");
+                assert!(shard.replica.failure().is_none());
+                shard.restart();
+                assert_eq!(shard.replica.damage(), None);
+                // What nobody waits for is written a little later.
+                for now_ms in [900_000, 900_100] {
+                    shard.now_ms = now_ms;
+                    shard.settle();
+                }
+                let Ok(Outcome::Topics(topics, _)) = shard.ask(Command::ReadTopics(0)) else {
+                    panic!()
+                };
+                assert_eq!(topics[0].messages, count as u64);
+            }
+        }
+    });
 }
 
 #[test]
 fn pieces_stay_whole_and_answers_wait_for_their_own_piece_only() {
+    SEGMENT_BYTES.set(SEGMENT_BYTES_USUAL);
     let mut shard = Shard::new();
     let target = FRAME_BYTES_TARGET;
     let pieces = [target / 2, target * 5, target * 3 / 4, target * 63 / 2, 1];

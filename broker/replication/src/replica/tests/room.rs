@@ -24,6 +24,7 @@ impl Shard {
             wants_spare: self.replica.wants_spare(),
             seal_until: self.replica.seal_until(),
             unused: std::mem::take(&mut self.unused),
+            snapshot_bytes: self.replica.snapshot_bytes(),
             keys_of_head: head_as_key,
         };
         let failure = self.replica.engine().index_failure_note().clone();

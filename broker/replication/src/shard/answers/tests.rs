@@ -9,7 +9,7 @@ use std::thread;
 use broker_engine::{Delivery, Source};
 use broker_model::ShardId;
 use broker_store::Disk;
-use broker_store::limits::SEGMENT_BYTES_MIN;
+use broker_store::limits::SEGMENT_BYTES_USUAL;
 use broker_store::simulated_disk::SimulatedDisk;
 use bytes::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -37,7 +37,7 @@ fn open() -> OpenShard {
     let options = ShardOptions {
         id: ShardId(0),
         data: PathBuf::from("/data"),
-        segment_bytes: SEGMENT_BYTES_MIN,
+        segment_bytes: SEGMENT_BYTES_USUAL,
         seed: 1.into(),
         keys_of_head: |_, _| {},
         memory: crate::Memory::default(),

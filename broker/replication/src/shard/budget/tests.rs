@@ -11,7 +11,7 @@ use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ShardId, Topic, TopicName,
 };
 use broker_store::Disk;
-use broker_store::limits::SEGMENT_BYTES_MIN;
+use broker_store::limits::SEGMENT_BYTES_USUAL;
 use broker_store::simulated_disk::SimulatedDisk;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -47,7 +47,7 @@ fn open_with(disk: &Arc<dyn Disk>, memory: Memory) -> OpenShard {
     let options = ShardOptions {
         id: ShardId(0),
         data,
-        segment_bytes: SEGMENT_BYTES_MIN,
+        segment_bytes: SEGMENT_BYTES_USUAL,
         seed: 1.into(),
         keys_of_head: |_, _| {},
         memory,

@@ -13,7 +13,7 @@ use broker_model::{
     ShardId, Topic, TransactionId,
 };
 use broker_store::Disk;
-use broker_store::limits::SEGMENT_BYTES_MIN;
+use broker_store::limits::SEGMENT_BYTES_USUAL;
 use broker_store::simulated_disk::SimulatedDisk;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -64,7 +64,7 @@ impl Bench {
         let options = ShardOptions {
             id: ShardId(0),
             data,
-            segment_bytes: SEGMENT_BYTES_MIN,
+            segment_bytes: SEGMENT_BYTES_USUAL,
             seed: 1.into(),
             keys_of_head: |_, _| {},
             memory: crate::Memory::default(),

@@ -5,6 +5,7 @@
 mod faults;
 mod medium;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -125,8 +126,8 @@ impl SimulatedDisk {
     #[must_use]
     pub fn files_ending(&self, suffix: &str) -> Vec<PathBuf> {
         let state = self.state();
-        let ends = |path: &&PathBuf| path.to_string_lossy().ends_with(suffix);
-        state.names.keys().filter(ends).cloned().collect()
+        let ends = |path: &&OsString| path.as_encoded_bytes().ends_with(suffix.as_bytes());
+        state.names.keys().filter(ends).map(PathBuf::from).collect()
     }
 }
 
@@ -137,7 +138,8 @@ impl Disk for SimulatedDisk {
 
     fn list(&self, directory: &Path) -> Result<Vec<String>, DiskError> {
         let state = self.state();
-        let inside = state.names.keys().filter(|path| path.parent() == Some(directory));
+        let names = state.names.keys().map(Path::new);
+        let inside = names.filter(|path| path.parent() == Some(directory));
         // Not in the order of names, as real directories are not.
         Ok(inside.rev().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
@@ -195,7 +197,7 @@ impl Disk for SimulatedDisk {
 
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
         let state = self.state();
-        let Some(&inode) = state.names.get(path) else {
+        let Some(&inode) = state.names.get(path.as_os_str()) else {
             return Err(error("open", path, "missing"));
         };
         let length_bytes = state.inodes.get(&inode).map_or(0, |inode| inode.bytes.len() as u64);
@@ -210,8 +212,9 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let mut state = self.state();
         state.begin("rename", from)?;
-        let inode = state.names.remove(from).ok_or_else(|| error("rename", from, "missing"))?;
-        state.names.insert(to.to_owned(), inode);
+        let inode =
+            state.names.remove(from.as_os_str()).ok_or_else(|| error("rename", from, "missing"))?;
+        state.names.insert(to.into(), inode);
         Ok(())
     }
 

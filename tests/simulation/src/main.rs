@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 use tests_simulation::soak::{COUNTS, Soaked, soak};
 use tests_simulation::{Failure, Plan, PlantedBug, Summary, regressions, run, run_plan};
 
+/// Small allocations of many threads are what histories do all day.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Failures shown; the count goes on.
 const SHOWN_MAX: usize = 20;
 /// Long histories that are played unless fewer are asked for.

@@ -21,6 +21,7 @@ impl Checker {
                     let copies = self.copies.entry(id).or_default();
                     copies.asked += 1;
                     copies.first_asked.get_or_insert((seq, wall_ms));
+                    self.note_bytes(id);
                 }
             }
             Command::Acknowledge(request) => {

@@ -22,6 +22,8 @@ pub(super) struct Retention {
     limits: BTreeMap<String, Limits>,
     /// Where queues begin, by topic and queue.
     oldest: BTreeMap<(String, u32), u64>,
+    /// Bytes of all messages whose sends were asked, by topic.
+    asked_bytes: BTreeMap<String, u64>,
     /// Gone as far as deliveries tell, before the broker said so.
     presumed: BTreeSet<Place>,
 }
@@ -140,26 +142,26 @@ impl Checker {
         latest_ms.saturating_sub(stored_ms)
     }
 
+    /// A send of a message was asked.
+    pub(super) fn note_bytes(&mut self, id: u64) {
+        let Ok(topic) = self.message(id).map(|message| message.topic.clone()) else { return };
+        let bytes = self.record_bytes(id);
+        *self.retention.asked_bytes.entry(topic).or_default() += bytes;
+    }
+
     /// How many bytes may have been stored behind it, at most: everything that is not certainly before it.
     fn bytes_behind_max(&self, topic: &str, (number, queue, offset): Place) -> u64 {
-        let of_topic = self.copies.iter().filter(|(id, _)| self.is_of(**id, topic));
-        of_topic
-            .map(|(id, copies)| {
-                let is_before =
-                    |place: &&Place| (place.0, place.1) == (number, queue) && place.2 <= offset;
-                let before = copies.places.iter().filter(is_before).count() as u64;
-                copies.asked.saturating_sub(before) * self.record_bytes(*id)
-            })
-            .sum()
+        let asked = self.retention.asked_bytes.get(topic).copied().unwrap_or(0);
+        let before = self.places.range((number, queue, 0)..=(number, queue, offset));
+        let before: u64 = before.map(|(_, stored)| self.record_bytes(stored.id)).sum();
+        asked.saturating_sub(before)
     }
 
     fn record_bytes(&self, id: u64) -> u64 {
         let length = self.message(id).map_or(0, |message| message.length);
-        let named = message_bytes(format!("head of {id}").len(), format!("m{id}.").len());
+        let digits = id.checked_ilog10().unwrap_or(0) as usize + 1;
+        // As `Checker::bytes` makes them.
+        let named = message_bytes("head of ".len() + digits, "m.".len() + digits);
         named as u64 + length
-    }
-
-    fn is_of(&self, id: u64, topic: &str) -> bool {
-        self.message(id).is_ok_and(|message| message.topic == topic)
     }
 }

@@ -214,10 +214,11 @@ impl World {
     /// the mark itself.
     fn vouched_for(&self) -> LieBounds {
         let mut frames = Vec::new();
-        for path in self.disk.files_ending(".seg") {
+        let files = self.disk.files_ending(".seg");
+        for (file, path) in files.iter().enumerate() {
             let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             let Ok(base) = name.parse::<u64>() else { continue };
-            let bytes = self.disk.contents(&path).unwrap_or_default();
+            let bytes = self.disk.contents(path).unwrap_or_default();
             let mut at = 0;
             while let Some(found) = bytes.get(at..at + FRAME_HEADER_BYTES) {
                 let header = FrameHeader::decode(found).map(|(header, _)| header);
@@ -231,21 +232,21 @@ impl World {
                 match header.filter(is_whole) {
                     Some(header) => {
                         at += usize::try_from(header.frame_bytes()).unwrap_or(64);
-                        frames.push((path.clone(), base, header));
+                        frames.push((file, base, header));
                     }
                     None => at += 64,
                 }
             }
         }
         let mark = frames.iter().map(|(_, _, header)| header.durable_index).max().unwrap_or(0);
-        let mut bounds = LieBounds::new();
-        for (path, base, header) in &frames {
+        let mut ends = BTreeMap::new();
+        for (file, base, header) in &frames {
             if header.index > mark || header.durable_index == mark {
                 break;
             }
-            bounds.insert(path.clone(), header.position + header.frame_bytes() - base);
+            ends.insert(*file, header.position + header.frame_bytes() - base);
         }
-        bounds
+        ends.into_iter().map(|(file, end)| (files[file].clone(), end)).collect()
     }
 
     /// A bit of a durable frame turns.

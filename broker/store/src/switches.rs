@@ -30,6 +30,8 @@ pub enum Bug {
     ForgottenLeftovers,
     /// Every receive looks at the queues from the first one on, which is also that of the lowest priority.
     QueuesByNumber,
+    /// By priority, what is due again comes before anything new, whatever its level.
+    DueBeforeLevel,
     /// A time in a sealed segment is taken for the time of its first message.
     TimeOfSegment,
     /// A transaction is rolled back after one question.

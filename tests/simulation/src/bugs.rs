@@ -71,6 +71,8 @@ pub enum PlantedBug {
     LateExpiry,
     /// Messages of the lowest priority come first.
     LowestPriorityFirst,
+    /// Of a PRIORITY topic, what comes once more comes before what is new, whatever its level.
+    DueBeforeLevel,
     /// Every receive looks at the queues from the first one on.
     NoRotation,
     /// A time in a sealed segment is taken for the time of its first message.
@@ -85,7 +87,7 @@ pub enum PlantedBug {
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::AnsweredBeforeSync,
         Self::CutCorruption,
         Self::TornFrames,
@@ -114,6 +116,7 @@ impl PlantedBug {
         Self::LateTimer,
         Self::LateExpiry,
         Self::LowestPriorityFirst,
+        Self::DueBeforeLevel,
         Self::NoRotation,
         Self::TimeOfSegment,
         Self::OneQuestion,
@@ -135,6 +138,7 @@ impl PlantedBug {
             Self::UnloggedTrim => Some(switches::Bug::UnloggedTrim),
             Self::ForgottenLeftovers => Some(switches::Bug::ForgottenLeftovers),
             Self::LowestPriorityFirst | Self::NoRotation => Some(switches::Bug::QueuesByNumber),
+            Self::DueBeforeLevel => Some(switches::Bug::DueBeforeLevel),
             Self::TimeOfSegment => Some(switches::Bug::TimeOfSegment),
             Self::OneQuestion => Some(switches::Bug::OneQuestion),
             _ => None,

@@ -176,8 +176,6 @@ pub struct Checker {
     lives: u64,
     /// Unanswered, and nobody waits for it.
     given_up_polls: BTreeSet<u64>,
-    /// Groups whose dead letters may have been put back.
-    revived: BTreeSet<String>,
     /// Deliveries after an acknowledgement that was answered while a reset ran.
     pub beside_resets: u64,
     /// Deliveries checked.
@@ -235,7 +233,6 @@ impl Checker {
             given: BTreeSet::new(),
             lives: 0,
             given_up_polls: BTreeSet::new(),
-            revived: BTreeSet::new(),
             beside_resets: 0,
             deliveries: 0,
         }

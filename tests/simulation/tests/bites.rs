@@ -52,6 +52,7 @@ bites! {
     a_timed_message_that_comes_late_is_caught: LateTimer => "was there and was not handed out",
     a_delivery_that_ends_late_is_caught: LateExpiry => "was there and was not handed out",
     the_lowest_priority_first_is_caught: LowestPriorityFirst => "of a higher priority",
+    a_lower_level_that_comes_once_more_first_is_caught: DueBeforeLevel => "of a higher priority",
     a_queue_that_starves_is_caught: NoRotation => "starves",
     a_time_that_lands_before_its_message_is_caught: TimeOfSegment => "time",
     a_delivery_to_nobody_that_counts_is_caught: CountedRelease => "",
@@ -61,5 +62,5 @@ bites! {
 
 #[test]
 fn every_planted_bug_has_its_test() {
-    assert_eq!(PlantedBug::ALL.len(), 33, "a new one needs a line above");
+    assert_eq!(PlantedBug::ALL.len(), 34, "a new one needs a line above");
 }

@@ -118,7 +118,11 @@ impl<R: ReplyTo> Engine<R> {
             }
             return;
         }
-        if self.is_by_priority(index) {
+        let is_by_level = self.is_by_priority(index);
+        #[cfg(feature = "simulation")]
+        let is_by_level = is_by_level
+            && !broker_store::switches::has_bug(broker_store::switches::Bug::DueBeforeLevel);
+        if is_by_level {
             // The level first: what is due again is no reason to come before a higher one.
             for queue in order {
                 self.pick_mixed(index, &[*queue], pick, log, effects);

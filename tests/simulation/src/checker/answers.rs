@@ -311,17 +311,20 @@ impl Checker {
             let (is_given, may_be_taken) =
                 (self.is_given(handle), self.may_be_taken(place, asked.now_ms));
             let attempts_max = self.attempts_least(&self.group_of_reader(handle.group));
-            let progress = self.progress_mut(handle.group, place);
             if !is_given {
-                // What is done is done, whatever the handle.
-                let is_open = (1..attempts_max).contains(&progress.attempt)
-                    && progress.is_open()
-                    && progress.unknown == 0;
+                // What is done is done, whatever the handle. Progress is not begun by one: of a place that nobody knows, resets
+                // say nothing yet.
+                let is_open = self.progress.get(&(handle.group, place)).is_some_and(|progress| {
+                    (1..attempts_max).contains(&progress.attempt)
+                        && progress.is_open()
+                        && progress.unknown == 0
+                });
                 if result && is_open && !may_be_taken {
                     return Err(format!("{handle:?} was acknowledged, and nobody was given it"));
                 }
                 continue;
             }
+            let progress = self.progress_mut(handle.group, place);
             progress.unknown = progress.unknown.saturating_sub(1);
             if result {
                 progress.acknowledged(asked.seq);

@@ -155,7 +155,6 @@ impl Checker {
     }
 
     fn note_redrive(&mut self, group: &str) {
-        self.revived.insert(group.to_owned());
         let attempts_max = self.attempts_least(group);
         let keys: Vec<_> = self.progress.keys().copied().collect();
         for (reader, place) in keys {

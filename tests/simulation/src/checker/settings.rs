@@ -14,8 +14,6 @@ pub(super) struct Settings {
     changed: u64,
     /// Least and most deliveries that it ever may have allowed.
     attempts: (u32, u32),
-    /// Whether its order may have been another one.
-    order_changed: bool,
     /// Whether it ever may have thrown dead letters away, or kept them.
     discards: bool,
     stores: bool,
@@ -29,7 +27,6 @@ impl Settings {
             candidates: vec![(0, planned.clone())],
             changed: 0,
             attempts: (attempts_max, attempts_max),
-            order_changed: false,
             discards: !is_kept,
             stores: is_kept,
         }
@@ -39,7 +36,6 @@ impl Settings {
         let Self { attempts: (least, most), .. } = self;
         *least = (*least).min(settings.retry.max_attempts);
         *most = (*most).max(settings.retry.max_attempts);
-        self.order_changed |= self.candidates.iter().any(|(_, s)| s.order != settings.order);
         self.discards |= settings.dead_letter == DeadLetterPolicy::Discard;
         self.stores |= settings.dead_letter == DeadLetterPolicy::Store;
         self.candidates.push((seq, settings.clone()));
@@ -98,11 +94,6 @@ impl Checker {
     /// Whether the group was told to pause, and nothing else since.
     pub(super) fn is_paused(&self, group: &str) -> bool {
         self.settings.get(group).is_some_and(|known| known.are_all(|s| !s.is_consuming))
-    }
-
-    /// Whether a group ever may have changed from order to none, or back.
-    pub(super) fn changed_order(&self, group: &str) -> bool {
-        self.settings.get(group).is_some_and(|known| known.order_changed)
     }
 
     /// Fewest deliveries that the group ever may have allowed.

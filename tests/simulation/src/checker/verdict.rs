@@ -117,7 +117,7 @@ impl Checker {
             let is_lost = progress.is_open() && !progress.may_be_exhausted(extra, attempts_max);
             if is_owed && is_lost {
                 return Err(format!(
-                    "message {id} of {topic} is lost for {group} {client}, after {} deliveries",
+                    "message {id} of {topic} at {place:?} is lost for {group} {client}, after {} deliveries",
                     progress.attempt
                 ));
             }

@@ -17,8 +17,6 @@ struct Waiting {
     id: u64,
     /// None: nobody has ever seen where it stands.
     place: Option<Place>,
-    /// It was never handed out.
-    is_new: bool,
 }
 
 /// From whom something is hidden, and since when it is not any more.
@@ -59,6 +57,10 @@ impl Checker {
         // Whoever looks through little at one time brings something rather than all.
         let is_part = self.looks_are_few && !deliveries.is_empty();
         if self.is_repeat(receive) || is_part || self.are_places_few {
+            // What it brought may be what it brought before, and whose turn it is now nobody knows.
+            if let Some(Delivery { handle, .. }) = deliveries.first() {
+                self.passed_over.remove(&(handle.group, handle.topic));
+            }
             return Ok(());
         }
         let before = Before { seq: asked.seq, now_ms: asked.now_ms };
@@ -67,7 +69,7 @@ impl Checker {
             deliveries.iter().map(|delivery| place_of(&delivery.handle)).collect();
         waiting.retain(|waiting| waiting.place.is_none_or(|place| !given.contains(&place)));
         self.check_turns(receive, deliveries, &waiting)?;
-        self.check_priority(receive, deliveries, &waiting)?;
+        Self::check_priority(receive, deliveries, &waiting)?;
         let has_room = deliveries.len() < receive.messages_max as usize;
         // A place that was never seen before may be that of a message whose place nobody knew.
         let is_known = |place: &Place| self.places.contains_key(place);
@@ -120,7 +122,7 @@ impl Checker {
         Ok(())
     }
 
-    fn is_repeat(&self, receive: &Receive) -> bool {
+    pub(super) fn is_repeat(&self, receive: &Receive) -> bool {
         let (group, topic) = (receive.group.to_string(), receive.topic.to_string());
         self.attempt_ids.contains(&(group, topic, receive.attempt_id.clone()))
     }
@@ -159,36 +161,26 @@ impl Checker {
         Ok(())
     }
 
-    /// Of the same kind, new or once more, the highest priority comes first.
+    /// The highest priority comes first, whether it is new or comes once more.
     fn check_priority(
-        &self,
         receive: &Receive,
         deliveries: &[Delivery],
         waiting: &[Waiting],
     ) -> Result<(), String> {
-        let group = receive.group.as_str();
-        // After these, what is new may be among what comes once more.
-        let is_mixed = self.disturbed_groups.contains(group)
-            || self.revived.contains(group)
-            || self.changed_order(group)
-            || self.lives > 0;
-        if receive.topic.as_str() != "priority" || is_mixed {
+        if receive.topic.as_str() != "priority" {
             return Ok(());
         }
-        for delivery in deliveries {
-            let is_new = delivery.handle.attempt == 1;
-            let is_before = |waiting: &&Waiting| {
-                waiting.is_new == is_new
-                    && waiting.place.is_some_and(|place| place.1 > delivery.handle.queue)
-            };
-            if let Some(passed) = waiting.iter().find(is_before) {
-                return Err(format!(
-                    "{} got a message of priority {}, and message {} of a higher priority waits",
-                    receive.group, delivery.handle.queue, passed.id
-                ));
-            }
+        let Some(lowest) = deliveries.iter().map(|delivery| delivery.handle.queue).min() else {
+            return Ok(());
+        };
+        let is_before = |waiting: &&Waiting| waiting.place.is_some_and(|place| place.1 > lowest);
+        match waiting.iter().find(is_before) {
+            Some(passed) => Err(format!(
+                "{} got a message of priority {lowest}, and message {} of a higher priority waits",
+                receive.group, passed.id
+            )),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Everything that a receive finds for certain.
@@ -208,13 +200,13 @@ impl Checker {
         let Some(is_in_order) = order.map(|order| order == Order::Fifo) else { return Vec::new() };
         let mut waiting = Vec::new();
         for (place, id) in places {
-            let is_for_it = self.is_for(&reader, id) && !self.may_be_taken(place, before.now_ms);
-            if !is_for_it || (is_in_order && !self.is_next(&reader, place, id, before)) {
+            let progress = self.progress_of(&reader, place);
+            if !progress.waits(reader.lost_receives, reader.attempts_max, before.now_ms) {
                 continue;
             }
-            let progress = self.progress_of(&reader, place);
-            if progress.waits(reader.lost_receives, reader.attempts_max, before.now_ms) {
-                waiting.push(Waiting { id, place: Some(place), is_new: progress.attempt == 0 });
+            let is_for_it = self.is_for(&reader, id) && !self.may_be_taken(place, before.now_ms);
+            if is_for_it && (!is_in_order || self.is_next(&reader, place, id, before)) {
+                waiting.push(Waiting { id, place: Some(place) });
             }
         }
         if !is_in_order {
@@ -311,7 +303,7 @@ impl Checker {
         }
         let shown = self.shown.iter().filter(|(_, since)| **since < before.seq);
         let ids = shown.map(|(id, _)| *id).filter(|id| self.is_never_seen(reader, *id));
-        ids.map(|id| Waiting { id, place: None, is_new: true }).collect()
+        ids.map(|id| Waiting { id, place: None }).collect()
     }
 
     fn is_never_seen(&self, reader: &Reader<'_>, id: u64) -> bool {

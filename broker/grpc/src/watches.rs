@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use broker_model::{ShardId, Topic, shard_name};
@@ -17,7 +17,6 @@ use broker_proto::rocketmq::{Broker, Code, MessageQueue, ReceiveMessageRequest};
 use futures::future::select_all;
 use prost::Message as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tonic::metadata::MetadataMap;
 
@@ -73,9 +72,8 @@ pub(crate) struct Watches {
 #[derive(Debug)]
 struct Held {
     watch: Arc<Watch>,
-    /// They share it; the last one ends it.
+    /// They share it. Without any it ends when it is told something, so that the next poll of a consumer finds it.
     polls: usize,
-    task: AbortHandle,
 }
 
 #[derive(Debug)]
@@ -85,6 +83,8 @@ struct Watch {
     ready: Arc<Semaphore>,
     fetched: Notify,
     has_found: AtomicBool,
+    /// The last poll left.
+    is_left: Notify,
 }
 
 /// The part of one poll in a watch.
@@ -97,13 +97,29 @@ struct Part<'a> {
 
 impl Drop for Part<'_> {
     fn drop(&mut self) {
-        let mut held = self.context.watches.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.context.watches.lock();
         let Some(of_all) = held.get_mut(&self.key) else { return };
         of_all.polls = of_all.polls.saturating_sub(1);
         if of_all.polls == 0 {
-            of_all.task.abort();
-            held.remove(&self.key);
+            of_all.watch.is_left.notify_one();
         }
+    }
+}
+
+impl Watches {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Held>> {
+        // What the lock guards is whole at all times.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a watch that no poll shares; false when one does.
+    fn end_if_left(&self, key: &Key) -> bool {
+        let mut held = self.lock();
+        let is_left = held.get(key).is_none_or(|of_all| of_all.polls == 0);
+        if is_left {
+            held.remove(key);
+        }
+        is_left
     }
 }
 
@@ -143,7 +159,7 @@ fn take_part<'a>(
 ) -> Option<Part<'a>> {
     let request = poll.watch(shard);
     let key = (request.encode_to_vec(), poll.client_id.clone());
-    let mut held = context.watches.held.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = context.watches.lock();
     let count = held.len();
     let of_all = match held.entry(key.clone()) {
         Entry::Occupied(held) => held.into_mut(),
@@ -154,11 +170,17 @@ fn take_part<'a>(
                 ready: Arc::new(Semaphore::new(0)),
                 fetched: Notify::new(),
                 has_found: AtomicBool::new(false),
+                is_left: Notify::new(),
             });
-            let metadata = poll.metadata.clone();
-            let keep = keep_watching(Arc::clone(context), Arc::clone(&watch), metadata, request);
-            let task = tokio::spawn(keep).abort_handle();
-            vacant.insert(Held { watch, polls: 0, task })
+            let (watching, metadata) = (Arc::clone(&watch), poll.metadata.clone());
+            tokio::spawn(keep_watching(
+                Arc::clone(context),
+                key.clone(),
+                watching,
+                metadata,
+                request,
+            ));
+            vacant.insert(Held { watch, polls: 0 })
         }
     };
     of_all.polls += 1;
@@ -176,6 +198,7 @@ enum Told {
 
 async fn keep_watching(
     context: Arc<BrokerContext>,
+    key: Key,
     watch: Arc<Watch>,
     metadata: MetadataMap,
     request: ReceiveMessageRequest,
@@ -184,10 +207,23 @@ async fn keep_watching(
     loop {
         let limit = Duration::from_millis(WATCH_ASK_MS_MAX + PASSED_ON_MS_MAX);
         let asked = timeout(limit, ask(&context, watch.shard, &metadata, request.clone()));
-        let wait_ms = match asked.await.unwrap_or(Told::Failed) {
+        let told = asked.await.unwrap_or(Told::Failed);
+        if context.watches.end_if_left(&key) {
+            return;
+        }
+        let wait_ms = match told {
             Told::Ready => {
                 watch.ready.add_permits(1);
-                watch.fetched.notified().await;
+                loop {
+                    tokio::select! {
+                        () = watch.fetched.notified() => break,
+                        () = watch.is_left.notified() => {
+                            if context.watches.end_if_left(&key) {
+                                return;
+                            }
+                        }
+                    }
+                }
                 let has_found = watch.has_found.load(Ordering::Acquire);
                 let longer_ms = (pause_ms * 2).clamp(WATCH_PAUSE_MS_MIN, WATCH_PAUSE_MS_MAX);
                 pause_ms = if has_found { 0 } else { longer_ms };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use broker_engine::{Command, Outcome};
 use broker_model::ShardId;
 use broker_proto::admin::{
     ApplyClusterMapRequest, ApplyTopicRequest, BrokerAddress, ClusterMap, MessageType,
@@ -333,6 +334,46 @@ async fn of_polls_that_wait_each_message_of_another_broker_is_for_one() {
     assert_eq!(bodies(&messages), ["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert_eq!(attempts(&messages), [1; 8]);
     assert!(began.elapsed() < 3 * SOON, "{:?}", began.elapsed());
+}
+
+/// Polls that wait at the shards of a broker, those of other brokers among them.
+async fn waiters(broker: &TestBroker) -> usize {
+    let mut count = 0;
+    for shard in broker.context.catalog.shards() {
+        match shard.submit(Command::ReadProgress(None)).await {
+            Ok(Outcome::Progress(progress)) => {
+                count += progress.iter().map(|p| p.waiters).sum::<usize>()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    count
+}
+
+async fn until_waiters(broker: &TestBroker, expected: usize) {
+    let reached = async {
+        while waiters(broker).await != expected {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let count = timeout(3 * SOON, reached).await;
+    assert!(count.is_ok(), "{} instead of {expected}", waiters(broker).await);
+}
+
+#[tokio::test]
+async fn polls_that_want_the_same_share_one_request_at_another_broker() {
+    let [first, second] = two_brokers(MessageType::Normal).await;
+    // Those that come after others left find the request that they made.
+    for round in 1..=3 {
+        let polls: Vec<_> = (0..16).map(|n| waiting(&first, &format!("c{n}"), "shard-0")).collect();
+        until_waiters(&first, round * 16).await;
+        until_waiters(&second, 1).await;
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(waiters(&second).await, 1);
+        for poll in polls {
+            poll.abort();
+        }
+    }
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ struct Wish {
 enum Found {
     /// Messages of this broker, or none.
     Here(Vec<DeliveredMessage>),
-    There(Forwarded),
+    There(Box<Forwarded>),
     /// There are some, which were left there.
     Ready,
 }
@@ -100,12 +100,12 @@ async fn receive(context: &Arc<BrokerContext>, mut wish: Wish) -> Result<Answer,
     };
     let found = tokio::select! {
         found = poll_as_subscribed(context, &entry.topic, &mut wish) => found?,
-        found = elsewhere => Found::There(found),
+        found = elsewhere => Found::There(Box::new(found)),
         () = context.stopped() => Found::Here(Vec::new()),
     };
     let messages = match found {
         Found::Here(messages) => messages,
-        Found::There(answer) => return Ok(Either::Right(answer)),
+        Found::There(answer) => return Ok(Either::Right(*answer)),
         Found::Ready => return Ok(Either::Left(Deliveries::ready())),
     };
     let receiver = wish.is_renewed.then(|| Receiver {

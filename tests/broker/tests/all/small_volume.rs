@@ -49,11 +49,9 @@ async fn create_topic(broker: &Broker, retention_bytes: Option<u64>) {
 /// Sends one batch; false when it is refused because the disk is nearly full.
 async fn is_taken(client: &mut Client) -> bool {
     let answer = client.send(batch()).await.unwrap();
-    match code(&answer.status) {
-        Code::Ok => true,
-        Code::TooManyRequests => false,
-        other => panic!("{other:?}: {:?}", answer.status),
-    }
+    let code = code(&answer.status);
+    assert!(matches!(code, Code::Ok | Code::TooManyRequests), "{:?}", answer.status);
+    code == Code::Ok
 }
 
 /// Sends one batch as soon as it is taken; how long that was.

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::waiting::Before;
+
 /// See the head of this file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
@@ -15,6 +17,8 @@ pub(super) struct Progress {
     is_released: bool,
     /// In time, and the process has lived since: the next one has its number.
     is_uncounted: bool,
+    /// The event by which it was given back, ahead of its time: a receive that was asked before does not find it.
+    given_back: u64,
     /// Lost receives of the group when it was last looked at.
     pub(super) lost_receives: u64,
     pub(super) nonce: u32,
@@ -168,12 +172,13 @@ impl Progress {
     }
 
     /// It was asked to take this delivery back, which reached nobody.
-    pub(super) fn release(&mut self, nonce: u32, now_ms: u64, may_be_refused: bool) {
+    pub(super) fn release(&mut self, nonce: u32, at: Before, may_be_refused: bool) {
         let is_it = self.is_held && self.nonce == nonce && self.attempt > 0;
         self.is_released |= is_it;
-        if is_it && now_ms < self.until_ms && !self.is_renaming && !may_be_refused {
+        if is_it && at.now_ms < self.until_ms && !self.is_renaming && !may_be_refused {
             self.is_uncounted = true;
-            self.until_ms = now_ms;
+            self.given_back = at.seq;
+            self.until_ms = at.now_ms;
         }
         self.let_go(nonce);
     }
@@ -184,19 +189,20 @@ impl Progress {
     }
 
     /// Whether nobody can have it, `lost_receives` of the group having perhaps not been seen.
-    pub(super) fn is_free(&self, lost_receives: u64, now_ms: u64) -> bool {
+    pub(super) fn is_free(&self, lost_receives: u64, before: Before) -> bool {
         let is_certain = self.unknown + self.ghosts == 0
             && !self.lost
             && !self.is_renaming
             && !self.is_unsure
             && self.lost_receives >= lost_receives;
-        is_certain && (self.attempt == 0 || self.until_ms <= now_ms)
+        let is_back = self.until_ms <= before.now_ms && self.given_back <= before.seq;
+        is_certain && (self.attempt == 0 || is_back)
     }
 
     /// Whether the next receive finds it.
-    pub(super) fn waits(&self, lost_receives: u64, attempts_max: u32, now_ms: u64) -> bool {
+    pub(super) fn waits(&self, lost_receives: u64, attempts_max: u32, before: Before) -> bool {
         self.is_open()
-            && self.is_free(lost_receives, now_ms)
+            && self.is_free(lost_receives, before)
             && self.attempt - u32::from(self.is_uncounted) < attempts_max
     }
 
@@ -253,6 +259,7 @@ impl Progress {
         self.lost = false;
         self.is_released = false;
         self.is_uncounted = false;
+        self.given_back = 0;
         self.is_renaming = false;
         self.ghosts = 0;
         if std::mem::take(&mut self.is_unsure) {

@@ -4,6 +4,7 @@ use broker_engine::{Command, ResetOffsets, SetOffset};
 use broker_model::ReceiptHandle;
 
 use super::resets::{Reset, To};
+use super::waiting::Before;
 use super::{Asked, Checker, Place};
 
 pub(super) fn place_of(handle: &ReceiptHandle) -> Place {
@@ -79,9 +80,10 @@ impl Checker {
 
     fn note_release(&mut self, handles: &[ReceiptHandle], now_ms: u64) {
         let may_be_refused = !self.has_room_always;
+        let at = Before { seq: self.seq, now_ms };
         for handle in handles {
             let progress = self.progress_mut(handle.group, place_of(handle));
-            progress.release(handle.nonce, now_ms, may_be_refused);
+            progress.release(handle.nonce, at, may_be_refused);
         }
     }
 

@@ -41,9 +41,9 @@ struct Reader<'a> {
 
 /// Waiting messages are those from before an event; what ended by this time of the broker's clock is over.
 #[derive(Debug, Clone, Copy)]
-struct Before {
-    seq: u64,
-    now_ms: u64,
+pub(super) struct Before {
+    pub(super) seq: u64,
+    pub(super) now_ms: u64,
 }
 
 impl Checker {
@@ -201,7 +201,7 @@ impl Checker {
         let mut waiting = Vec::new();
         for (place, id) in places {
             let progress = self.progress_of(&reader, place);
-            if !progress.waits(reader.lost_receives, reader.attempts_max, before.now_ms) {
+            if !progress.waits(reader.lost_receives, reader.attempts_max, before) {
                 continue;
             }
             let is_for_it = self.is_for(&reader, id) && !self.may_be_taken(place, before.now_ms);
@@ -283,8 +283,7 @@ impl Checker {
             }
             let is_before = other.2 < offset && self.is_wanted(reader.group, id);
             let progress = self.progress_of(reader, other);
-            let is_idle =
-                progress.is_free(reader.lost_receives, before.now_ms) && progress.attempt == 0;
+            let is_idle = progress.is_free(reader.lost_receives, before) && progress.attempt == 0;
             if !progress.is_over() && (is_before || !is_idle) {
                 return false;
             }

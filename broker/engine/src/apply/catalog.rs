@@ -84,9 +84,13 @@ impl<R: ReplyTo> Engine<R> {
         }
         self.state.group_numbers.insert(group.name.clone(), number);
         self.state.groups.insert(number, group);
-        // It may consume in another way now, or go on.
+        // It may consume in another way now, or go on: so do the consumers of one that broadcasts.
+        let members = &self.state.members;
+        let group_of = |reader: u32| members.get(&reader).map_or(reader, |member| member.group);
         for (index, progress) in self.state.group_topics.iter_mut().enumerate() {
-            let Some(progress) = progress.as_mut().filter(|p| p.group == number) else { continue };
+            let Some(progress) = progress.as_mut().filter(|p| group_of(p.group) == number) else {
+                continue;
+            };
             let is_lite = self.state.topics.get(&progress.topic).is_some_and(is_lite_topic);
             if !is_in_order && !is_lite {
                 progress.queues.iter_mut().for_each(GroupQueue::forget_order);

@@ -1,7 +1,7 @@
 //! Polls that wait and that look for long: what they cost in one step, and whom they cost it.
 
 use broker_model::limits::{LOOKED_AT_PER_STEP_MAX, LOOKED_AT_PER_TURN_MAX, WORK_PER_STEP_MAX};
-use broker_model::{Order, tag_hash};
+use broker_model::{Model, Order, tag_hash};
 
 use super::*;
 
@@ -214,4 +214,42 @@ fn numbers_of_topics_are_told_in_parts() {
     }
     assert_eq!(names.len(), 1_501);
     assert!(parts > 4, "{parts} parts");
+}
+
+#[test]
+fn polls_that_wait_get_messages_when_their_group_goes_on() {
+    for model in [Model::Clustering, Model::Broadcasting] {
+        let mut bench = Bench::new(1);
+        let mut group = ConsumerGroup { model, ..ConsumerGroup::with_defaults(group()) };
+        bench.ask(Command::PutGroup(Box::new(group.clone())));
+        let (topics, client_id) = (vec![topic()], "tester".into());
+        bench.ask(Command::Join(crate::Join { group: group.name.clone(), topics, client_id }));
+        group.is_consuming = false;
+        bench.ask(Command::PutGroup(Box::new(group.clone())));
+        bench.send(3, 10);
+        assert!(bench.receive(5_000).is_empty(), "{model:?}: it waits");
+        group.is_consuming = true;
+        let replies = bench.ask(Command::PutGroup(Box::new(group)));
+        let is_served =
+            |reply: &Reply| matches!(reply, Ok(Outcome::Received(given)) if given.len() == 3);
+        assert!(replies.iter().any(is_served), "{model:?}: {replies:?}");
+    }
+}
+
+#[test]
+fn a_broadcasting_group_that_has_no_order_any_more_waits_for_nothing_before() {
+    let mut bench = Bench::new(1);
+    let model = Model::Broadcasting;
+    let mut group = ConsumerGroup { model, ..ConsumerGroup::with_defaults(group()) };
+    group.order = Order::Fifo;
+    bench.ask(Command::PutGroup(Box::new(group.clone())));
+    let (topics, client_id) = (vec![topic()], "tester".into());
+    bench.ask(Command::Join(crate::Join { group: group.name.clone(), topics, client_id }));
+    bench.send(3, 10);
+    let one = Receive { messages_max: 1, ..bench.poll(&Filter::All) };
+    bench.ask(Command::Receive(one));
+    assert_eq!(bench.received(), []);
+    group.order = Order::Concurrent;
+    bench.ask(Command::PutGroup(Box::new(group)));
+    assert_eq!(bench.received(), [(0, 1), (0, 2)]);
 }

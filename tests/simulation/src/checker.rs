@@ -298,7 +298,10 @@ impl Checker {
     /// A poll that nobody waits for was answered with nothing, which says nothing.
     pub fn poll_ended(&mut self, ticket: u64) {
         self.seq += 1;
-        self.asked.remove(&ticket);
+        let asked = self.asked.remove(&ticket);
+        if let Some(Asked { command: Command::Receive(receive), .. }) = asked {
+            self.forget_turns(&receive);
+        }
         self.given_up_polls.remove(&ticket);
     }
 

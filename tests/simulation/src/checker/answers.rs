@@ -115,7 +115,7 @@ impl Checker {
         deliveries: &[Delivery],
         now_ms: u64,
     ) -> Result<(), String> {
-        self.check_choice(asked, receive, deliveries)?;
+        self.check_choice(asked, receive, deliveries, now_ms)?;
         let client = receive.client_id.to_string();
         self.note_begun(asked, &receive.group.to_string(), &client, &[receive.topic.to_string()]);
         for delivery in deliveries {

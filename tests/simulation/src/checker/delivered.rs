@@ -24,7 +24,7 @@ impl Checker {
         let Command::Receive(receive) = &asked.command else {
             return Err("messages for who asked for none".to_owned());
         };
-        self.check_choice(&asked, receive, deliveries)?;
+        self.check_choice(&asked, receive, deliveries, now_ms)?;
         for delivery in deliveries {
             self.delivered(asked.seq, receive, delivery, false, now_ms)?;
         }

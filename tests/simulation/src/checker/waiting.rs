@@ -53,7 +53,11 @@ impl Checker {
         asked: &Asked,
         receive: &Receive,
         deliveries: &[Delivery],
+        now_ms: u64,
     ) -> Result<(), String> {
+        if deliveries.is_empty() {
+            self.forget_turns(receive);
+        }
         // Whoever looks through little at one time brings something rather than all.
         let is_part = self.looks_are_few && !deliveries.is_empty();
         if self.is_repeat(receive) || is_part || self.are_places_few {
@@ -64,7 +68,7 @@ impl Checker {
             return Ok(());
         }
         let before = Before { seq: asked.seq, now_ms: asked.now_ms };
-        let mut waiting = self.waiting(receive, before);
+        let mut waiting = self.waiting(receive, before, now_ms);
         let given: BTreeSet<Place> =
             deliveries.iter().map(|delivery| place_of(&delivery.handle)).collect();
         waiting.retain(|waiting| waiting.place.is_none_or(|place| !given.contains(&place)));
@@ -108,10 +112,11 @@ impl Checker {
                     receive.group
                 ));
             }
+            self.forget_turns(&receive);
             if !self.has_room_always || self.are_places_few {
                 continue;
             }
-            let waiting = self.waiting(&receive, Before { seq: self.seq, now_ms });
+            let waiting = self.waiting(&receive, Before { seq: self.seq, now_ms }, now_ms);
             if let Some(passed) = waiting.first() {
                 return Err(format!(
                     "a poll of {} waits, and message {} of {} was there and was not handed out",
@@ -125,6 +130,20 @@ impl Checker {
     pub(super) fn is_repeat(&self, receive: &Receive) -> bool {
         let (group, topic) = (receive.group.to_string(), receive.topic.to_string());
         self.attempt_ids.contains(&(group, topic, receive.attempt_id.clone()))
+    }
+
+    /// A receive that finds nothing takes a turn as well: all queues are empty, or the group pauses. Behind it turns are
+    /// counted anew.
+    pub(super) fn forget_turns(&mut self, receive: &Receive) {
+        let client = self.reader_name(receive.group.as_str(), &receive.client_id);
+        let (readers, topics) = (&self.readers, &self.topics);
+        let is_reader = |number: &u32| {
+            let named = readers.get(number);
+            named.is_some_and(|n| n.name == receive.group.as_str() && n.client == client)
+        };
+        let is_topic =
+            |number: &u32| topics.get(number).is_some_and(|n| n.name == receive.topic.as_str());
+        self.passed_over.retain(|(reader, topic), _| !is_reader(reader) || !is_topic(topic));
     }
 
     /// A message at the end of a queue is found when as many receives as there are queues, and one more, brought something.
@@ -183,8 +202,9 @@ impl Checker {
         }
     }
 
-    /// Everything that a receive finds for certain.
-    fn waiting(&mut self, receive: &Receive, before: Before) -> Vec<Waiting> {
+    /// Everything that a receive finds for certain. What was behind others when it was asked may have been taken by retention
+    /// before its turn came: `now_ms` is when it is answered.
+    fn waiting(&mut self, receive: &Receive, before: Before, now_ms: u64) -> Vec<Waiting> {
         let Some(topic) = self.steady_topic(receive.topic.as_str()) else { return Vec::new() };
         let Some(reader) = self.steady_reader(receive, before) else { return Vec::new() };
         let places: Vec<(Place, u64)> = self
@@ -204,7 +224,7 @@ impl Checker {
             if !progress.waits(reader.lost_receives, reader.attempts_max, before) {
                 continue;
             }
-            let is_for_it = self.is_for(&reader, id) && !self.may_be_taken(place, before.now_ms);
+            let is_for_it = self.is_for(&reader, id) && !self.may_be_taken(place, now_ms);
             if is_for_it && (!is_in_order || self.is_next(&reader, place, id, before)) {
                 waiting.push(Waiting { id, place: Some(place) });
             }

@@ -31,6 +31,8 @@ pub struct Engine<R> {
     /// Group topics with polls that have not looked at everything, and with which of them the next look begins.
     pub(crate) looking: BTreeSet<usize>,
     pub(crate) looking_from: usize,
+    /// Polls may be among them whose time is over.
+    pub(crate) holds_ended_polls: bool,
     /// Commands that are carried out step by step, the oldest first.
     pub(crate) tasks: VecDeque<Task<R>>,
     /// What may be done yet in this step.
@@ -67,6 +69,7 @@ impl<R: ReplyTo> Engine<R> {
             dirty: Vec::new(),
             looking: BTreeSet::new(),
             looking_from: 0,
+            holds_ended_polls: false,
             tasks: VecDeque::new(),
             work: limits().work_per_step,
             looks: limits().looked_at_per_step,
@@ -186,6 +189,7 @@ impl<R: ReplyTo> Engine<R> {
         }
         self.state.poll_ends.clear();
         self.looking.clear();
+        self.holds_ended_polls = false;
         let unfinished = self.tasks.drain(..);
         effects.now.extend(unfinished.map(|task| (task.reply, Err(Refusal::Unavailable))));
         for topic in self.state.topics.values_mut() {

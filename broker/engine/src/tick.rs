@@ -8,7 +8,9 @@ use broker_store::record::{Death, DeathCause, Place};
 use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::refusal::Refusal;
 use crate::state::Expiry;
+use crate::waiting::End;
 
 /// Polls answered empty in one step; the others are in the next.
 const POLLS_ENDED_PER_STEP: usize = 4_096;
@@ -36,6 +38,12 @@ impl<R: ReplyTo> Engine<R> {
         let poll = self.state.poll_ends.first().map(|end| end.deadline_ms);
         let pull = self.state.pull_ends.first().map(|end| end.deadline_ms);
         poll.into_iter().chain(pull).min()
+    }
+
+    /// When [`Engine::end_polls_without_room`] has something to do next.
+    #[must_use]
+    pub fn next_poll_end_without_room_ms(&self) -> Option<u64> {
+        if self.holds_ended_polls { Some(0) } else { self.next_poll_end_ms() }
     }
 
     /// Does what is due. Only the leader calls this.
@@ -80,10 +88,14 @@ impl<R: ReplyTo> Engine<R> {
             let Some(end) = ended.filter(|end| end.deadline_ms <= now_ms) else { break };
             self.state.poll_ends.remove(&end);
             let Some(progress) = self.state.group_topic_mut(end.group_topic) else { continue };
-            // One that is looking yet is answered when it has looked at everything.
-            if let Some(waiter) = progress.waiters.end(end.waiter) {
-                self.state.waiters -= 1;
-                effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
+            match progress.waiters.end(end.waiter) {
+                End::Gone => {}
+                // It is answered when it has looked at everything.
+                End::Looks => self.holds_ended_polls = true,
+                End::Of(waiter) => {
+                    self.state.waiters -= 1;
+                    effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
+                }
             }
         }
         while let Some(end) = self.state.pull_ends.first().copied() {
@@ -92,6 +104,23 @@ impl<R: ReplyTo> Engine<R> {
             }
             self.state.pull_ends.remove(&end);
             self.serve_pulls(end.topic, Some(now_ms), log, effects);
+        }
+    }
+
+    /// The same while the log has no room for a record. No poll can look on, because what it finds is a record: those whose
+    /// time is over are refused as a new one is, since nobody is told that there is nothing before all was looked at.
+    pub fn end_polls_without_room(&mut self, now_ms: u64, log: &Log, effects: &mut Effects<R>) {
+        self.end_polls(now_ms, log, effects);
+        if !std::mem::take(&mut self.holds_ended_polls) {
+            return;
+        }
+        for &index in &self.looking {
+            let Some(progress) = self.state.group_topic_mut(index) else { continue };
+            for waiter in progress.waiters.take_ended_looking(now_ms) {
+                self.state.waiters -= 1;
+                self.state.poll_ends.remove(&waiter.end(index));
+                effects.now.push((waiter.reply, Err(Refusal::NoRoom)));
+            }
         }
     }
 

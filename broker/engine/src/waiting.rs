@@ -46,6 +46,14 @@ impl<R> Line<R> {
     }
 }
 
+/// What became of a poll whose time ends.
+pub(crate) enum End<R> {
+    Gone,
+    /// Its line is looking yet.
+    Looks,
+    Of(Waiter<R>),
+}
+
 /// All polls that wait at one group and topic.
 #[derive(Debug)]
 pub(crate) struct Waiting<R> {
@@ -113,17 +121,30 @@ impl<R> Waiting<R> {
         ended
     }
 
-    /// Takes out a poll whose time ends; none when it is gone, or its line is looking yet.
-    pub(crate) fn end(&mut self, id: u64) -> Option<Waiter<R>> {
-        for line in self.lines.iter_mut().filter(|line| !line.is_looking) {
-            let at = line.waiters.binary_search_by_key(&id, |waiter| waiter.id);
-            if let Some(waiter) = at.ok().and_then(|at| line.waiters.remove(at)) {
-                self.count -= 1;
-                self.forget_empty_lines();
-                return Some(waiter);
+    /// Takes out a poll whose time ends, unless its line is looking yet.
+    pub(crate) fn end(&mut self, id: u64) -> End<R> {
+        for line in &mut self.lines {
+            let Ok(at) = line.waiters.binary_search_by_key(&id, |waiter| waiter.id) else {
+                continue;
+            };
+            if line.is_looking {
+                return End::Looks;
             }
+            let Some(waiter) = line.waiters.remove(at) else { continue };
+            self.count -= 1;
+            self.forget_empty_lines();
+            return End::Of(waiter);
         }
-        None
+        End::Gone
+    }
+
+    /// Takes out those whose line is looking yet, and that wait no longer than this.
+    pub(crate) fn take_ended_looking(&mut self, now_ms: u64) -> Vec<Waiter<R>> {
+        let is_looking = |line: &usize| self.lines[*line].is_looking;
+        let looking: Vec<usize> = (0..self.lines.len()).filter(is_looking).collect();
+        let ended = looking.into_iter().flat_map(|line| self.take_ended(line, now_ms)).collect();
+        self.forget_empty_lines();
+        ended
     }
 
     pub(crate) fn forget_empty_lines(&mut self) {

@@ -113,7 +113,7 @@ impl<R: ReplyTo> Replica<R> {
     /// Does what is due; out of room only what needs none.
     pub(super) fn tick(&mut self, now: Now) {
         if self.is_out_of_room() {
-            self.engine.end_polls(now.steady_ms, &self.log, &mut self.open);
+            self.engine.end_polls_without_room(now.steady_ms, &self.log, &mut self.open);
         } else {
             let _upkeep = Noted::new(AtHand::Upkeep { shard: self.engine.shard().0 });
             self.engine.tick(now, &self.log, &mut self.open);
@@ -122,7 +122,7 @@ impl<R: ReplyTo> Replica<R> {
 
     pub(super) fn next_tick_ms(&self, now: Now) -> Option<u64> {
         if self.is_out_of_room() {
-            self.engine.next_poll_end_ms()
+            self.engine.next_poll_end_without_room_ms()
         } else if self.is_log_behind() {
             let at_once = self.engine.has_polls_to_serve().then_some(0);
             self.engine.next_poll_end_ms().into_iter().chain(at_once).min()

@@ -1,5 +1,7 @@
 //! A volume that fills up under a shard: what is ours is used, then the log stands still, and goes on by itself.
 
+use broker_model::limits::LOOKED_AT_PER_STEP_MAX;
+
 use super::*;
 use crate::maintenance::Room;
 
@@ -44,6 +46,12 @@ impl Shard {
         }
         self.settle();
         found.room
+    }
+
+    /// One step, all of whose answers are refusals.
+    fn refused_in_step(&mut self) -> Vec<(Ticket, Refusal)> {
+        let replies = self.replica.step(self.now()).replies;
+        replies.into_iter().map(|(ticket, reply)| (ticket, reply.unwrap_err())).collect()
     }
 
     /// Others take all that is left.
@@ -141,6 +149,39 @@ fn time_goes_on_out_of_room_for_polls_and_for_the_rest_once_there_is_room() {
     shard.disk.set_capacity(None);
     shard.upkeep();
     assert!(matches!(shard.replies.remove(&poll), Some(Ok(Outcome::Received(d))) if d.len() == 1));
+}
+
+#[test]
+fn polls_that_cannot_look_on_for_want_of_room_are_refused_when_their_time_is_over() {
+    SEGMENT_BYTES.set(4 * 1024 * 1024);
+    let mut shard = Shard::new();
+    shard.create("orders", 1, "billing", 5);
+    for _ in 0..=2 * LOOKED_AT_PER_STEP_MAX / 1_000 {
+        shard.ask(send("orders", &["a"; 1_000])).unwrap();
+    }
+    // Neither sees the end of the queue in one step. The time of the first is over before there is no room.
+    let [ended, waiting] = [0, 50_000].map(|wait_ms| {
+        let poll = Receive {
+            group: GroupName::parse("billing").unwrap(),
+            topic: name("orders"),
+            filter: Filter::parse_tags("no such").unwrap(),
+            messages_max: 1,
+            invisible_ms: 30_000,
+            poll_until_ms: shard.now_ms + wait_ms,
+            client_id: "tester".into(),
+            attempt_id: String::new(),
+            lite_topics: None,
+        };
+        shard.submit(Command::Receive(poll))
+    });
+    assert!(shard.replica.step(shard.now()).replies.is_empty());
+    shard.replica.write_waits();
+    assert_eq!(shard.replica.next_step_ms(shard.now()), Some(0));
+    assert_eq!(shard.refused_in_step(), [(ended, Refusal::NoRoom)]);
+    let next_ms = shard.replica.next_step_ms(shard.now());
+    assert!(next_ms.is_some_and(|at_ms| at_ms > shard.now_ms), "it sleeps");
+    shard.now_ms += 50_000;
+    assert_eq!(shard.refused_in_step(), [(waiting, Refusal::NoRoom)]);
 }
 
 #[test]

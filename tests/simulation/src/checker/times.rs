@@ -67,8 +67,9 @@ impl Checker {
     ) -> Result<(), String> {
         let OffsetAt::TimeMs(time_ms) = at else { return Ok(()) };
         let mut numbers = self.topics.iter().filter(|(_, named)| named.name == topic);
-        let Some((number, _)) = numbers.next() else { return Ok(()) };
-        if numbers.next().is_some() {
+        let Some((number, named)) = numbers.next() else { return Ok(()) };
+        // Deleted and made again, the topic has another number, which no message has told yet.
+        if numbers.next().is_some() || named.may_be_gone {
             return Ok(());
         }
         let places = self.places.range((*number, queue, 0)..=(*number, queue, u64::MAX));

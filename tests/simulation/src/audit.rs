@@ -100,6 +100,8 @@ fn ask_oldest(world: &mut World) -> Result<(), String> {
 
 /// Groups that were told to pause go on.
 fn resume(world: &mut World) -> Result<(), String> {
+    // A group that is being made, paused, is there then.
+    settle(world)?;
     let (_, existing) = world.names();
     for group in world.plan.groups.clone() {
         if existing.contains(&group.settings.name) {

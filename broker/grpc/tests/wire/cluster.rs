@@ -23,14 +23,13 @@ use crate::broker::{
     TestBroker, as_client, bodies, code, handle, message, named, receive, seconds, start_with,
 };
 
-async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
-    let mut brokers =
-        [start_with([ShardId(0)].into_iter()).await, start_with([ShardId(1)].into_iter()).await];
-    let address = |(id, broker): (u32, &TestBroker)| BrokerAddress {
-        broker_id: id,
+/// The map of a cluster of two brokers at these ports, each of which leads the shard of its number.
+fn map_of(version: u64, ports: [u16; 2]) -> ClusterMap {
+    let address = |(broker_id, port): (u32, u16)| BrokerAddress {
+        broker_id,
         host: "127.0.0.1".into(),
-        port: broker.port.into(),
-        admin_port: broker.port.into(),
+        port: port.into(),
+        admin_port: port.into(),
     };
     let shard = |id: u32| Shard {
         id,
@@ -38,12 +37,18 @@ async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
         leader_broker: id,
         replica_brokers: vec![id],
     };
-    let map = ClusterMap {
-        version: 1,
+    ClusterMap {
+        version,
         cluster: "default".into(),
-        brokers: (0..).zip(&brokers).map(address).collect(),
+        brokers: (0..).zip(ports).map(address).collect(),
         shards: vec![shard(0), shard(1)],
-    };
+    }
+}
+
+async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
+    let mut brokers =
+        [start_with([ShardId(0)].into_iter()).await, start_with([ShardId(1)].into_iter()).await];
+    let map = map_of(1, [brokers[0].port, brokers[1].port]);
     let placed = |shard: &str| QueuePlacement { shard: shard.into(), queues: 2 };
     let topic = Topic {
         name: "orders".into(),
@@ -418,24 +423,7 @@ async fn what_another_broker_handed_out_and_no_client_read_is_given_back_uncount
 #[tokio::test]
 async fn a_broker_that_is_gone_does_not_delay_what_is_here() {
     let [mut first, _second] = two_brokers(MessageType::Normal).await;
-    let address = |broker_id, port: u16| BrokerAddress {
-        broker_id,
-        host: "127.0.0.1".into(),
-        port: port.into(),
-        admin_port: port.into(),
-    };
-    let shard = |id: u32| Shard {
-        id,
-        name: format!("shard-{id}"),
-        leader_broker: id,
-        replica_brokers: vec![id],
-    };
-    let map = ClusterMap {
-        version: 2,
-        cluster: "default".into(),
-        brokers: vec![address(0, first.port), address(1, 1)],
-        shards: vec![shard(0), shard(1)],
-    };
+    let map = map_of(2, [first.port, 1]);
     first.admin.apply_cluster_map(ApplyClusterMapRequest { map: Some(map) }).await.unwrap();
     let poll = waiting(&first, "c", "shard-0");
     sleep(Duration::from_millis(200)).await;

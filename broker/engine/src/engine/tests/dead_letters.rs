@@ -23,17 +23,8 @@ impl Bench {
     }
 
     fn receive_from(&mut self, topic: &str) -> Vec<crate::Delivery> {
-        let receive = Receive {
-            group: group(),
-            topic: TopicName::parse(topic).unwrap(),
-            filter: Filter::All,
-            messages_max: 32,
-            invisible_ms: 10_000,
-            poll_until_ms: 0,
-            client_id: "tester".into(),
-            attempt_id: String::new(),
-            lite_topics: None,
-        };
+        let topic = TopicName::parse(topic).unwrap();
+        let receive = Receive { topic, ..self.poll(&Filter::All) };
         match self.ask(Command::Receive(receive)).pop() {
             Some(Ok(Outcome::Received(deliveries))) => deliveries,
             other => panic!("{other:?}"),

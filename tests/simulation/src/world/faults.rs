@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use broker_model::Now;
 use broker_replication::replica::StartError;
 use broker_store::simulated_disk::{DiskFaults, LieBounds};
-use broker_store::{FRAME_HEADER_BYTES, FrameHeader, OpenError};
+use broker_store::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, OpenError};
 
 use super::World;
 use crate::process::Process;
@@ -244,7 +244,10 @@ impl World {
             if header.index > mark || header.durable_index == mark {
                 break;
             }
-            ends.insert(*file, header.position + header.frame_bytes() - base);
+            // A frame without an entry has the index of the one before, and no mark vouches for it.
+            if header.kind == FrameKind::Entry {
+                ends.insert(*file, header.position + header.frame_bytes() - base);
+            }
         }
         ends.into_iter().map(|(file, end)| (files[file].clone(), end)).collect()
     }

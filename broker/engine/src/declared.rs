@@ -15,7 +15,7 @@ use crate::index::Queue;
 /// Who declares more than so much is looked at again when that is committed: it may have been more than one step does.
 pub(crate) const DECLARED_AT_ONCE_MAX: usize = 3;
 /// Records that one declaration makes by itself; what is left begins in the look at all groups, step by step.
-const RECORDS_PER_DECLARATION: u32 = 4_096;
+pub(crate) const RECORDS_PER_DECLARATION: u32 = 4_096;
 
 impl<R: ReplyTo> Engine<R> {
     /// Begins what a group declares, behind the record that puts it.

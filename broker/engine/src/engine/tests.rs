@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{NewMessage, Outcome, Receive, Reply, Send, Target, Visible};
 
+mod bounded;
 mod dead_letters;
 mod declared;
 mod group_use;

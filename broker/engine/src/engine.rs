@@ -154,8 +154,12 @@ impl<R: ReplyTo> Engine<R> {
             Command::NoteGroupUse { groups, is_hour_over } => {
                 self.note_group_use(&groups, is_hour_over, reply, effects);
             }
-            Command::ReadUnusedGroups(names) => self.read_unused_groups(names, reply, effects),
-            Command::ForgetGroup(name) => self.forget_group(name, reply, effects),
+            Command::ReadUnusedGroups(names) => {
+                self.begin_task(reply, TaskKind::ReadUnusedGroups(names.into()), effects);
+            }
+            Command::ForgetGroup(name) => {
+                self.begin_task(reply, TaskKind::ForgetGroup(name.into()), effects);
+            }
             Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
             Command::ReadProgressFrom(first) => self.read_progress_part(first, reply, effects),
             Command::ReadTopics(first) => self.read_topics(first, reply, effects),

@@ -15,7 +15,10 @@ use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::refusal::Refusal;
-use crate::state::GroupTopic;
+use crate::task::Part;
+
+/// To look at so many queues is counted as one record is: it takes less time than to write it.
+const QUEUES_PER_WORK: u64 = 64;
 
 /// When groups that nobody declared were used last.
 #[derive(Debug, Default)]
@@ -50,6 +53,62 @@ impl GroupUses {
 
     fn unused_hours(&self, group: u32) -> Option<u64> {
         self.used.get(&group).map(|hour| self.served_hours.saturating_sub(*hour))
+    }
+}
+
+/// How far the look at the progress of a group is.
+#[derive(Debug)]
+struct Look {
+    group: u32,
+    topic: u32,
+    /// The one to be looked at next.
+    queue: usize,
+}
+
+/// A group that is looked at part by part, and whether its progress changed since the first one.
+#[derive(Debug)]
+pub(crate) struct WatchedGroup {
+    group: u32,
+    is_used: bool,
+}
+
+impl WatchedGroup {
+    /// The progress of a group is about to change.
+    pub(crate) fn note(&mut self, group: u32) {
+        self.is_used |= self.group == group;
+    }
+
+    fn is_left_alone(&self, group: u32) -> bool {
+        self.group == group && !self.is_used
+    }
+}
+
+/// Which of some groups are unused, and how far the look is.
+#[derive(Debug)]
+pub(crate) struct ReadingUnused {
+    /// Those to be looked at yet, the next one last.
+    names: Vec<GroupName>,
+    unused: Vec<GroupName>,
+    look: Option<Look>,
+}
+
+impl From<Vec<GroupName>> for ReadingUnused {
+    fn from(mut names: Vec<GroupName>) -> Self {
+        names.reverse();
+        Self { names, unused: Vec::new(), look: None }
+    }
+}
+
+/// A group that is to be forgotten if it is unused, and how far the look is.
+#[derive(Debug)]
+pub(crate) struct Forgetting {
+    name: GroupName,
+    look: Option<Look>,
+}
+
+impl From<GroupName> for Forgetting {
+    fn from(name: GroupName) -> Self {
+        Self { name, look: None }
     }
 }
 
@@ -104,61 +163,118 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
-    pub(crate) fn read_unused_groups(
-        &self,
-        mut names: Vec<GroupName>,
-        reply: R,
-        effects: &mut Effects<R>,
-    ) {
-        names.retain(|name| {
-            self.state.group_numbers.get(name).is_none_or(|number| self.is_unused(*number))
-        });
-        effects.now.push((reply, Ok(Outcome::Groups(names))));
-    }
-
-    pub(crate) fn forget_group(&mut self, name: GroupName, reply: R, effects: &mut Effects<R>) {
-        let known = self.state.group_numbers.get(&name).copied();
-        let Some(number) = known.filter(|number| !self.deleting_groups.contains(number)) else {
-            return effects.now.push((reply, Err(Refusal::GroupNotFound(name))));
-        };
-        if !self.is_unused(number) {
-            return effects.now.push((reply, Err(Refusal::GroupInUse(name))));
+    /// A part of the look at groups for whether they are unused: the next queues are looked at.
+    pub(crate) fn read_unused_on(&mut self, read: &mut ReadingUnused, work: &mut u32) -> Part {
+        while let Some(name) = read.names.last() {
+            let known = self.state.group_numbers.get(name).copied();
+            let is_unused = match known {
+                Some(number) => match self.look_at_use(number, &mut read.look, work) {
+                    Some(is_unused) => is_unused,
+                    None => return Part::Unfinished,
+                },
+                None => true,
+            };
+            read.look = None;
+            read.unused.extend(read.names.pop().filter(|_| is_unused));
         }
-        // Without a record of its name, so that it may come back.
-        effects.append(&Record::DeleteGroup { number });
-        self.deleting_groups.push(number);
-        effects.on_commit.push((reply, Ok(Outcome::Done)));
+        Part::Finished(Outcome::Groups(std::mem::take(&mut read.unused)))
     }
 
-    fn is_unused(&self, number: u32) -> bool {
+    /// A part of the look at one group, which is forgotten when all of it was looked at and nothing is in use.
+    pub(crate) fn forget_on(
+        &mut self,
+        forget: &mut Forgetting,
+        work: &mut u32,
+        effects: &mut Effects<R>,
+    ) -> Result<Part, Refusal> {
+        let name = &forget.name;
+        let known = self.state.group_numbers.get(name).copied();
+        let Some(number) = known.filter(|number| !self.deleting_groups.contains(number)) else {
+            return Err(Refusal::GroupNotFound(name.clone()));
+        };
+        match self.look_at_use(number, &mut forget.look, work) {
+            None => Ok(Part::Unfinished),
+            Some(false) => Err(Refusal::GroupInUse(name.clone())),
+            Some(true) => {
+                // Without a record of its name, so that it may come back.
+                effects.append(&Record::DeleteGroup { number });
+                self.deleting_groups.push(number);
+                Ok(Part::Finished(Outcome::Done))
+            }
+        }
+    }
+
+    /// Whether nobody used the group for long; none when the work ends before all of its queues were looked at. What
+    /// happens to its progress between two parts makes it a group in use.
+    fn look_at_use(
+        &mut self,
+        number: u32,
+        look: &mut Option<Look>,
+        work: &mut u32,
+    ) -> Option<bool> {
+        let watched = self.state.watched_group.take();
+        let was_left_alone = watched.is_some_and(|watched| watched.is_left_alone(number));
+        let mut at = match look.take() {
+            None => Look { group: number, topic: 0, queue: 0 },
+            Some(at) if at.group == number && was_left_alone => at,
+            Some(_) => return Some(false),
+        };
+        let Some(is_progress_kept) = self.is_progress_kept(number) else { return Some(false) };
+        let mut queues = u64::from(*work).saturating_mul(QUEUES_PER_WORK);
+        let is_unused = self.is_progress_unused(&mut at, is_progress_kept, &mut queues);
+        *work = u32::try_from(queues / QUEUES_PER_WORK).unwrap_or(*work);
+        if is_unused.is_none() {
+            *look = Some(at);
+            self.state.watched_group = Some(WatchedGroup { group: number, is_used: false });
+        }
+        is_unused
+    }
+
+    /// Whether messages that the group looked at count as something to lose; none when it is in use in any case.
+    fn is_progress_kept(&self, number: u32) -> Option<bool> {
         let uses = &self.state.group_uses;
-        let Some(hours) = uses.unused_hours(number) else { return false };
+        let hours = uses.unused_hours(number)?;
         if hours < GROUP_UNUSED_HOURS_MAX || self.has_dead_letters(number) {
-            return false;
+            return None;
         }
         let is_crowded = uses.used.len() > GROUPS_BY_FIRST_USE_CROWDED;
         let progress_hours = match is_crowded {
             true => GROUP_PROGRESS_UNUSED_HOURS_CROWDED,
             false => GROUP_PROGRESS_UNUSED_HOURS_MAX,
         };
-        let mut progress = self.progress_of_group(number);
-        progress.all(|progress| {
-            let is_served = !progress.waiters.is_empty() || progress.cursors_pending > 0;
-            let holds = progress.queues.iter().any(|queue| queue.inflight() > 0);
-            !is_served && !holds && (hours >= progress_hours || !self.is_begun(progress))
-        })
+        Some(hours < progress_hours)
     }
 
-    fn progress_of_group(&self, number: u32) -> impl Iterator<Item = &GroupTopic<R>> {
-        let indexes = self.state.group_topic_indexes.range((number, 0)..=(number, u32::MAX));
-        indexes.filter_map(|(_, index)| self.state.group_topic(*index))
-    }
-
-    /// Whether the group would get messages again that it looked at, if it began anew.
-    fn is_begun(&self, progress: &GroupTopic<R>) -> bool {
-        let topic = self.state.topics.get(&progress.topic);
-        let queues = topic.map_or(&[][..], |topic| &topic.queues);
-        progress.queues.iter().zip(queues).any(|(state, queue)| state.next() > queue.base())
+    /// Looks at the progress of a group from `at` on, at so many queues; a topic counts as one more. None when there are
+    /// more.
+    fn is_progress_unused(
+        &self,
+        at: &mut Look,
+        is_progress_kept: bool,
+        queues_left: &mut u64,
+    ) -> Option<bool> {
+        let indexes =
+            self.state.group_topic_indexes.range((at.group, at.topic)..=(at.group, u32::MAX));
+        for (&(_, topic), index) in indexes {
+            if topic != at.topic {
+                (at.topic, at.queue) = (topic, 0);
+            }
+            let Some(progress) = self.state.group_topic(*index) else { continue };
+            *queues_left = queues_left.checked_sub(1)?;
+            if !progress.waiters.is_empty() || progress.cursors_pending > 0 {
+                return Some(false);
+            }
+            let kept = self.state.topics.get(&topic).map_or(&[][..], |topic| &topic.queues);
+            for (number, state) in progress.queues.iter().enumerate().skip(at.queue) {
+                *queues_left = queues_left.checked_sub(1)?;
+                at.queue = number.saturating_add(1);
+                let is_begun = kept.get(number).is_some_and(|queue| state.next() > queue.base());
+                if state.inflight() > 0 || (is_progress_kept && is_begun) {
+                    return Some(false);
+                }
+            }
+        }
+        Some(true)
     }
 
     /// Whether there are dead letters of the group that were neither put back nor purged.

@@ -9,7 +9,7 @@ use broker_model::{
 };
 
 use crate::clients::Clients;
-use crate::group_use::GroupUses;
+use crate::group_use::{GroupUses, WatchedGroup};
 use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
 use crate::known_names::KnownNames;
@@ -146,6 +146,8 @@ pub(crate) struct State<R> {
     pub(crate) handle_key: Option<HandleKey>,
     pub(crate) known_names: KnownNames,
     pub(crate) group_uses: GroupUses,
+    /// The group whose queues are looked at for whether it is used.
+    pub(crate) watched_group: Option<WatchedGroup>,
     /// What the messages take in memory: those that no index file holds, runs of index files, and hidden ones.
     pub(crate) index_entries: u64,
     /// Whose named receives are remembered, the oldest first: indexes into [`State::group_topics`],
@@ -183,6 +185,7 @@ impl<R> Default for State<R> {
             handle_key: None,
             known_names: KnownNames::default(),
             group_uses: GroupUses::default(),
+            watched_group: None,
             index_entries: 0,
             attempts: VecDeque::new(),
             attempt_bytes: 0,
@@ -221,6 +224,9 @@ impl<R> State<R> {
             }
         };
         self.group_topic_indexes.insert((group, topic), index);
+        if let Some(watched) = &mut self.watched_group {
+            watched.note(group);
+        }
         if let Some(state) = self.topics.get_mut(&topic) {
             state.group_topics.push(index);
         }
@@ -297,7 +303,11 @@ impl<R> State<R> {
     }
 
     pub(crate) fn group_topic_mut(&mut self, index: usize) -> Option<&mut GroupTopic<R>> {
-        self.group_topics.get_mut(index).and_then(Option::as_mut)
+        let progress = self.group_topics.get_mut(index).and_then(Option::as_mut)?;
+        if let Some(watched) = &mut self.watched_group {
+            watched.note(progress.group);
+        }
+        Some(progress)
     }
 
     /// Deliveries that a group allows before the dead-letter topic.

@@ -4,6 +4,7 @@
 use crate::command::Outcome;
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
+use crate::group_use::{Forgetting, ReadingUnused};
 use crate::member::Joining;
 use crate::offsets::Resetting;
 use crate::redrive::Redriving;
@@ -24,6 +25,8 @@ pub(crate) enum TaskKind {
     Reset(Resetting),
     Redrive(Redriving),
     Join(Joining),
+    ReadUnusedGroups(ReadingUnused),
+    ForgetGroup(Forgetting),
 }
 
 /// How far a part of a task went.
@@ -54,6 +57,8 @@ impl<R: ReplyTo> Engine<R> {
                 TaskKind::Reset(reset) => self.reset_on(reset, &mut left, effects),
                 TaskKind::Redrive(redrive) => self.redrive_on(redrive, &mut left, effects),
                 TaskKind::Join(join) => self.join_on(join, &mut left, effects),
+                TaskKind::ReadUnusedGroups(read) => Ok(self.read_unused_on(read, &mut left)),
+                TaskKind::ForgetGroup(forget) => self.forget_on(forget, &mut left, effects),
             };
             task.has_records |= effects.records > before;
             let answer: Result<Outcome, Refusal> = match part {

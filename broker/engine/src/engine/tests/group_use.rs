@@ -174,3 +174,91 @@ fn progress_has_places_and_groups_by_first_use_leave_half_of_them() {
     bench.engine.state.group_queues = 0;
     assert!(matches!(bench.receive(0).pop(), Some(Ok(Outcome::Received(_)))));
 }
+
+impl Bench {
+    /// The answer to a command that is done in steps of so much work, and how many these were; what `between` does comes
+    /// after the first one.
+    fn ask_in_steps(
+        &mut self,
+        work: u32,
+        command: Command,
+        between: impl FnOnce(&mut Self),
+    ) -> (Reply, usize) {
+        let mut effects = Effects::default();
+        self.engine.begin_step(work);
+        self.engine.handle(Now::at(0), command, Here, &self.log, &mut effects);
+        between(self);
+        let mut steps = 1;
+        while effects.now.is_empty() && effects.on_commit.is_empty() {
+            assert_eq!(self.engine.next_tick_ms(Now::at(0)), Some(0), "it goes on at once");
+            // Each of 5 kinds of work gets a part.
+            self.engine.begin_step(work * 5);
+            self.engine.tick(Now::at(0), &self.log, &mut effects);
+            steps += 1;
+        }
+        let (_, reply) = effects.now.into_iter().chain(effects.on_commit).next().unwrap();
+        (reply, steps)
+    }
+}
+
+/// A group that nobody used for a day, on topics with this many queues together.
+fn unused_on(topics: u32, queues: u32) -> Bench {
+    let mut bench = bench();
+    for number in 0..topics {
+        let topic = TopicName::parse(&format!("topic-{number}")).unwrap();
+        let placement = vec![QueuePlacement { shard: ShardId(0), queues: queues / topics }];
+        let put = Topic::with_defaults(topic.clone(), MessageType::Normal, placement);
+        bench.ask(Command::PutTopic(Box::new(put)));
+        let poll = Receive { topic, ..bench.poll(&Filter::All) };
+        assert!(bench.ask(Command::Receive(poll)).iter().all(Result::is_ok));
+    }
+    serve_hours(&mut bench, GROUP_UNUSED_HOURS_MAX, &[]);
+    bench
+}
+
+#[test]
+fn a_group_on_many_queues_is_looked_at_step_by_step() {
+    let (topics, queues) = (4, 4 * 512);
+    let mut bench = unused_on(topics, queues);
+    let read = Command::ReadUnusedGroups(vec![group()]);
+    let (reply, steps) = bench.ask_in_steps(1, read, |_| {});
+    assert!(matches!(reply, Ok(Outcome::Groups(names)) if names == [group()]));
+    let least = queues as usize / 64;
+    assert!((least..=least + 2).contains(&steps), "{steps} steps for {queues} queues");
+    let (reply, steps) = bench.ask_in_steps(1, Command::ForgetGroup(group()), |_| {});
+    assert!(matches!(reply, Ok(Outcome::Done)), "{reply:?}");
+    assert!((least..=least + 2).contains(&steps), "{steps} steps for {queues} queues");
+}
+
+#[test]
+fn a_group_that_is_used_while_its_queues_are_looked_at_is_not_forgotten() {
+    for is_read in [false, true] {
+        let mut bench = unused_on(1, 512);
+        let topic = TopicName::parse("topic-0").unwrap();
+        let poll = Receive { topic: topic.clone(), ..bench.poll(&Filter::All) };
+        let message = NewMessage {
+            tag_hash: 0,
+            message_group_hash: 0,
+            visible: Visible::AtOnce,
+            head: Bytes::new(),
+            body: Bytes::new(),
+        };
+        let send = Send { topic, messages: vec![message], target: Target::Queue(0) };
+        let use_first_queue = |bench: &mut Bench| {
+            assert!(bench.ask(Command::Send(send)).iter().all(Result::is_ok));
+            let received = bench.ask(Command::Receive(poll)).pop();
+            assert!(matches!(received, Some(Ok(Outcome::Received(got))) if got.len() == 1));
+        };
+        let command = match is_read {
+            true => Command::ReadUnusedGroups(vec![group()]),
+            false => Command::ForgetGroup(group()),
+        };
+        let (reply, steps) = bench.ask_in_steps(1, command, use_first_queue);
+        assert!(steps >= 2, "the first queue was looked at before");
+        match reply {
+            Ok(Outcome::Groups(names)) if is_read => assert_eq!(names, []),
+            Err(Refusal::GroupInUse(_)) if !is_read => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{GroupQueue, Waiting};
+use super::{GroupQueue, OFFSETS_END, Waiting};
 
 /// Messages that follow each other and did not pass the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,7 @@ impl GroupQueue {
     /// Finishes messages that were never handed out and did not pass the filter: those of a range that nobody looked at, or
     /// that wait for their turn.
     pub fn skip(&mut self, first: u64, end: u64) {
+        let end = end.min(OFFSETS_END - 1);
         if end <= first {
             return;
         }

@@ -492,3 +492,22 @@ fn a_delivery_that_reached_nobody_does_not_count_and_its_message_stays_the_first
     let again = queue.select_again(32, None, &mut 9, |_| Some(0)).batch.unwrap();
     assert_eq!((again.first, again.mask, again.attempt), (1, 1, 1));
 }
+
+proptest! {
+    #[test]
+    fn to_skip_ranges_of_untouched_progress_is_to_acknowledge_each_of_their_messages(
+        cursor in 0..20u64, ranges in proptest::collection::btree_set(0..60u64, 0..12),
+    ) {
+        let mut skipped = GroupQueue::default();
+        skipped.reset(cursor);
+        let mut acknowledged = skipped.clone();
+        let ranges: Vec<u64> = ranges.into_iter().collect();
+        for range in ranges.chunks_exact(2) {
+            skipped.skip(range[0].max(cursor), range[1]);
+            for offset in range[0].max(cursor)..range[1] {
+                acknowledged.acknowledge(offset);
+            }
+        }
+        prop_assert_eq!(skipped, acknowledged);
+    }
+}

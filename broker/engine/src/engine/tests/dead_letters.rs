@@ -145,3 +145,21 @@ fn a_dead_letter_of_a_dead_letter_leads_nowhere_once_that_was_put_back() {
     };
     assert_eq!(progress[0].lag_messages, 0, "nobody gets it any more");
 }
+
+#[test]
+fn dead_letters_that_were_put_back_one_after_the_other_are_passed_at_once() {
+    // One by one they would take hours.
+    const REDRIVEN: u64 = 1 << 40;
+    let mut bench = Bench::new(1);
+    bench.kill(1);
+    let letters = bench.engine.state.topic_numbers[&TopicName::parse(LETTERS).unwrap()];
+    bench.engine.state.topics.get_mut(&letters).unwrap().redriven.insert(0, REDRIVEN);
+    let auditors = GroupName::parse("auditors").unwrap();
+    bench.ask(Command::PutGroup(Box::new(ConsumerGroup::with_defaults(auditors.clone()))));
+    let group = bench.engine.state.group_numbers[&auditors];
+    let index = bench.engine.state.group_topic_index(group, letters);
+    let next = |bench: &Bench| bench.engine.state.group_topic(index).unwrap().queues[0].next();
+    assert_eq!(next(&bench), REDRIVEN, "to a group that begins they are owed no more");
+    bench.engine.state.reset_queue(index, 0, 0);
+    assert_eq!(next(&bench), REDRIVEN, "nor to one that begins anew");
+}

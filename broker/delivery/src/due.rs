@@ -155,13 +155,13 @@ impl Due {
         let mut found = Found::default();
         for (&offset, waiting) in &self.waiting {
             let first = found.wanted.first().map(|(first, _)| *first);
-            if *looks == 0 || first.is_some_and(|first| offset - first >= span) {
+            if *looks == 0 || first.is_some_and(|first| offset.saturating_sub(first) >= span) {
                 break;
             }
             if is_wanted(offset) {
                 found.wanted.push((offset, *waiting));
             } else if first.is_none() {
-                *looks -= 1;
+                *looks = looks.saturating_sub(1);
                 found.unwanted.push(offset);
             }
         }
@@ -191,12 +191,12 @@ impl Due {
         while *looks > 0
             && let Some(offset) = tags.fresh.pop_first()
         {
-            *looks -= 1;
+            *looks = looks.saturating_sub(1);
             put(tags, offset);
         }
         let later = self.waiting.range(tags.sorted_until..).map(|(offset, _)| *offset);
         for offset in later.take(*looks as usize) {
-            *looks -= 1;
+            *looks = looks.saturating_sub(1);
             tags.sorted_until = offset.saturating_add(1);
             put(tags, offset);
         }

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use crate::due::{Due, Found};
-use crate::leases::{LeaseBatch, Leases, offsets};
+use crate::leases::{LeaseBatch, Leases, bit, offsets};
 use crate::message_groups::MessageGroups;
 use crate::range_set::RangeSet;
 pub use in_order::Turn;
@@ -93,20 +93,20 @@ impl GroupQueue {
     /// nothing and still finish messages that did not pass.
     #[must_use]
     pub fn select_new(&self, end: u64, limit: u32, passes: impl Fn(u64) -> bool) -> Option<Batch> {
-        let span_end = end.min(self.next + BATCH_SPAN);
+        let span_end = end.min(self.next.saturating_add(BATCH_SPAN));
         if self.next >= span_end || limit == 0 {
             return None;
         }
-        let (mut mask, mut taken, mut span) = (0u64, 0, 0);
+        let (mut mask, mut taken, mut span) = (0u64, 0u32, 0u32);
         for offset in self.next..span_end {
             if passes(offset) {
                 if taken == limit {
                     break;
                 }
-                mask |= 1 << (offset - self.next);
-                taken += 1;
+                mask |= bit(self.next, offset);
+                taken = taken.saturating_add(1);
             }
-            span += 1;
+            span = span.saturating_add(1);
         }
         Some(Batch { first: self.next, span, mask, attempt: 1 })
     }
@@ -140,10 +140,10 @@ impl GroupQueue {
         if batch.first >= OFFSETS_END - BATCH_SPAN || u64::from(batch.span) > BATCH_SPAN {
             return false;
         }
-        let end = batch.first + u64::from(batch.span);
+        let end = batch.first.saturating_add(u64::from(batch.span));
         let is_new = batch.span > 0;
         if is_new && batch.first > self.next {
-            self.look_up_to(batch.first - 1);
+            self.look_up_to(batch.first.saturating_sub(1));
         }
         let mut mask = 0;
         for offset in offsets(batch.first, batch.mask).filter(|offset| !is_new || *offset < end) {
@@ -162,12 +162,12 @@ impl GroupQueue {
                 self.again.remove(&offset);
                 self.leases.remove(offset);
                 self.in_order(|groups| groups.take(offset));
-                mask |= 1 << (offset - batch.first);
+                mask |= bit(batch.first, offset);
             }
         }
         let changes = mask != 0 || (is_new && end > self.next);
         let passed_over = (batch.first..end.min(self.next))
-            .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
+            .filter(|offset| batch.mask & bit(batch.first, *offset) == 0);
         for offset in passed_over {
             // What was put back or given back meanwhile is due.
             let is_put_back = self.revived.contains(&offset);
@@ -181,7 +181,7 @@ impl GroupQueue {
         self.advance();
         if is_new && end > self.next {
             let skipped = (self.next.max(batch.first)..end)
-                .filter(|offset| batch.mask >> (offset - batch.first) & 1 == 0);
+                .filter(|offset| batch.mask & bit(batch.first, *offset) == 0);
             skipped.for_each(|offset| self.done_insert(offset));
             self.next = end;
             self.advance();
@@ -360,7 +360,7 @@ impl GroupQueue {
     #[must_use]
     pub fn lag(&self, end: u64) -> u64 {
         let open = end.saturating_sub(self.cursor).saturating_sub(self.done.count());
-        open + self.revived.len() as u64
+        open.saturating_add(self.revived.len() as u64)
     }
 
     /// Messages in flight.
@@ -398,7 +398,7 @@ impl GroupQueue {
         let passed = (self.next..=offset).filter(|passed| !self.is_done(*passed));
         let passed: Vec<u64> = passed.collect();
         passed.into_iter().for_each(|offset| self.again.insert(offset, Waiting::default()));
-        self.next = offset + 1;
+        self.next = offset.saturating_add(1);
         // Lined up anew when it is needed.
         self.message_groups = None;
     }
@@ -410,7 +410,7 @@ impl GroupQueue {
     }
 
     fn done_insert(&mut self, offset: u64) {
-        self.done.insert(offset, offset + 1);
+        self.done.insert(offset, offset.saturating_add(1));
     }
 
     fn advance(&mut self) {
@@ -425,16 +425,16 @@ mod in_flight;
 /// Of those that wait, the first with others near it that share its attempt number.
 fn batch_of(mut waiting: impl Iterator<Item = (u64, Waiting)>, limit: u32) -> Option<Batch> {
     let (first, Waiting { deliveries, .. }) = waiting.next()?;
-    let (mut mask, mut taken) = (1u64, 1);
+    let (mut mask, mut taken) = (1u64, 1u32);
     for (offset, _) in waiting
-        .take_while(|(offset, _)| *offset < first + BATCH_SPAN)
+        .take_while(|(offset, _)| *offset < first.saturating_add(BATCH_SPAN))
         .filter(|(_, waiting)| waiting.deliveries == deliveries)
     {
         if taken == limit {
             break;
         }
-        mask |= 1 << (offset - first);
-        taken += 1;
+        mask |= bit(first, offset);
+        taken = taken.saturating_add(1);
     }
     Some(Batch { first, span: 0, mask, attempt: deliveries.saturating_add(1) })
 }

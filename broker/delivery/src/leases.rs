@@ -28,7 +28,7 @@ pub struct Leases {
 impl Leases {
     /// Adds a batch whose messages are not in flight, and whose first offset and nonce no other has.
     pub fn insert(&mut self, first: u64, batch: LeaseBatch) {
-        self.count += u64::from(batch.mask.count_ones());
+        self.count = self.count.saturating_add(u64::from(batch.mask.count_ones()));
         self.batches.insert((first, batch.nonce), batch);
     }
 
@@ -49,7 +49,7 @@ impl Leases {
     pub fn find(&self, offset: u64) -> Option<(u64, LeaseBatch)> {
         let from = offset.saturating_sub(BATCH_SPAN - 1);
         let near = self.batches.range((from, 0)..=(offset, u32::MAX)).rev();
-        let holds = |first: u64, batch: &LeaseBatch| batch.mask >> (offset - first) & 1 == 1;
+        let holds = |first: u64, batch: &LeaseBatch| batch.mask & bit(first, offset) != 0;
         near.map(|((first, _), batch)| (*first, *batch)).find(|(first, batch)| holds(*first, batch))
     }
 
@@ -57,8 +57,8 @@ impl Leases {
     pub fn remove(&mut self, offset: u64) -> Option<(u64, LeaseBatch, bool)> {
         let (first, batch) = self.find(offset)?;
         let key = (first, batch.nonce);
-        let mask = batch.mask & !(1 << (offset - first));
-        self.count -= 1;
+        let mask = batch.mask & !bit(first, offset);
+        self.count = self.count.saturating_sub(1);
         if mask == 0 {
             self.batches.remove(&key);
         } else if let Some(kept) = self.batches.get_mut(&key) {
@@ -75,7 +75,7 @@ impl Leases {
     /// Takes a whole batch out.
     pub fn remove_batch(&mut self, first: u64, nonce: u32) -> Option<LeaseBatch> {
         let batch = self.batches.remove(&(first, nonce))?;
-        self.count -= u64::from(batch.mask.count_ones());
+        self.count = self.count.saturating_sub(u64::from(batch.mask.count_ones()));
         Some(batch)
     }
 
@@ -89,7 +89,8 @@ impl Leases {
     #[must_use]
     pub fn lowest(&self) -> Option<u64> {
         let near = self.batches.iter().take(BATCH_SPAN as usize);
-        near.map(|((first, _), batch)| first + u64::from(batch.mask.trailing_zeros())).min()
+        near.map(|((first, _), batch)| first.saturating_add(u64::from(batch.mask.trailing_zeros())))
+            .min()
     }
 
     /// Every batch with its first offset.
@@ -98,7 +99,32 @@ impl Leases {
     }
 }
 
+/// The bit of an offset in the mask of the batch that begins at `first`; none of the bits when it is none of its 64.
+pub(crate) fn bit(first: u64, offset: u64) -> u64 {
+    let place = offset.checked_sub(first).and_then(|place| u32::try_from(place).ok());
+    place.and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
+}
+
 /// The offsets of a batch.
 pub fn offsets(first: u64, mask: u64) -> impl Iterator<Item = u64> {
-    (0..BATCH_SPAN).filter(move |n| mask >> n & 1 == 1).map(move |n| first + n)
+    (0..BATCH_SPAN).filter(move |n| mask >> n & 1 == 1).map(move |n| first.saturating_add(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_names_the_64_offsets_from_its_first_one_and_no_others() {
+        for first in [0, 7, u64::MAX - 200] {
+            for place in 0..BATCH_SPAN {
+                let mask = bit(first, first + place);
+                assert_eq!(mask, 1 << place);
+                assert!(offsets(first, mask).eq([first + place]));
+            }
+            assert_eq!(bit(first, first + BATCH_SPAN), 0);
+            assert_eq!(bit(first + 1, first), 0);
+        }
+        assert_eq!(bit(0, u64::MAX), 0);
+    }
 }

@@ -40,7 +40,7 @@ impl MessageGroups {
         let Some(&hash) = self.hashes.get(&offset) else { return };
         self.change(hash, |line| {
             if line.waiting.remove(&offset) {
-                line.in_flight += 1;
+                line.in_flight = line.in_flight.saturating_add(1);
             }
         });
     }
@@ -50,7 +50,7 @@ impl MessageGroups {
         let Some(&hash) = self.hashes.get(&offset) else { return };
         self.change(hash, |line| {
             if line.waiting.insert(offset) {
-                line.in_flight -= 1;
+                line.in_flight = line.in_flight.saturating_sub(1);
             }
         });
     }
@@ -60,7 +60,7 @@ impl MessageGroups {
         let Some(hash) = self.hashes.remove(&offset) else { return };
         self.change(hash, |line| {
             if !line.waiting.remove(&offset) {
-                line.in_flight -= 1;
+                line.in_flight = line.in_flight.saturating_sub(1);
             }
         });
     }

@@ -22,14 +22,14 @@ impl RangeSet {
             if e < from {
                 break;
             }
-            known += e.min(to).saturating_sub(s.max(from));
+            known = e.min(to).saturating_sub(s.max(from)).saturating_add(known);
             start = start.min(s);
             end = end.max(e);
             self.ranges.remove(&s);
         }
         self.ranges.insert(start, end);
-        let added = to - from - known;
-        self.count += added;
+        let added = to.saturating_sub(from).saturating_sub(known);
+        self.count = self.count.saturating_add(added);
         added
     }
 
@@ -46,7 +46,7 @@ impl RangeSet {
             return None;
         }
         self.ranges.remove(&start);
-        self.count -= end - start;
+        self.count = self.count.saturating_sub(end.saturating_sub(start));
         Some(end.max(offset))
     }
 
@@ -57,7 +57,7 @@ impl RangeSet {
                 return;
             }
             self.ranges.remove(&start);
-            self.count -= end.min(offset) - start;
+            self.count = self.count.saturating_sub(end.min(offset).saturating_sub(start));
             if end > offset {
                 self.ranges.insert(offset, end);
             }
@@ -70,20 +70,21 @@ impl RangeSet {
         if offset >= end {
             return;
         }
-        self.count -= 1;
+        self.count = self.count.saturating_sub(1);
         self.ranges.remove(&start);
         if start < offset {
             self.ranges.insert(start, offset);
         }
-        if offset + 1 < end {
-            self.ranges.insert(offset + 1, end);
+        let behind = offset.saturating_add(1);
+        if behind < end {
+            self.ranges.insert(behind, end);
         }
     }
 
     /// Takes out the first range.
     pub fn forget_lowest(&mut self) {
         if let Some((start, end)) = self.ranges.pop_first() {
-            self.count -= end - start;
+            self.count = self.count.saturating_sub(end.saturating_sub(start));
         }
     }
 

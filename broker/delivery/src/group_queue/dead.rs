@@ -16,7 +16,7 @@ impl GroupQueue {
         let was_done = self.is_done(offset);
         let left = self.acknowledge(offset);
         if !was_done && self.is_done(offset) {
-            self.dead.insert(offset, offset + 1);
+            self.dead.insert(offset, offset.saturating_add(1));
             while self.dead.range_count() > DEAD_RUNS_MAX {
                 self.dead.forget_lowest();
             }

@@ -2,7 +2,7 @@
 
 use super::skipping::add_skipped;
 use super::{BATCH_SPAN, Batch, GroupQueue, Skipped, Waiting};
-use crate::leases::offsets;
+use crate::leases::{bit, offsets};
 use crate::message_groups::MessageGroups;
 
 /// What may be handed out in order of message groups.
@@ -34,23 +34,23 @@ impl GroupQueue {
             && self.again.len() < look_ahead_max
             && *looks > 0
         {
-            *looks -= 1;
+            *looks = looks.saturating_sub(1);
             if !self.is_done(self.next) {
                 self.again.insert(self.next, Waiting::default());
                 groups.add(self.next, hash_of(self.next));
             }
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
         }
         let mut batch: Option<Batch> = None;
         let mut at = 0;
         while let Some(offset) = groups.free_from(at) {
             let first = batch.map_or(offset, |batch| batch.first);
             let taken = batch.map_or(0, |batch| batch.mask.count_ones());
-            if taken >= limit || offset >= first + BATCH_SPAN || *looks == 0 {
+            if taken >= limit || offset >= first.saturating_add(BATCH_SPAN) || *looks == 0 {
                 break;
             }
-            *looks -= 1;
-            at = offset + 1;
+            *looks = looks.saturating_sub(1);
+            at = offset.saturating_add(1);
             if !passes(offset) {
                 // The next one of its group may be free now; it comes later in this loop.
                 groups.finish(offset);
@@ -61,7 +61,7 @@ impl GroupQueue {
             let attempt = deliveries.saturating_add(1);
             let batch = batch.get_or_insert(Batch { first, span: 0, mask: 0, attempt });
             if batch.attempt == attempt {
-                batch.mask |= 1 << (offset - first);
+                batch.mask |= bit(first, offset);
             }
         }
         self.message_groups = Some(groups);

@@ -19,8 +19,10 @@ pub struct Skipped {
 /// Adds a message behind those before it.
 pub(super) fn add_skipped(skipped: &mut Vec<Skipped>, offset: u64, is_new: bool) {
     match skipped.last_mut() {
-        Some(last) if last.end == offset && last.is_new && is_new => last.end += 1,
-        _ => skipped.push(Skipped { first: offset, end: offset + 1, is_new }),
+        Some(last) if last.end == offset && last.is_new && is_new => {
+            last.end = offset.saturating_add(1);
+        }
+        _ => skipped.push(Skipped { first: offset, end: offset.saturating_add(1), is_new }),
     }
 }
 
@@ -35,8 +37,8 @@ impl GroupQueue {
     ) -> Range<u64> {
         let mut offset = self.next;
         while offset < end && *looks > 0 && !passes(offset) {
-            *looks -= 1;
-            offset += 1;
+            *looks = looks.saturating_sub(1);
+            offset = offset.saturating_add(1);
         }
         self.next..offset
     }
@@ -49,7 +51,7 @@ impl GroupQueue {
             return;
         }
         if first > self.next {
-            self.look_up_to(first - 1);
+            self.look_up_to(first.saturating_sub(1));
         }
         let waiting = self.again.range(first..end).map(|(offset, _)| *offset);
         let waiting: Vec<u64> = waiting.filter(|offset| self.was_never_out(*offset)).collect();

@@ -36,11 +36,11 @@ impl<R: ReplyTo> Engine<R> {
     ) -> Result<(), RecordError> {
         let total = payload.len();
         while !payload.is_empty() {
-            let start = total - payload.len();
+            let start = total.saturating_sub(payload.len());
             let record = Record::decode_of_whole_frame(&mut payload)?;
-            let length = total - payload.len() - start;
+            let length = total.saturating_sub(payload.len()).saturating_sub(start);
             let source = RecordPlace {
-                position: payload_position + start as u64,
+                position: payload_position.saturating_add(start as u64),
                 length_bytes: u32::try_from(length).unwrap_or(u32::MAX),
                 time,
             };
@@ -131,13 +131,13 @@ impl<R: ReplyTo> Engine<R> {
     fn apply_message(&mut self, message: &MessageRecord, at: RecordPlace) {
         let message_group_hash = message.message_group_hash;
         let is_kept = self.push(hidden(message, at), message_group_hash, at.time);
-        self.state.index_entries += u64::from(is_kept);
+        self.state.index_entries = self.state.index_entries.saturating_add(u64::from(is_kept));
     }
 
     /// A message that was counted before takes its place in its queue.
     fn show(&mut self, message: HiddenMessage, time: Now) {
         if !self.push(message, 0, time) {
-            self.state.index_entries -= 1;
+            self.state.index_entries = self.state.index_entries.saturating_sub(1);
         }
     }
 
@@ -304,7 +304,7 @@ impl<R: ReplyTo> Engine<R> {
             && let Some(queue) = topic.queues.first_mut()
         {
             queue.push_dead_letter(entry, place);
-            self.state.index_entries += 1;
+            self.state.index_entries = self.state.index_entries.saturating_add(1);
             if !topic.pulls.is_empty() {
                 self.dirty_topics.push(number);
             }

@@ -3,7 +3,7 @@
 
 use broker_model::Filter;
 
-use crate::command::{Command, Receive, Send};
+use crate::command::{Command, NewMessage, Receive, Send};
 
 /// Share of a command for its fixed parts: the command itself, names, its place in queues, where its answer goes.
 const COMMAND_BYTES: usize = 512;
@@ -41,43 +41,49 @@ impl Command {
     /// Bytes that it takes while it waits.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        COMMAND_BYTES
-            + match self {
-                Self::Send(send) => send_bytes(send),
-                Self::Receive(receive) => receive_bytes(receive),
-                Self::Pull(pull) => filter_bytes(&pull.filter),
-                Self::Acknowledge(acknowledge) => acknowledge.handles.len() * HANDLE_BYTES,
-                Self::Prolong(prolong) => prolong.handles.len() * HANDLE_BYTES,
-                Self::Release(handles) => handles.len() * HANDLE_BYTES,
-                Self::ResetOffsets(reset) => reset.id.len() + reset.topics.len() * NAME_BYTES * 4,
-                Self::SetLiteOffsets(set) => {
-                    set.lite_topics.iter().map(|name| NAME_BYTES + name.len()).sum()
-                }
-                Self::Join(join) => join.topics.len() * NAME_BYTES * 4,
-                Self::NoteGroupUse { groups, .. } | Self::ReadUnusedGroups(groups) => {
-                    groups.len() * NAME_BYTES * 4
-                }
-                _ => 0,
+        let of_verb = match self {
+            Self::Send(send) => send_bytes(send),
+            Self::Receive(receive) => receive_bytes(receive),
+            Self::Pull(pull) => filter_bytes(&pull.filter),
+            Self::Acknowledge(acknowledge) => {
+                acknowledge.handles.len().saturating_mul(HANDLE_BYTES)
             }
+            Self::Prolong(prolong) => prolong.handles.len().saturating_mul(HANDLE_BYTES),
+            Self::Release(handles) => handles.len().saturating_mul(HANDLE_BYTES),
+            Self::ResetOffsets(reset) => {
+                reset.id.len().saturating_add(reset.topics.len().saturating_mul(NAME_BYTES * 4))
+            }
+            Self::SetLiteOffsets(set) => names_bytes(set.lite_topics.iter()),
+            Self::Join(join) => join.topics.len().saturating_mul(NAME_BYTES * 4),
+            Self::NoteGroupUse { groups, .. } | Self::ReadUnusedGroups(groups) => {
+                groups.len().saturating_mul(NAME_BYTES * 4)
+            }
+            _ => 0,
+        };
+        of_verb.saturating_add(COMMAND_BYTES)
     }
 }
 
 fn send_bytes(send: &Send) -> usize {
-    let message_bytes = send.messages.iter().map(|message| message.head.len() + message.body.len());
-    message_bytes.sum::<usize>() + send.messages.len() * MESSAGE_BYTES
+    let bytes = |message: &NewMessage| message.head.len().saturating_add(message.body.len());
+    let held = send.messages.iter().map(|message| bytes(message).saturating_add(MESSAGE_BYTES));
+    held.fold(0, usize::saturating_add)
 }
 
 fn receive_bytes(receive: &Receive) -> usize {
     let lite_topics = receive.lite_topics.iter().flat_map(|names| names.iter());
-    filter_bytes(&receive.filter)
-        + receive.attempt_id.len()
-        + lite_topics.map(|name| NAME_BYTES + name.len()).sum::<usize>()
+    let filter_bytes = filter_bytes(&receive.filter);
+    filter_bytes.saturating_add(receive.attempt_id.len()).saturating_add(names_bytes(lite_topics))
+}
+
+fn names_bytes<'a>(names: impl Iterator<Item = &'a String>) -> usize {
+    names.fold(0, |bytes, name| bytes.saturating_add(NAME_BYTES).saturating_add(name.len()))
 }
 
 fn filter_bytes(filter: &Filter) -> usize {
     match filter {
         Filter::All => 0,
-        Filter::Tags(hashes) => hashes.len() * size_of::<u64>(),
-        Filter::Sql(filter) => filter.text().len() * SQL_BYTES_PER_TEXT_BYTE,
+        Filter::Tags(hashes) => hashes.len().saturating_mul(size_of::<u64>()),
+        Filter::Sql(filter) => filter.text().len().saturating_mul(SQL_BYTES_PER_TEXT_BYTE),
     }
 }

@@ -27,7 +27,7 @@ impl<R: ReplyTo> Engine<R> {
     ) {
         let before = effects.records;
         for name in declared_topics(group) {
-            if effects.records - before >= RECORDS_PER_DECLARATION {
+            if effects.records.saturating_sub(before) >= RECORDS_PER_DECLARATION {
                 // Once it is committed ([`DECLARED_AT_ONCE_MAX`]).
                 return;
             }
@@ -57,7 +57,7 @@ impl<R: ReplyTo> Engine<R> {
         let subscribers = self.state.subscribers.get(&topic.name).cloned().unwrap_or_default();
         let before = effects.records;
         for group in subscribers {
-            if effects.records - before >= RECORDS_PER_DECLARATION {
+            if effects.records.saturating_sub(before) >= RECORDS_PER_DECLARATION {
                 return;
             }
             let Some(settings) = self.state.groups.get(&group) else { continue };
@@ -80,7 +80,7 @@ impl<R: ReplyTo> Engine<R> {
         let subscribers = self.state.subscribers.values().flatten();
         let groups: BTreeSet<u32> = subscribers.copied().filter(|group| *group >= from).collect();
         for number in groups {
-            let done = effects.records - before;
+            let done = effects.records.saturating_sub(before);
             if done >= work {
                 self.declared_from = Some(number);
                 return done;
@@ -89,14 +89,16 @@ impl<R: ReplyTo> Engine<R> {
                 self.begin_declared(number, &group, effects);
                 effects.end_piece();
             }
-            if effects.records - before - done >= RECORDS_PER_DECLARATION {
+            if effects.records.saturating_sub(before).saturating_sub(done)
+                >= RECORDS_PER_DECLARATION
+            {
                 // It may declare more than that.
                 self.declared_from = Some(number);
-                return effects.records - before;
+                return effects.records.saturating_sub(before);
             }
         }
         self.declared_from = None;
-        effects.records - before
+        effects.records.saturating_sub(before)
     }
 
     fn begin_at(&mut self, group: u32, topic: u32, start: StartFrom, effects: &mut Effects<R>) {

@@ -96,7 +96,7 @@ impl<R> Effects<R> {
     /// Adds a record to the next frame.
     pub fn append(&mut self, record: &Record) {
         record.encode(&mut self.payload);
-        self.records += 1;
+        self.records = self.records.saturating_add(1);
     }
 
     /// What was added since the last call is one piece: it holds without what follows, and stands in one frame as far as
@@ -104,17 +104,17 @@ impl<R> Effects<R> {
     pub fn end_piece(&mut self) {
         let end = self.mark();
         let mut begin = self.cuts.last().copied().unwrap_or_default();
-        if end.payload_bytes - begin.payload_bytes < limits().frame_bytes_target {
+        if end.payload_bytes.saturating_sub(begin.payload_bytes) < limits().frame_bytes_target {
             self.piece_end = end;
             return;
         }
-        if end.payload_bytes - begin.payload_bytes > self.frame_bytes_max
+        if end.payload_bytes.saturating_sub(begin.payload_bytes) > self.frame_bytes_max
             && self.piece_end.payload_bytes > begin.payload_bytes
         {
             begin = self.piece_end;
             self.cuts.push(begin);
         }
-        if end.payload_bytes - begin.payload_bytes > self.frame_bytes_max {
+        if end.payload_bytes.saturating_sub(begin.payload_bytes) > self.frame_bytes_max {
             self.cut_between_records(begin, end);
         }
         self.cuts.push(end);
@@ -126,13 +126,14 @@ impl<R> Effects<R> {
         let mut at = begin;
         while let Some(length) = record_bytes(&self.payload[at.payload_bytes..end.payload_bytes]) {
             let is_full =
-                at.payload_bytes + length - begin.payload_bytes > limits().frame_bytes_target;
+                at.payload_bytes.saturating_add(length).saturating_sub(begin.payload_bytes)
+                    > limits().frame_bytes_target;
             if is_full && at.payload_bytes > begin.payload_bytes {
                 begin = at;
                 self.cuts.push(begin);
             }
-            at.payload_bytes += length;
-            at.records += 1;
+            at.payload_bytes = at.payload_bytes.saturating_add(length);
+            at.records = at.records.saturating_add(1);
         }
     }
 
@@ -164,10 +165,10 @@ impl<R> Effects<R> {
         let mut frames = Vec::with_capacity(cuts.len());
         let mut begin = Mark::default();
         for cut in cuts {
-            let later = on_commit.split_off(cut.answers - begin.answers);
+            let later = on_commit.split_off(cut.answers.saturating_sub(begin.answers));
             frames.push(Frame {
-                payload: payload.split_to(cut.payload_bytes - begin.payload_bytes),
-                records: cut.records - begin.records,
+                payload: payload.split_to(cut.payload_bytes.saturating_sub(begin.payload_bytes)),
+                records: cut.records.saturating_sub(begin.records),
                 on_commit: std::mem::replace(&mut on_commit, later),
             });
             begin = cut;
@@ -185,14 +186,15 @@ impl<R> Effects<R> {
         let (length, capacity) = (self.payload.len(), self.payload.capacity());
         if length <= capacity / 2 {
             // Frames are kept for a while: not together with room for twice as much.
-            let payload = reusable(length..=length * 2);
+            let payload = reusable(length..=length.saturating_mul(2));
             let mut payload = payload.unwrap_or_else(|| BytesMut::with_capacity(length));
             payload.extend_from_slice(&self.payload);
             self.payload.clear();
             return (payload.freeze(), records);
         }
-        let next = reusable(length..=length * 4);
-        let next = next.unwrap_or_else(|| BytesMut::with_capacity(length + length / 4));
+        let next = reusable(length..=length.saturating_mul(4));
+        let next =
+            next.unwrap_or_else(|| BytesMut::with_capacity(length.saturating_add(length / 4)));
         (std::mem::replace(&mut self.payload, next).freeze(), records)
     }
 

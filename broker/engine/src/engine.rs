@@ -185,7 +185,7 @@ impl<R: ReplyTo> Engine<R> {
         for index in 0..self.state.group_topics.len() {
             let Some(progress) = self.state.group_topic_mut(index) else { continue };
             let waiters = std::mem::take(&mut progress.waiters);
-            self.state.waiters -= waiters.len();
+            self.state.waiters = self.state.waiters.saturating_sub(waiters.len());
             let empty = |waiter: crate::waiting::Waiter<R>| {
                 (waiter.reply, Ok(Outcome::Received(Vec::new())))
             };
@@ -198,7 +198,7 @@ impl<R: ReplyTo> Engine<R> {
         effects.now.extend(unfinished.map(|task| (task.reply, Err(Refusal::Unavailable))));
         for topic in self.state.topics.values_mut() {
             for waiter in topic.pulls.drain(..) {
-                self.state.waiters -= 1;
+                self.state.waiters = self.state.waiters.saturating_sub(1);
                 let next_offset = waiter.pull.offset;
                 let pulled = Pulled { messages: Vec::new(), next_offset, is_out_of_range: false };
                 effects.now.push((waiter.reply, Ok(Outcome::Pulled(pulled))));

@@ -39,10 +39,14 @@ impl<R: ReplyTo> Engine<R> {
     pub fn held(&self) -> Held {
         let state = &self.state;
         let progress = || state.group_topics.iter().flatten();
-        let timers = state.expiries.len() + state.poll_ends.len() + state.pull_ends.len();
-        let mut state_bytes = 0;
+        let timers = state
+            .expiries
+            .len()
+            .saturating_add(state.poll_ends.len())
+            .saturating_add(state.pull_ends.len());
+        let mut state_bytes = 0_u64;
         let stored = self.store_state::<std::convert::Infallible>(&mut |part| {
-            state_bytes += part.len() as u64;
+            state_bytes = state_bytes.saturating_add(part.len() as u64);
             Ok(())
         });
         let Ok(()) = stored;
@@ -57,7 +61,8 @@ impl<R: ReplyTo> Engine<R> {
             progress: progress().count() as u64,
             attempts: progress().map(|p| p.attempts.len() as u64).sum(),
             ended_transactions,
-            state_bytes: state_bytes - ENDED_TRANSACTION_BYTES * ended_transactions,
+            state_bytes: state_bytes
+                .saturating_sub(ENDED_TRANSACTION_BYTES.saturating_mul(ended_transactions)),
         }
     }
 }

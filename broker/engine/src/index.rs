@@ -41,13 +41,13 @@ impl Queue {
 
     /// The offset behind the last committed message.
     pub(crate) fn end(&self) -> u64 {
-        self.memory_base + self.entries.len() as u64
+        self.memory_base.saturating_add(self.entries.len() as u64)
     }
 
     /// Takes the offset for a message that is about to be appended.
     pub(crate) fn take_offset(&mut self) -> u64 {
         let offset = self.next_append;
-        self.next_append += 1;
+        self.next_append = self.next_append.saturating_add(1);
         offset
     }
 
@@ -64,7 +64,7 @@ impl Queue {
         if message_group_hash != 0 || !self.message_groups.is_empty() {
             self.message_groups.push_back(message_group_hash);
         }
-        self.bytes += u64::from(entry.length_bytes);
+        self.bytes = self.bytes.saturating_add(u64::from(entry.length_bytes));
         self.entries.push_back(entry);
         self.next_append = self.next_append.max(self.end());
     }
@@ -84,9 +84,9 @@ impl Queue {
         }
         if self.entries.is_empty() {
             // At a start: what was in memory is counted already.
-            self.bytes += run.bytes;
+            self.bytes = self.bytes.saturating_add(run.bytes);
         }
-        let count = usize::try_from(end - self.memory_base).unwrap_or(usize::MAX);
+        let count = usize::try_from(end.saturating_sub(self.memory_base)).unwrap_or(usize::MAX);
         let count = count.min(self.entries.len());
         self.entries.drain(..count);
         self.message_groups.drain(..count.min(self.message_groups.len()));
@@ -122,7 +122,7 @@ impl Queue {
         let before = self.index_entries();
         while self.sealed.front().is_some_and(|run| run.end() <= offset) {
             let run = self.sealed.pop_front();
-            self.bytes -= run.map_or(0, |run| run.bytes);
+            self.bytes = self.bytes.saturating_sub(run.map_or(0, |run| run.bytes));
         }
         // After a start from an older snapshot what was sealed then may be in memory yet.
         while self.memory_base < offset
@@ -130,11 +130,11 @@ impl Queue {
         {
             self.message_groups.pop_front();
             self.origins.pop_front();
-            self.bytes -= u64::from(entry.length_bytes);
-            self.memory_base += 1;
+            self.bytes = self.bytes.saturating_sub(u64::from(entry.length_bytes));
+            self.memory_base = self.memory_base.saturating_add(1);
         }
         self.base = self.base.max(offset.min(self.end()));
-        before - self.index_entries()
+        before.saturating_sub(self.index_entries())
     }
 
     /// Forgets all messages; offsets go on.
@@ -179,7 +179,7 @@ impl Queue {
         let later = self.sealed.iter().find(|run| run.last_ms >= time_ms);
         let Some(run) = later else {
             let earlier = self.entries.partition_point(|entry| entry.stored_ms < time_ms);
-            return (self.memory_base + earlier as u64).max(self.base);
+            return self.memory_base.saturating_add(earlier as u64).max(self.base);
         };
         let (mut low, mut high) = (run.first.max(self.base), run.end());
         #[cfg(feature = "simulation")]
@@ -187,9 +187,9 @@ impl Queue {
             return low;
         }
         while low < high {
-            let middle = low + (high - low) / 2;
+            let middle = low.midpoint(high);
             if run.entry(middle).is_some_and(|entry| entry.stored_ms < time_ms) {
-                low = middle + 1;
+                low = middle.saturating_add(1);
             } else {
                 high = middle;
             }
@@ -219,12 +219,12 @@ impl Queue {
 
     /// Messages kept.
     pub(crate) fn len(&self) -> u64 {
-        self.end() - self.base
+        self.end().saturating_sub(self.base)
     }
 
     /// What the queue takes in memory: entries and runs.
     pub(crate) fn index_entries(&self) -> u64 {
-        (self.entries.len() + self.sealed.len()) as u64
+        self.entries.len().saturating_add(self.sealed.len()) as u64
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -1,6 +1,8 @@
 //! One command in, records and replies out. The engine decides and keeps the state of one shard; it reads no clock, opens
 //! no file and starts nothing. State changes only by applying records, so that recovery and followers run the same code;
 //! the one exception, handing out messages and keeping them handed out, is applied when decided and again, without effect, when committed.
+// Its numbers come from clients, the log, snapshots and clocks.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod apply;
 mod chance;
@@ -11,7 +13,6 @@ mod dead_letter;
 mod declared;
 pub mod effects;
 pub mod engine;
-#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod group_use;
 mod handles;
 #[cfg(feature = "simulation")]
@@ -22,7 +23,6 @@ mod index;
 mod known_names;
 mod limits;
 mod list_dead_letters;
-#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod lite_topic;
 mod lookup;
 mod member;
@@ -30,9 +30,7 @@ mod offsets;
 mod progress;
 mod prolong;
 mod pull;
-#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod put_group;
-#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod put_topic;
 mod receive;
 mod redrive;
@@ -41,7 +39,6 @@ mod release;
 mod retention;
 mod send;
 mod serve;
-#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod settle;
 mod state;
 mod stored_state;

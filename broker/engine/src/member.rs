@@ -40,11 +40,11 @@ impl<R: ReplyTo> Engine<R> {
             if *work == 0 {
                 return Ok(Part::Unfinished);
             }
-            joining.next += 1;
+            joining.next = joining.next.saturating_add(1);
             let (topic, before) = (self.topic_number(topic)?, effects.records);
             self.check_progress_room(reader, topic)?;
             self.begin(reader, topic, effects);
-            *work = work.saturating_sub((effects.records - before).max(1));
+            *work = work.saturating_sub(effects.records.saturating_sub(before).max(1));
             effects.end_piece();
         }
         Ok(Part::Finished(Outcome::Done))

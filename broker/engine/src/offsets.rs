@@ -156,8 +156,9 @@ impl<R: ReplyTo> Engine<R> {
             for queue in reset.next_queue..until {
                 self.reset_to(reader, topic, queue, reset.request.to, effects);
             }
-            *work =
-                work.saturating_sub(u32::try_from(until - reset.next_queue).unwrap_or(1).max(1));
+            *work = work.saturating_sub(
+                u32::try_from(until.saturating_sub(reset.next_queue)).unwrap_or(1).max(1),
+            );
             reset.next_queue = until;
             if until == queues {
                 reset.next_queue = 0;
@@ -250,7 +251,7 @@ impl<R: ReplyTo> Engine<R> {
     pub(crate) fn append_cursor(&mut self, place: Place, effects: &mut Effects<R>) {
         let index = self.state.group_topic_index(place.group, place.topic);
         if let Some(progress) = self.state.group_topic_mut(index) {
-            progress.cursors_pending += 1;
+            progress.cursors_pending = progress.cursors_pending.saturating_add(1);
         }
         effects.append(&Record::Cursor(place));
     }

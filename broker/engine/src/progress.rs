@@ -73,7 +73,7 @@ impl<R: ReplyTo> Engine<R> {
                 break;
             }
             let Some(progress) = progress else { continue };
-            queues += progress.queues.len();
+            queues = queues.saturating_add(progress.queues.len());
             rows.extend(self.progress_of(progress, &mut budget));
         }
         effects.now.push((reply, Ok(Outcome::ProgressPart(rows, next))));
@@ -112,12 +112,12 @@ impl<R: ReplyTo> Engine<R> {
         };
         for (state, queue) in progress.queues.iter().zip(&topic.queues) {
             let (all, next, end) = (state.lag(queue.end()), state.next(), queue.end());
-            sum.inflight_messages += state.inflight();
+            sum.inflight_messages = sum.inflight_messages.saturating_add(state.inflight());
             let seen = all.saturating_sub(end.saturating_sub(next));
             let new = match &filter {
                 Filter::Tags(_) => passing(queue, next.max(queue.base())..end, &filter, budget),
                 Filter::All | Filter::Sql(_) => Passing {
-                    messages: all - seen,
+                    messages: all.saturating_sub(seen),
                     oldest_ms: queue.get(next).map(|entry| entry.stored_ms),
                     is_estimate: false,
                 },
@@ -125,7 +125,7 @@ impl<R: ReplyTo> Engine<R> {
             let oldest_seen = queue.get(state.first_open()).filter(|_| seen > 0);
             let oldest = oldest_seen.map(|entry| entry.stored_ms).into_iter().chain(new.oldest_ms);
             sum.oldest_ms = sum.oldest_ms.into_iter().chain(oldest).min();
-            sum.lag_messages += seen + new.messages;
+            sum.lag_messages = sum.lag_messages.saturating_add(seen.saturating_add(new.messages));
             sum.is_estimate |= new.is_estimate;
         }
         Some(sum)
@@ -142,7 +142,7 @@ impl<R: ReplyTo> Engine<R> {
                 next = Some(*number);
                 break;
             }
-            queues += topic.queues.len();
+            queues = queues.saturating_add(topic.queues.len());
             rows.push(TopicNumbers {
                 topic: topic.topic.name.clone(),
                 messages: held(topic),
@@ -176,7 +176,7 @@ fn passing(queue: &Queue, offsets: Range<u64>, filter: &Filter, budget: &mut Bud
     let sealed = passing_in(queue, offsets.start..border, filter, &mut budget.sealed_blocks);
     let memory = passing_in(queue, border..offsets.end, filter, &mut budget.memory_blocks);
     Passing {
-        messages: sealed.messages + memory.messages,
+        messages: sealed.messages.saturating_add(memory.messages),
         oldest_ms: sealed.oldest_ms.into_iter().chain(memory.oldest_ms).min(),
         is_estimate: sealed.is_estimate || memory.is_estimate,
     }
@@ -195,22 +195,28 @@ fn passing_in(queue: &Queue, offsets: Range<u64>, filter: &Filter, blocks: &mut 
         let oldest_ms = queue.get(offsets.start).map(|entry| entry.stored_ms);
         return Passing { messages: count, oldest_ms, is_estimate: true };
     }
-    *blocks -= taken;
-    let mut looked_at = 0;
-    for block in (0..taken).map(|n| u128::from(n) * u128::from(all_blocks) / u128::from(taken)) {
-        let start = offsets.start + block as u64 * BLOCK_ENTRIES;
-        for offset in start..offsets.end.min(start + BLOCK_ENTRIES) {
-            looked_at += 1;
+    *blocks = blocks.saturating_sub(taken);
+    let mut looked_at = 0_u64;
+    for block in (0..taken).map(|n| scaled(n, all_blocks, taken)) {
+        let start = offsets.start.saturating_add(block.saturating_mul(BLOCK_ENTRIES));
+        for offset in start..offsets.end.min(start.saturating_add(BLOCK_ENTRIES)) {
+            looked_at = looked_at.saturating_add(1);
             if let Some(entry) = queue.get(offset).filter(|entry| filter.matches(entry.tag_hash)) {
-                passing.messages += 1;
+                passing.messages = passing.messages.saturating_add(1);
                 passing.oldest_ms.get_or_insert(entry.stored_ms);
             }
         }
     }
     if looked_at < count {
-        let scaled = u128::from(passing.messages) * u128::from(count) / u128::from(looked_at);
-        passing.messages = u64::try_from(scaled).unwrap_or(count);
+        passing.messages = scaled(passing.messages, count, looked_at);
         passing.is_estimate = true;
     }
     passing
+}
+
+/// As many of `all` as `value` is of `of`.
+fn scaled(value: u64, all: u64, of: u64) -> u64 {
+    let product = u128::from(value).saturating_mul(u128::from(all));
+    let scaled = product.checked_div(u128::from(of)).unwrap_or_default();
+    u64::try_from(scaled).unwrap_or(u64::MAX)
 }

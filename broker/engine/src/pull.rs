@@ -58,8 +58,8 @@ impl<R: ReplyTo> Engine<R> {
             return effects.now.push((reply, Err(Refusal::TooMany(text))));
         }
         let id = self.next_waiter;
-        self.next_waiter += 1;
-        self.state.waiters += 1;
+        self.next_waiter = self.next_waiter.saturating_add(1);
+        self.state.waiters = self.state.waiters.saturating_add(1);
         let deadline_ms = pull.poll_until_ms;
         topic.pulls.push(WaitingPull { id, reply, pull });
         self.state.pull_ends.insert(PullEnd { deadline_ms, topic: number, waiter: id });
@@ -87,7 +87,7 @@ impl<R: ReplyTo> Engine<R> {
                 waiting.push(waiter);
                 continue;
             }
-            self.state.waiters -= 1;
+            self.state.waiters = self.state.waiters.saturating_sub(1);
             let deadline_ms = waiter.pull.poll_until_ms;
             self.state.pull_ends.remove(&PullEnd { deadline_ms, topic, waiter: waiter.id });
             effects.now.push((waiter.reply, answer.map(Outcome::Pulled)));
@@ -108,7 +108,7 @@ impl<R: ReplyTo> Engine<R> {
         }
         let messages_max = pull.messages_max.clamp(1, RECEIVE_BATCH_MESSAGES_MAX) as usize;
         let mut room_bytes = RECEIVE_BATCH_BYTES_MAX;
-        for offset in start..queue.end().min(start + LOOKED_AT_MAX) {
+        for offset in start..queue.end().min(start.saturating_add(LOOKED_AT_MAX)) {
             let Some(entry) = queue.get(offset) else { break };
             let bytes = entry.length_bytes as usize;
             let is_full = pulled.messages.len() >= messages_max
@@ -116,7 +116,7 @@ impl<R: ReplyTo> Engine<R> {
             if is_full {
                 break;
             }
-            pulled.next_offset = offset + 1;
+            pulled.next_offset = offset.saturating_add(1);
             if !pull.filter.matches(entry.tag_hash) {
                 continue;
             }

@@ -33,7 +33,7 @@ impl<R: ReplyTo> Engine<R> {
         };
         receive.messages_max = receive.messages_max.clamp(1, RECEIVE_BATCH_MESSAGES_MAX);
         let waiter = Waiter { id: self.next_waiter, reply, receive };
-        self.next_waiter += 1;
+        self.next_waiter = self.next_waiter.saturating_add(1);
         let deliveries = self.repeat_attempt(now_ms, index, &waiter, log, effects);
         let mut picked = Picked { deliveries, is_cut: false };
         if picked.deliveries.is_empty() {
@@ -87,7 +87,7 @@ impl<R: ReplyTo> Engine<R> {
             return effects.now.push((waiter.reply, Err(Refusal::TooMany(text))));
         }
         self.state.poll_ends.insert(waiter.end(index));
-        self.state.waiters += 1;
+        self.state.waiters = self.state.waiters.saturating_add(1);
         if let Some(progress) = self.state.group_topic_mut(index) {
             progress.waiters.push(waiter, is_looking);
         }

@@ -54,19 +54,19 @@ impl<R: ReplyTo> Engine<R> {
             if *work == 0 {
                 return Ok(Part::Unfinished);
             }
-            *work -= 1;
+            *work = work.saturating_sub(1);
             let offset = redrive.next;
-            redrive.next += 1;
+            redrive.next = redrive.next.saturating_add(1);
             if !self.leads_back(number, offset, &redrive.request) {
                 continue;
             }
             let Redriven { messages, left } = &mut redrive.redriven;
             let is_wanted = *messages < u64::from(redrive.request.messages_max);
             if redrive.request.is_dry_run || !is_wanted {
-                *left += 1;
+                *left = left.saturating_add(1);
                 continue;
             }
-            *messages += 1;
+            *messages = messages.saturating_add(1);
             if let Some(topic) = self.state.topics.get_mut(&number) {
                 topic.redriving.insert(offset);
             }
@@ -128,7 +128,7 @@ impl<R: ReplyTo> Engine<R> {
         let back_to = back_to.or_else(|| self.origin_of(number, offset));
         let Some(topic) = self.state.topics.get_mut(&number) else { return };
         topic.redriving.remove(&offset);
-        let is_first = topic.redriven.insert(offset, offset + 1) > 0;
+        let is_first = topic.redriven.insert(offset, offset.saturating_add(1)) > 0;
         #[cfg(feature = "simulation")]
         if broker_store::switches::has_bug(broker_store::switches::Bug::ForgottenRedrive) {
             topic.redriven = broker_delivery::RangeSet::default();

@@ -95,12 +95,12 @@ impl<R: ReplyTo> Engine<R> {
         let mut looked_at = 0;
         for number in numbers {
             if looked_at >= QUEUES_PER_STEP {
-                self.retention.next_ms = Some(now_ms + 1);
+                self.retention.next_ms = Some(now_ms.saturating_add(1));
                 self.retention.topic = number;
                 return;
             }
             let Some(topic) = self.state.topics.get(&number) else { continue };
-            looked_at += topic.queues.len();
+            looked_at = looked_at.saturating_add(topic.queues.len());
             for Trim { queue, offset } in trims(topic, self.shard, date_ms) {
                 #[cfg(feature = "simulation")]
                 if has_bug(Bug::UnloggedTrim) {
@@ -111,7 +111,7 @@ impl<R: ReplyTo> Engine<R> {
             }
         }
         let has_limits = self.state.topics.values().any(limited);
-        self.retention.next_ms = has_limits.then_some(now_ms + RETENTION_CHECK_MS);
+        self.retention.next_ms = has_limits.then_some(now_ms.saturating_add(RETENTION_CHECK_MS));
         self.retention.checked_ms = now_ms;
         self.retention.topic = 0;
         if !has_limits {
@@ -129,7 +129,8 @@ impl<R: ReplyTo> Engine<R> {
     pub(crate) fn apply_trim(&mut self, topic: u32, queue: u32, offset: u64) {
         let Some(state) = self.state.topics.get_mut(&topic) else { return };
         let Some(entries) = state.queues.get_mut(queue as usize) else { return };
-        self.state.index_entries -= entries.trim_below(offset);
+        self.state.index_entries =
+            self.state.index_entries.saturating_sub(entries.trim_below(offset));
         if queue == 0 {
             // Of dead letters that are kept no more, nobody asks which were put back.
             state.redriven.forget_below(offset);
@@ -159,7 +160,7 @@ fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, date_ms: u64) -
     let mut bytes: u64 = topic.queues.iter().map(crate::index::Queue::bytes).sum();
     for (runs, offset) in kept.iter_mut().zip(&mut offsets) {
         while let Some(run) = runs.next_if(|run| run.last_ms < oldest_ms) {
-            bytes -= run.bytes;
+            bytes = bytes.saturating_sub(run.bytes);
             *offset = run.end();
         }
     }
@@ -170,9 +171,9 @@ fn trims<R>(topic: &TopicState<R>, shard: broker_model::ShardId, date_ms: u64) -
     }
     // A run goes only when what is left is as much as the topic may keep: none of it was beyond that otherwise.
     while let Some((_, queue)) = by_age.pop_first()
-        && let Some(run) = kept[queue].next_if(|run| bytes - run.bytes >= bytes_max)
+        && let Some(run) = kept[queue].next_if(|run| bytes.saturating_sub(run.bytes) >= bytes_max)
     {
-        bytes -= run.bytes;
+        bytes = bytes.saturating_sub(run.bytes);
         offsets[queue] = run.end();
         by_age.extend(kept[queue].peek().map(|run| (run.base(), queue)));
     }
@@ -208,6 +209,6 @@ fn forget(state: &mut broker_delivery::GroupQueue, offset: u64) {
 /// This shard's part of the bytes that a topic may keep.
 fn share<R>(topic: &TopicState<R>, shard: broker_model::ShardId, bytes: u64) -> u64 {
     let (here, all) = (topic.topic.queues_on(shard), topic.topic.queues.max(1));
-    let share = u128::from(bytes) * u128::from(here) / u128::from(all);
-    u64::try_from(share).unwrap_or(u64::MAX)
+    let share = u128::from(bytes).saturating_mul(u128::from(here)).checked_div(u128::from(all));
+    share.and_then(|share| u64::try_from(share).ok()).unwrap_or(u64::MAX)
 }

@@ -54,8 +54,8 @@ impl<R: ReplyTo> Engine<R> {
                 Err(Refusal::QueueNotFound { topic: send.topic.clone(), queue: *queue })
             }
             Target::AnyQueue => {
-                let queue = topic.next_queue % count;
-                topic.next_queue = queue + 1;
+                let queue = topic.next_queue.checked_rem(count).unwrap_or(0);
+                topic.next_queue = queue.saturating_add(1);
                 Ok(queue)
             }
         }
@@ -110,13 +110,16 @@ impl<R: ReplyTo> Engine<R> {
         if self.is_disk_full {
             return Err(Refusal::DiskFull);
         }
-        if self.state.index_entries + send.messages.len() as u64 > INDEX_ENTRIES_PER_SHARD_MAX {
+        if self.state.index_entries.saturating_add(send.messages.len() as u64)
+            > INDEX_ENTRIES_PER_SHARD_MAX
+        {
             let text = format!(
                 "the index of the shard holds {INDEX_ENTRIES_PER_SHARD_MAX} entries, its limit"
             );
             return Err(Refusal::TooMany(text));
         }
-        let bytes: usize = send.messages.iter().map(|m| m.head.len() + m.body.len()).sum();
+        let bytes: usize =
+            send.messages.iter().map(|m| m.head.len().saturating_add(m.body.len())).sum();
         if bytes > self.send_bytes_max {
             return Err(Refusal::SendTooLarge { bytes, bytes_max: self.send_bytes_max });
         }

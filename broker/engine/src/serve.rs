@@ -67,7 +67,8 @@ impl<R: ReplyTo> Engine<R> {
         let from = self.looking_from;
         let looking: Vec<usize> =
             self.looking.range(from..).chain(self.looking.range(..from)).copied().collect();
-        let share = self.looks / u32::try_from(looking.len().max(1)).unwrap_or(u32::MAX);
+        let share = u32::try_from(looking.len().max(1))
+            .map_or(0, |lines| self.looks.checked_div(lines).unwrap_or(0));
         let looks_max = share.max(limits().looked_at_per_turn);
         for index in looking {
             if self.looks == 0 {
@@ -164,7 +165,7 @@ impl<R: ReplyTo> Engine<R> {
                 }
                 deliveries = picked.deliveries;
             }
-            self.state.waiters -= 1;
+            self.state.waiters = self.state.waiters.saturating_sub(1);
             self.state.poll_ends.remove(&waiter.end(index));
             effects.now.push((waiter.reply, Ok(Outcome::Received(deliveries))));
         }
@@ -188,7 +189,7 @@ impl<R: ReplyTo> Engine<R> {
         }
         if was_looking {
             for waiter in progress.waiters.take_ended(line, now_ms) {
-                self.state.waiters -= 1;
+                self.state.waiters = self.state.waiters.saturating_sub(1);
                 self.state.poll_ends.remove(&waiter.end(index));
                 effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
             }

@@ -220,7 +220,7 @@ impl<R> State<R> {
             }
             None => {
                 self.group_topics.push(Some(progress));
-                self.group_topics.len() - 1
+                self.group_topics.len().saturating_sub(1)
             }
         };
         self.group_topic_indexes.insert((group, topic), index);
@@ -248,7 +248,8 @@ impl<R> State<R> {
             topic.pass_redriven(n, &mut state);
             state
         }));
-        self.group_queues += progress.queues.len() - known;
+        self.group_queues =
+            self.group_queues.saturating_add(progress.queues.len().saturating_sub(known));
     }
 
     /// Sets the progress on one queue and forgets its deliveries.
@@ -322,7 +323,7 @@ impl<R> State<R> {
         };
         self.group_topic_indexes.remove(&(progress.group, progress.topic));
         self.free_group_topics.push(index);
-        self.group_queues -= progress.queues.len();
+        self.group_queues = self.group_queues.saturating_sub(progress.queues.len());
         if let Some(topic) = self.topics.get_mut(&progress.topic) {
             topic.group_topics.retain(|other| *other != index);
         }
@@ -341,7 +342,7 @@ impl<R> State<R> {
         for waiter in progress.waiters.iter() {
             self.poll_ends.remove(&waiter.end(index));
         }
-        self.waiters -= progress.waiters.len();
+        self.waiters = self.waiters.saturating_sub(progress.waiters.len());
         progress.waiters
     }
 }

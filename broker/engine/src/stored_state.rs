@@ -61,8 +61,9 @@ impl<E> Parts<'_, E> {
         self.bytes.put_u32_le(0);
         self.bytes.put_u8(kind);
         fields(&mut self.bytes);
-        let length = u32::try_from(self.bytes.len() - start - 4).expect("items are far smaller");
-        self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        let length = u32::try_from(self.bytes.len().saturating_sub(start).saturating_sub(4))
+            .expect("items are far smaller");
+        self.bytes[start..start.saturating_add(4)].copy_from_slice(&length.to_le_bytes());
         if self.bytes.len() >= PART_BYTES { self.finish() } else { Ok(()) }
     }
 
@@ -224,8 +225,8 @@ impl<R: ReplyTo> Engine<R> {
             let topic = self.state.topics.get_mut(&run.topic);
             let queue = topic.and_then(|topic| topic.queues.get_mut(run.queue as usize));
             if let Some(left) = queue.and_then(|queue| queue.attach(run)) {
-                self.state.index_entries += 1;
-                self.state.index_entries -= left;
+                self.state.index_entries = self.state.index_entries.saturating_add(1);
+                self.state.index_entries = self.state.index_entries.saturating_sub(left);
             }
         }
         // Messages go by whole runs: these may.

@@ -52,16 +52,16 @@ impl<R: ReplyTo> Engine<R> {
         // Each kind gets a part, so that none waits for the end of another.
         let share = self.work.div_ceil(5);
         let mut done = self.begin_all_declared(share, effects);
-        done += self.release_due(now.wall_ms, share, effects);
-        done += self.check_transactions(now_ms, share, log, effects);
+        done = done.saturating_add(self.release_due(now.wall_ms, share, effects));
+        done = done.saturating_add(self.check_transactions(now_ms, share, log, effects));
         if share > 0 && self.next_lite_check_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.expire_lite_topics(now_ms, effects);
         }
         if share > 0 && self.retention.next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.trim_topics(now, effects);
         }
-        done += self.expire_due(now_ms, share, effects);
-        done += self.do_tasks(share, effects);
+        done = done.saturating_add(self.expire_due(now_ms, share, effects));
+        done = done.saturating_add(self.do_tasks(share, effects));
         self.work = self.work.saturating_sub(done);
         self.end_polls(now_ms, log, effects);
     }
@@ -75,7 +75,7 @@ impl<R: ReplyTo> Engine<R> {
             self.state.expiries.remove(&expiry);
             let before = effects.records;
             self.expire(expiry, effects);
-            done += (effects.records - before).max(1);
+            done = done.saturating_add(effects.records.saturating_sub(before).max(1));
             effects.end_piece();
         }
         done
@@ -93,7 +93,7 @@ impl<R: ReplyTo> Engine<R> {
                 // It is answered when it has looked at everything.
                 End::Looks => self.holds_ended_polls = true,
                 End::Of(waiter) => {
-                    self.state.waiters -= 1;
+                    self.state.waiters = self.state.waiters.saturating_sub(1);
                     effects.now.push((waiter.reply, Ok(Outcome::Received(Vec::new()))));
                 }
             }
@@ -117,7 +117,7 @@ impl<R: ReplyTo> Engine<R> {
         for &index in &self.looking {
             let Some(progress) = self.state.group_topic_mut(index) else { continue };
             for waiter in progress.waiters.take_ended_looking(now_ms) {
-                self.state.waiters -= 1;
+                self.state.waiters = self.state.waiters.saturating_sub(1);
                 self.state.poll_ends.remove(&waiter.end(index));
                 effects.now.push((waiter.reply, Err(Refusal::NoRoom)));
             }

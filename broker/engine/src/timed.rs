@@ -43,7 +43,7 @@ impl<R: ReplyTo> Engine<R> {
         while done < work
             && let Some(key) = self.state.timed.next_due(wall_ms, LEAVING_MAX, &mut chunks)
         {
-            done += 1;
+            done = done.saturating_add(1);
             let (due_ms, number) = key;
             if let Some(message) = self.state.timed.leave(key) {
                 let stands = Some(self.reference_to(message));
@@ -51,7 +51,7 @@ impl<R: ReplyTo> Engine<R> {
                 effects.end_piece();
             }
         }
-        done + (chunks_max - chunks) * CHUNK_WORK
+        done.saturating_add(chunks_max.saturating_sub(chunks).saturating_mul(CHUNK_WORK))
     }
 
     /// The place that a hidden message takes in its queue now.

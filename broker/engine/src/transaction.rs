@@ -94,7 +94,7 @@ impl<R: ReplyTo> Engine<R> {
             && let Some((number, half)) =
                 self.state.transactions.take_due(now_ms, TRANSACTION_CHECK_INTERVAL_MS)
         {
-            done += 1;
+            done = done.saturating_add(1);
             if self.state.transactions.end_of(number).is_some() {
                 continue;
             }

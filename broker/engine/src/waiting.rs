@@ -77,7 +77,7 @@ impl<R> Waiting<R> {
     }
 
     pub(crate) fn push(&mut self, waiter: Waiter<R>, is_looking: bool) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         match self.lines.iter_mut().find(|line| line.takes(&waiter.receive)) {
             Some(line) => {
                 line.waiters.push_back(waiter);
@@ -98,7 +98,7 @@ impl<R> Waiting<R> {
     /// Takes out the first poll of a line.
     pub(crate) fn take_first(&mut self, line: usize) -> Option<Waiter<R>> {
         let waiter = self.lines.get_mut(line)?.waiters.pop_front()?;
-        self.count -= 1;
+        self.count = self.count.saturating_sub(1);
         Some(waiter)
     }
 
@@ -106,7 +106,7 @@ impl<R> Waiting<R> {
     pub(crate) fn put_back(&mut self, line: usize, waiter: Waiter<R>) {
         if let Some(line) = self.lines.get_mut(line) {
             line.waiters.push_front(waiter);
-            self.count += 1;
+            self.count = self.count.saturating_add(1);
         }
     }
 
@@ -117,7 +117,7 @@ impl<R> Waiting<R> {
         let (ended, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut line.waiters).into_iter().partition(is_ended);
         line.waiters = waiting.into();
-        self.count -= ended.len();
+        self.count = self.count.saturating_sub(ended.len());
         ended
     }
 
@@ -131,7 +131,7 @@ impl<R> Waiting<R> {
                 return End::Looks;
             }
             let Some(waiter) = line.waiters.remove(at) else { continue };
-            self.count -= 1;
+            self.count = self.count.saturating_sub(1);
             self.forget_empty_lines();
             return End::Of(waiter);
         }

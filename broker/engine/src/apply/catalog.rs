@@ -58,15 +58,20 @@ impl<R: ReplyTo> Engine<R> {
         self.state.topic_numbers.remove(&name);
         self.state.known_names.forget(NameKind::Topic, name.as_str());
         if let Some(topic) = self.state.topics.remove(&number) {
-            self.state.index_entries -= topic.queues.iter().map(Queue::index_entries).sum::<u64>();
+            self.state.index_entries = self
+                .state
+                .index_entries
+                .saturating_sub(topic.queues.iter().map(Queue::index_entries).sum::<u64>());
             for waiter in topic.pulls {
-                self.state.waiters -= 1;
+                self.state.waiters = self.state.waiters.saturating_sub(1);
                 effects.now.push((waiter.reply, Err(Refusal::TopicNotFound(name.clone()))));
             }
         }
         self.state.pull_ends.retain(|end| end.topic != number);
-        self.state.index_entries -= self.state.timed.forget_topic(number);
-        self.state.index_entries -= self.state.transactions.forget_topic(number);
+        self.state.index_entries =
+            self.state.index_entries.saturating_sub(self.state.timed.forget_topic(number));
+        self.state.index_entries =
+            self.state.index_entries.saturating_sub(self.state.transactions.forget_topic(number));
     }
 
     pub(super) fn apply_put_group(&mut self, number: u32, group: ConsumerGroup) {

@@ -14,7 +14,7 @@ impl<R: ReplyTo> Engine<R> {
         match record {
             Record::Timed { number, due_ms, message } => {
                 self.state.timed.insert((due_ms, number), hidden(&message, at));
-                self.state.index_entries += 1;
+                self.state.index_entries = self.state.index_entries.saturating_add(1);
             }
             Record::Due { number, due_ms, stands } => {
                 if let Some(message) = self.state.timed.remove_due((due_ms, number)) {
@@ -23,7 +23,8 @@ impl<R: ReplyTo> Engine<R> {
             }
             Record::Recall { number, due_ms } => {
                 let recalled = self.state.timed.remove((due_ms, number)).is_some();
-                self.state.index_entries -= u64::from(recalled);
+                self.state.index_entries =
+                    self.state.index_entries.saturating_sub(u64::from(recalled));
             }
             Record::Half { number, check_after_ms, message } => {
                 self.apply_half(number, check_after_ms, &message, at);
@@ -31,7 +32,9 @@ impl<R: ReplyTo> Engine<R> {
             Record::EndTransaction { number, is_commit, .. } => {
                 match self.state.transactions.remove(number, is_commit) {
                     Some(half) if is_commit => self.show(half.message, at.time),
-                    Some(_) => self.state.index_entries -= 1,
+                    Some(_) => {
+                        self.state.index_entries = self.state.index_entries.saturating_sub(1);
+                    }
                     None => {}
                 }
             }
@@ -55,7 +58,7 @@ impl<R: ReplyTo> Engine<R> {
             check_at_ms: at.time.steady_ms.saturating_add(check_after_ms),
         };
         self.state.transactions.insert(number, half);
-        self.state.index_entries += 1;
+        self.state.index_entries = self.state.index_entries.saturating_add(1);
     }
 }
 

@@ -25,6 +25,11 @@ pub(crate) type Write<'a, E> = dyn FnMut(u64, &[u8]) -> Result<(), E> + 'a;
 /// Span of one bucket.
 const BUCKET_MS: u64 = 4_096;
 
+/// What is due first in a bucket is due then.
+fn start_of(bucket: u64) -> u64 {
+    bucket.saturating_mul(BUCKET_MS)
+}
+
 /// All timed messages of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct TimedMessages {
@@ -44,7 +49,7 @@ pub(crate) struct TimedMessages {
 
 impl TimedMessages {
     pub(crate) fn take_number(&mut self) -> u64 {
-        self.next_number += 1;
+        self.next_number = self.next_number.saturating_add(1);
         self.next_number
     }
 
@@ -115,7 +120,7 @@ impl TimedMessages {
             if due.is_some() || *chunks == 0 || !self.unpack_next(now_ms.saturating_add(1)) {
                 return due;
             }
-            *chunks -= 1;
+            *chunks = chunks.saturating_sub(1);
         }
     }
 
@@ -125,7 +130,7 @@ impl TimedMessages {
             return None;
         }
         let soon = self.soon.first_key_value().map(|((due_ms, _), _)| *due_ms);
-        let packed = self.first_bucket().map(|bucket| bucket * BUCKET_MS);
+        let packed = self.first_bucket().map(start_of);
         soon.into_iter().chain(packed).min()
     }
 
@@ -137,20 +142,20 @@ impl TimedMessages {
 
     /// Sorts the next chunk of what may be due before this time; false when there is none.
     fn unpack_next(&mut self, until_ms: u64) -> bool {
-        let first = self.first_bucket().filter(|bucket| bucket * BUCKET_MS < until_ms);
+        let first = self.first_bucket().filter(|bucket| start_of(*bucket) < until_ms);
         let Some(bucket) = first else {
             // What comes from now on for a bucket that was unpacked belongs to the sorted ones.
             let end_ms = until_ms.div_ceil(BUCKET_MS).saturating_mul(BUCKET_MS);
             self.soon_end_ms = self.soon_end_ms.max(end_ms);
             return false;
         };
-        let start_ms = bucket * BUCKET_MS;
+        let start_ms = start_of(bucket);
         if self.stored.first_bucket() == Some(bucket) {
             self.soon.extend(self.stored.take_first());
         } else if let Some(packed) = self.later.get_mut(&bucket) {
             let chunk = packed.take_first().unwrap_or_default();
             for (due_in_ms, number, message) in chunk.iter() {
-                let key = (start_ms + due_in_ms, number);
+                let key = (start_ms.saturating_add(due_in_ms), number);
                 if !self.recalled.remove(&key) {
                     self.soon.insert(key, message);
                 }
@@ -241,7 +246,7 @@ impl TimedMessages {
     /// The messages of a bucket of `later` that are not gone.
     fn kept(&self, bucket: u64, held: &Bucket) -> impl Iterator<Item = (TimedKey, HiddenMessage)> {
         let messages = held.iter().map(move |(due_in_ms, number, message)| {
-            ((bucket * BUCKET_MS + due_in_ms, number), message)
+            ((start_of(bucket).saturating_add(due_in_ms), number), message)
         });
         messages.filter(|(key, _)| !self.recalled.contains(key))
     }
@@ -284,7 +289,7 @@ impl TimedMessages {
         for (bucket, packed) in &mut self.later {
             let mut kept = Bucket::default();
             for (due_in_ms, number, message) in packed.iter() {
-                let key = (bucket * BUCKET_MS + due_in_ms, number);
+                let key = (start_of(*bucket).saturating_add(due_in_ms), number);
                 if message.topic != topic && !self.recalled.remove(&key) {
                     kept.push(due_in_ms, number, message);
                 }
@@ -292,14 +297,15 @@ impl TimedMessages {
             *packed = kept;
         }
         self.recalled.clear();
-        before - self.len()
+        before.saturating_sub(self.len())
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> u64 {
         let packed: u64 = self.later.values().map(Bucket::len).sum();
-        let sorted = (self.soon.len() + self.leaving.len()) as u64;
-        sorted + packed + self.stored.len() - self.recalled.len() as u64
+        let sorted = self.soon.len().saturating_add(self.leaving.len()) as u64;
+        let all = sorted.saturating_add(packed).saturating_add(self.stored.len());
+        all.saturating_sub(self.recalled.len() as u64)
     }
 }
 

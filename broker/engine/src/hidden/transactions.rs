@@ -35,7 +35,7 @@ pub(crate) struct Transactions {
 
 impl Transactions {
     pub(crate) fn take_number(&mut self) -> u64 {
-        self.next_number += 1;
+        self.next_number = self.next_number.saturating_add(1);
         self.next_number
     }
 
@@ -91,7 +91,7 @@ impl Transactions {
         }
         self.checks.remove(&(check_at_ms, number));
         let half = self.open.get_mut(&number)?;
-        half.check_at_ms = now_ms + interval_ms;
+        half.check_at_ms = now_ms.saturating_add(interval_ms);
         self.checks.insert((half.check_at_ms, number));
         Some((number, *half))
     }
@@ -130,7 +130,7 @@ impl Transactions {
         let check = |(number, half): (&u64, &HalfMessage)| (half.check_at_ms, *number);
         let gone = self.open.iter().filter(|(_, half)| half.message.topic == topic);
         let gone: Vec<(u64, u64)> = gone.map(check).collect();
-        let left = self.open.len() - gone.len();
+        let left = self.open.len().saturating_sub(gone.len());
         // Whichever is less work: to take out what goes, or to gather what stays.
         if gone.len() < left {
             for check in &gone {

@@ -71,13 +71,14 @@ const ATTEMPT_BYTES: usize = 96;
 impl<R> State<R> {
     /// The oldest ones are forgotten, of this group on this topic, and of all.
     fn remember_attempt(&mut self, index: usize, id: String, handles: Vec<ReceiptHandle>) {
-        let bytes = id.len() + handles.len() * size_of::<ReceiptHandle>() + ATTEMPT_BYTES;
+        let handle_bytes = handles.len().saturating_mul(size_of::<ReceiptHandle>());
+        let bytes = id.len().saturating_add(handle_bytes).saturating_add(ATTEMPT_BYTES);
         // An entry for each attempt that is remembered at the least, the oldest first.
         while (self.attempts.len() >= ATTEMPT_IDS_PER_SHARD_MAX
-            || self.attempt_bytes + bytes > ATTEMPT_BYTES_PER_SHARD_MAX)
+            || self.attempt_bytes.saturating_add(bytes) > ATTEMPT_BYTES_PER_SHARD_MAX)
             && let Some((oldest, its_bytes)) = self.attempts.pop_front()
         {
-            self.attempt_bytes -= its_bytes;
+            self.attempt_bytes = self.attempt_bytes.saturating_sub(its_bytes);
             if let Some(progress) = self.group_topic_mut(oldest) {
                 progress.attempts.pop_front();
             }
@@ -88,7 +89,7 @@ impl<R> State<R> {
         }
         progress.attempts.push_back((id, handles));
         self.attempts.push_back((index, bytes));
-        self.attempt_bytes += bytes;
+        self.attempt_bytes = self.attempt_bytes.saturating_add(bytes);
     }
 }
 

@@ -96,7 +96,7 @@ impl<R: ReplyTo> Engine<R> {
         if looks > 0 {
             self.pick_from(index, &order, is_in_order, &mut pick, log, effects);
         }
-        self.looks -= looks - pick.looks;
+        self.looks = self.looks.saturating_sub(looks.saturating_sub(pick.looks));
         if is_in_order {
             self.remember_attempt(index, receive, &pick.deliveries);
         }
@@ -146,7 +146,7 @@ impl<R: ReplyTo> Engine<R> {
         for queue in queues {
             self.pick_again(index, *queue, pick, log, effects);
         }
-        pick.room_messages += room_messages / 2;
+        pick.room_messages = pick.room_messages.saturating_add(room_messages / 2);
         for queue in queues {
             self.pick_new(index, *queue, pick, log, effects);
         }
@@ -173,7 +173,7 @@ impl<R: ReplyTo> Engine<R> {
         };
         let count = progress.queues.len();
         let start = progress.start;
-        progress.start = (start + 1) % count.max(1);
+        progress.start = start.saturating_add(1).checked_rem(count).unwrap_or(0);
         let Some(topic) = self.state.topics.get_mut(&progress.topic) else { return Vec::new() };
         let is_priority = topic.topic.message_type == MessageType::Priority;
         if let Some(queues) = queues {
@@ -182,7 +182,7 @@ impl<R: ReplyTo> Engine<R> {
                 *queue < count && names.is_none_or(|names| topic.lite.is_of(*queue, names))
             };
             let mut wanted: Vec<usize> = queues.iter().copied().filter(is_wanted).collect();
-            let first = start % wanted.len().max(1);
+            let first = start.checked_rem(wanted.len()).unwrap_or(0);
             wanted.rotate_left(first);
             if is_priority {
                 wanted.sort_unstable_by(|one, other| other.cmp(one));
@@ -194,7 +194,7 @@ impl<R: ReplyTo> Engine<R> {
             for queue in &queues {
                 topic.lite.note_use(u32::try_from(*queue).unwrap_or(u32::MAX), now_ms);
             }
-            let first = start % queues.len().max(1);
+            let first = start.checked_rem(queues.len()).unwrap_or(0);
             queues.rotate_left(first);
             queues.retain(|queue| *queue < count);
             return queues;
@@ -202,7 +202,8 @@ impl<R: ReplyTo> Engine<R> {
         if is_priority {
             return (0..count).rev().collect();
         }
-        (0..count).map(|n| (start + n) % count).collect()
+        let start = start.min(count);
+        (start..count).chain(0..start).collect()
     }
 
     fn pick_in_order(
@@ -336,7 +337,7 @@ impl<R: ReplyTo> Engine<R> {
         let passes = passes(topic, queue, pick.filter);
         let Range { start, end } = state.look_for_new(entries.end(), &mut pick.looks, &passes);
         let is_all = end == entries.end() || pick.looks == 0;
-        if end - start < FAR_MESSAGES && !is_all {
+        if end.saturating_sub(start) < FAR_MESSAGES && !is_all {
             let batch = state.select_new(entries.end(), pick.room_messages, passes);
             return batch.map(New::Found);
         }
@@ -434,18 +435,19 @@ fn passes<R>(topic: &TopicState<R>, queue: usize, filter: &Filter) -> impl Fn(u6
 fn cut_to_bytes(mut batch: Batch, pick: &mut Pick<'_>, length: impl Fn(u64) -> u32) -> Batch {
     for offset in offsets(batch.first, batch.mask) {
         let bytes = length(offset) as usize;
-        let taken = pick.deliveries.len()
-            + (batch.mask & ((1 << (offset - batch.first)) - 1)).count_ones() as usize;
+        let below = u32::try_from(offset.saturating_sub(batch.first)).unwrap_or(u32::MAX);
+        let bits_below = 1_u64.checked_shl(below).map_or(u64::MAX, |bit| bit.saturating_sub(1));
+        let earlier = batch.mask & bits_below;
+        let taken = pick.deliveries.len().saturating_add(earlier.count_ones() as usize);
         if bytes > pick.room_bytes && taken > 0 {
-            let below = offset - batch.first;
-            batch.mask &= (1 << below) - 1;
-            batch.span = batch.span.min(u32::try_from(below).unwrap_or(u32::MAX));
+            batch.mask = earlier;
+            batch.span = batch.span.min(below);
             pick.room_bytes = 0;
             pick.room_messages = batch.mask.count_ones();
             break;
         }
         pick.room_bytes = pick.room_bytes.saturating_sub(bytes);
     }
-    pick.room_messages -= batch.mask.count_ones();
+    pick.room_messages = pick.room_messages.saturating_sub(batch.mask.count_ones());
     batch
 }

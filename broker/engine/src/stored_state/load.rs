@@ -27,16 +27,19 @@ impl<R: ReplyTo> Engine<R> {
     ) -> Result<(), StoredStateError> {
         let mut rest = part.clone();
         while !rest.is_empty() {
-            let start = part.len() - rest.len();
+            let start = part.len().saturating_sub(rest.len());
             let (kind, mut item) = split_item(&mut rest).ok_or(StoredStateError("length"))?;
             if kind != ITEM_TIMED {
                 self.load_item(kind, item)?;
                 continue;
             }
             let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
-            let place = (file, start as u64, &part[start..part.len() - rest.len()]);
+            let place = (file, start as u64, &part[start..part.len().saturating_sub(rest.len())]);
             let inserted = self.state.timed.insert_stored(bucket, item, place);
-            self.state.index_entries += inserted.ok_or(StoredStateError("timed message"))?;
+            self.state.index_entries = self
+                .state
+                .index_entries
+                .saturating_add(inserted.ok_or(StoredStateError("timed message"))?);
         }
         Ok(())
     }
@@ -67,12 +70,14 @@ impl<R: ReplyTo> Engine<R> {
             ITEM_TIMED => {
                 let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
                 let inserted = state.timed.insert_packed(bucket, item);
-                state.index_entries += inserted.ok_or(StoredStateError("timed message"))?;
+                state.index_entries = state
+                    .index_entries
+                    .saturating_add(inserted.ok_or(StoredStateError("timed message"))?);
                 Ok(())
             }
             ITEM_HALF => load_half(&mut item).map(|(number, half)| {
                 state.transactions.insert(number.min(NUMBERS_END), half);
-                state.index_entries += 1;
+                state.index_entries = state.index_entries.saturating_add(1);
             }),
             ITEM_ENDED => item.try_get_u64_le().and_then(|number| {
                 let is_commit = item.try_get_u8()? != 0;
@@ -160,7 +165,7 @@ impl<R: ReplyTo> Engine<R> {
         let is_new = topic.queues.len() <= queue as usize;
         if is_new && topic.topic.message_type == MessageType::Lite {
             // Its lite topic is gone, and its offsets go on.
-            let count = (queue as usize + 1).min(LITE_TOPICS_PER_TOPIC_MAX);
+            let count = (queue as usize).saturating_add(1).min(LITE_TOPICS_PER_TOPIC_MAX);
             topic.queues.resize_with(count, Queue::default);
         }
         if let Some(known) = topic.queues.get_mut(queue as usize) {

@@ -131,7 +131,7 @@ impl Chunk {
     /// As it is stored: four numbers and what is packed.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let packed = self.bytes.as_slice();
-        let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES + packed.len());
+        let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES.saturating_add(packed.len()));
         for field in [self.first_number, self.last_number, self.last_position] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
@@ -177,7 +177,7 @@ impl Chunk {
             if due_in_ms >= BUCKET_MS || count >= CHUNK_MESSAGES_MAX {
                 return false;
             }
-            count += 1;
+            count = count.saturating_add(1);
             first.get_or_insert(number);
             last = (number, message.position);
         }
@@ -193,14 +193,14 @@ impl Chunk {
         }
         let HiddenMessage { position, tag_hash, length_bytes, topic, queue } = message;
         let bytes = self.bytes.open();
-        if bytes.capacity() < bytes.len() + MESSAGE_BYTES_MAX {
+        if bytes.capacity() < bytes.len().saturating_add(MESSAGE_BYTES_MAX) {
             // Doubling would leave half of the memory unused.
-            bytes.reserve_exact(MESSAGE_BYTES_MAX + bytes.len() / 4);
+            bytes.reserve_exact(MESSAGE_BYTES_MAX.saturating_add(bytes.len() / 4));
         }
         let has_tag = u64::from(tag_hash != 0);
         for value in [
-            number - self.last_number,
-            position - self.last_position,
+            number.saturating_sub(self.last_number),
+            position.saturating_sub(self.last_position),
             due_in_ms << 1 | has_tag,
             u64::from(length_bytes),
             u64::from(topic),
@@ -212,7 +212,7 @@ impl Chunk {
             bytes.extend_from_slice(&tag_hash.to_le_bytes());
         }
         (self.last_number, self.last_position) = (number, position);
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
     }
 
     /// Every message with its time in the bucket and its number.
@@ -250,7 +250,7 @@ fn put(bytes: &mut Vec<u8>, mut value: u64) {
 }
 
 fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let (mut value, mut shift) = (0, 0);
+    let (mut value, mut shift) = (0, 0_u32);
     loop {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
@@ -261,6 +261,6 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
         if byte < 0x80 {
             return Some(value);
         }
-        shift += 7;
+        shift = shift.saturating_add(7);
     }
 }

@@ -8,7 +8,7 @@ use broker_store::snapshot::{PartFile, Piece};
 use bytes::{Buf, Bytes};
 
 use super::packed::Chunk;
-use super::{BUCKET_MS, HiddenMessage, TimedKey};
+use super::{BUCKET_MS, HiddenMessage, TimedKey, start_of};
 use crate::stored_state::split_item;
 
 /// Chunks are read together up to this: a chunk of few messages would not be worth a piece of its own.
@@ -57,7 +57,7 @@ impl Stored {
         if self.blocks.back().is_some_and(|block| block.last_bucket > bucket) {
             return false;
         }
-        self.messages += chunk.len();
+        self.messages = self.messages.saturating_add(chunk.len());
         if let Some(block) = self.blocks.back_mut()
             && block.piece.extend(part, position, item, BLOCK_BYTES)
         {
@@ -92,7 +92,7 @@ impl Stored {
     /// The messages of a chunk that are not gone.
     pub(super) fn kept(&self, bucket: u64, chunk: &Chunk) -> Vec<(TimedKey, HiddenMessage)> {
         let messages = chunk.iter().map(|(due_in_ms, number, message)| {
-            ((bucket * BUCKET_MS + due_in_ms, number), message)
+            ((start_of(bucket).saturating_add(due_in_ms), number), message)
         });
         messages.filter(|(key, message)| !self.is_gone(*key, message)).collect()
     }
@@ -103,7 +103,7 @@ impl Stored {
 
     /// Whether messages of a bucket may be gone.
     pub(super) fn is_altered(&self, bucket: u64) -> bool {
-        let (start_ms, end_ms) = (bucket * BUCKET_MS, (bucket + 1) * BUCKET_MS);
+        let (start_ms, end_ms) = (start_of(bucket), start_of(bucket.saturating_add(1)));
         !self.forgotten_topics.is_empty()
             || self.gone.range((start_ms, 0)..(end_ms, 0)).next().is_some()
     }
@@ -121,7 +121,7 @@ impl Stored {
             return None;
         }
         self.gone.insert(key);
-        self.messages -= 1;
+        self.messages = self.messages.saturating_sub(1);
         Some(message)
     }
 
@@ -140,10 +140,10 @@ impl Stored {
         }
         let Some((bucket, chunk)) = next_chunk(&mut self.front) else { return Vec::new() };
         let kept = self.kept(bucket, &chunk);
-        self.messages -= kept.len() as u64;
+        self.messages = self.messages.saturating_sub(kept.len() as u64);
         if !self.gone.is_empty() {
             for (due_in_ms, number, _) in chunk.iter() {
-                self.gone.remove(&(bucket * BUCKET_MS + due_in_ms, number));
+                self.gone.remove(&(start_of(bucket).saturating_add(due_in_ms), number));
             }
         }
         kept
@@ -153,7 +153,7 @@ impl Stored {
     pub(super) fn forget_topic(&mut self, topic: u32) {
         let forgotten = self.messages().filter(|(_, message)| message.topic == topic).count();
         if forgotten > 0 {
-            self.messages -= forgotten as u64;
+            self.messages = self.messages.saturating_sub(forgotten as u64);
             self.forgotten_topics.insert(topic);
         }
     }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use broker_model::limits::{RECEIVE_BATCH_BYTES_MAX, WAITERS_PER_GROUP_TOPIC_MAX};
+use broker_model::limits::{
+    LITE_TOPICS_PER_TOPIC_MAX, RECEIVE_BATCH_BYTES_MAX, WAITERS_PER_GROUP_TOPIC_MAX,
+};
 use broker_model::{Backoff, Filter, GroupName, MessageType, QueuePlacement, RetryPolicy};
 use broker_store::log::{LogEnd, LogOptions};
 use broker_store::simulated_disk::SimulatedDisk;
@@ -260,4 +262,35 @@ fn settings_that_an_older_version_took_end_no_tick() {
         topics.find(|topic| topic.name == *name).and_then(|topic| topic.lite_expiry_ms)
     };
     assert_eq!(expiry(&rooms), Some(8_760 * 3_600_000));
+}
+
+#[test]
+fn a_topic_takes_as_many_lite_topics_as_its_limit_and_the_next_one_is_refused() {
+    let mut bench = Bench::new(1);
+    let rooms = TopicName::parse("rooms").unwrap();
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues: 1 }];
+    let lite = Topic::with_defaults(rooms.clone(), MessageType::Lite, placement);
+    bench.ask(Command::PutTopic(Box::new(lite)));
+    let number = bench.engine.state.topic_numbers[&rooms];
+    // All but the last one are known already.
+    for queue in 0..u32::try_from(LITE_TOPICS_PER_TOPIC_MAX).unwrap() - 1 {
+        bench.engine.apply_put_lite_topic(number, queue, &format!("room-{queue}"));
+    }
+    let send_to = |bench: &mut Bench, name: &str| {
+        let message = NewMessage {
+            tag_hash: 0,
+            message_group_hash: 0,
+            visible: Visible::AtOnce,
+            head: Bytes::new(),
+            body: Bytes::new(),
+        };
+        let (topic, messages) = (rooms.clone(), vec![message]);
+        let target = Target::LiteTopic(name.into());
+        bench.ask(Command::Send(Send { topic, messages, target })).pop().unwrap().map(drop)
+    };
+    assert_eq!(send_to(&mut bench, "the-last"), Ok(()));
+    assert_eq!(send_to(&mut bench, "one-more"), Err(Refusal::TooManyLiteTopics));
+    assert_eq!(send_to(&mut bench, "room-7"), Ok(()), "those that are there go on");
+    bench.engine.apply_delete_lite_topic(number, 7);
+    assert_eq!(send_to(&mut bench, "one-more"), Ok(()), "one that is gone makes room");
 }

@@ -1,6 +1,7 @@
 //! The controller of ConsumerGroups: the same group in every broker of its cluster, and what runs of it.
 //! fetch -> validate -> plan -> push -> reset -> status.
 
+pub mod difference;
 pub mod fetch;
 pub mod plan;
 pub mod progress;

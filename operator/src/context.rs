@@ -17,6 +17,7 @@ use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::claims::Claims;
 use crate::error::Error;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -60,6 +61,10 @@ pub struct Context {
     pub topics: Store<Topic>,
     /// All groups.
     pub groups: Store<ConsumerGroup>,
+    /// Topics by what they claim.
+    pub topic_claims: Arc<Claims>,
+    /// Groups by what they claim.
+    pub group_claims: Arc<Claims>,
     /// Statuses of clusters.
     pub cluster_status: StatusWriter<BrokerClusterStatus>,
     /// Statuses of topics.

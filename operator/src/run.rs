@@ -1,6 +1,6 @@
 //! Wiring: signals of the system, the lease, the definitions, then three controllers until the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,13 +26,14 @@ use tracing::{debug, info, warn};
 
 use crate::arguments::{LogFormat, RunArguments};
 use crate::broker_admin::{Connect, GrpcConnector};
+use crate::claims::Claims;
 use crate::context::{Context, Settings};
 use crate::http::{self, Readiness};
 use crate::lease::Election;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::names::{ClusterKey, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::signals::{Scopes, Signals};
+use crate::signals::{Scope, Signals};
 use crate::status_writer::{Kind, StatusWriter};
 use crate::{api_server, broker_cluster, consumer_group, topic};
 
@@ -217,14 +218,36 @@ impl Reach {
 
 type Objects<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
-/// Watches one kind into a store; `gone` hears of deletions.
-fn watch_kind<K: Kind>(api: Api<K>, gone: impl Fn(&K) + Send + 'static) -> (Store<K>, Objects<K>) {
+/// Watches one kind into a store; `noted` hears of every object as it is told, `gone` of those that are there no more, also
+/// when a watch that was interrupted missed their end.
+fn watch_kind<K: Kind>(
+    api: Api<K>,
+    noted: impl Fn(&K) + Send + 'static,
+    gone: impl Fn(&K) + Send + 'static,
+) -> (Store<K>, Objects<K>) {
     let (store, writer) = reflector::store();
     let events = watch(api, watch::Config::default()).default_backoff();
-    let events = reflector::reflector(writer, events).inspect(move |event| {
-        if let Ok(Event::Delete(object)) = event {
-            gone(object);
+    let known = store.clone();
+    let mut before: Vec<Arc<K>> = Vec::new();
+    let mut listed: HashSet<String> = HashSet::new();
+    // The store is ahead of whoever is woken here, and keeps what it had until a new list is complete.
+    let events = reflector::reflector(writer, events).inspect(move |event| match event {
+        Ok(Event::Init) => {
+            before = known.state();
+            listed.clear();
         }
+        Ok(Event::InitApply(object)) => {
+            listed.extend(object.uid());
+            noted(object);
+        }
+        Ok(Event::InitDone) => {
+            let is_gone = |object: &Arc<K>| object.uid().is_none_or(|uid| !listed.contains(&uid));
+            before.drain(..).filter(is_gone).for_each(|object| gone(&object));
+            listed.clear();
+        }
+        Ok(Event::Apply(object)) => noted(object),
+        Ok(Event::Delete(object)) => gone(object),
+        Err(_) => {}
     });
     (store, events.touched_objects().boxed())
 }
@@ -265,15 +288,25 @@ fn set_up(
     let hearer = Hearer::default();
     let heard = hearer.clone();
     let (clusters, cluster_watch) =
-        watch_kind(reach.api(client), move |cluster: &BrokerCluster| {
+        watch_kind(reach.api(client), drop, move |cluster: &BrokerCluster| {
             heard.with(|context| cluster_is_gone(context, cluster));
         });
-    let heard = hearer.clone();
-    let (topics, topic_watch) = watch_kind(reach.api(client), move |topic: &Topic| {
+    let topic_claims = Arc::new(Claims::default());
+    let (heard, claims) = (hearer.clone(), Arc::clone(&topic_claims));
+    let note = move |topic: &Topic| {
+        let (key, name) = topic::fetch::target(topic);
+        claims.note(key, name, topic::fetch::entry(topic));
+    };
+    let (topics, topic_watch) = watch_kind(reach.api(client), note, move |topic: &Topic| {
         heard.with(|context| topic_is_gone(context, topic));
     });
-    let heard = hearer.clone();
-    let (groups, group_watch) = watch_kind(reach.api(client), move |group: &ConsumerGroup| {
+    let group_claims = Arc::new(Claims::default());
+    let (heard, claims) = (hearer.clone(), Arc::clone(&group_claims));
+    let note = move |group: &ConsumerGroup| {
+        let (key, name) = consumer_group::fetch::target(group);
+        claims.note(key, name, consumer_group::fetch::entry(group));
+    };
+    let (groups, group_watch) = watch_kind(reach.api(client), note, move |group| {
         heard.with(|context| group_is_gone(context, group));
     });
     let settings = Settings {
@@ -295,6 +328,8 @@ fn set_up(
         clusters,
         topics,
         groups,
+        topic_claims,
+        group_claims,
         cluster_status: StatusWriter::new(c.0, c.1, c.2),
         topic_status: StatusWriter::new(t.0, t.1, t.2),
         group_status: StatusWriter::new(g.0, g.1, g.2),
@@ -314,6 +349,8 @@ fn cluster_is_gone(context: &Context, cluster: &BrokerCluster) {
         ClusterKey { namespace: cluster.namespace().unwrap_or_default(), name: cluster.name_any() };
     context.links.remove(&key);
     context.signals.all_of(&key);
+    // Another one of the name may have taken its place while nobody watched.
+    context.signals.clusters.mark(key);
     context.cluster_status.forget(cluster);
     context.forget(cluster);
 }
@@ -321,14 +358,16 @@ fn cluster_is_gone(context: &Context, cluster: &BrokerCluster) {
 /// Whoever else claimed the name may have it now.
 fn topic_is_gone(context: &Context, topic: &Topic) {
     let (key, name) = topic::fetch::target(topic);
-    context.signals.topics.mark(crate::signals::Scope::One(key, name));
+    context.topic_claims.forget(&topic::fetch::claim(topic));
+    context.signals.topics.mark(Scope::One(key, name));
     context.topic_status.forget(topic);
     context.forget(topic);
 }
 
 fn group_is_gone(context: &Context, group: &ConsumerGroup) {
     let (key, name) = consumer_group::fetch::target(group);
-    context.signals.groups.mark(crate::signals::Scope::One(key, name));
+    context.group_claims.forget(&topic::fetch::claim(group));
+    context.signals.groups.mark(Scope::One(key, name));
     context.group_status.forget(group);
     context.forget(group);
 }
@@ -387,22 +426,21 @@ async fn clusters_are_known(context: &Context, stop: &CancellationToken) -> bool
     }
 }
 
+/// The objects of some scopes, for a controller.
+fn references<K: Kind>(claims: &Claims, scopes: &BTreeSet<Scope>) -> Vec<ObjectRef<K>> {
+    let objects = claims.objects(scopes).into_iter();
+    objects.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
+}
+
 async fn control_topics(
     context: &Arc<Context>,
     watched: Objects<Topic>,
     config: &ControllerConfig,
     stop: &CancellationToken,
 ) {
-    let store = context.topics.clone();
-    let dirty = Arc::clone(&context.signals.topics).batches().flat_map(move |batch| {
-        let scopes = Scopes::from(batch);
-        let is_meant = |topic: &Arc<Topic>| {
-            let (key, name) = topic::fetch::target(topic);
-            scopes.contains(&key, &name)
-        };
-        let meant = store.state().into_iter().filter(is_meant);
-        stream::iter(meant.map(|topic| ObjectRef::from_obj(topic.as_ref())).collect::<Vec<_>>())
-    });
+    let claims = Arc::clone(&context.topic_claims);
+    let dirty = Arc::clone(&context.signals.topics).batches();
+    let dirty = dirty.flat_map(move |scopes| stream::iter(references(&claims, &scopes)));
     if !clusters_are_known(context, stop).await {
         return;
     }
@@ -421,16 +459,9 @@ async fn control_groups(
     config: &ControllerConfig,
     stop: &CancellationToken,
 ) {
-    let store = context.groups.clone();
-    let dirty = Arc::clone(&context.signals.groups).batches().flat_map(move |batch| {
-        let scopes = Scopes::from(batch);
-        let is_meant = |group: &Arc<ConsumerGroup>| {
-            let (key, name) = consumer_group::fetch::target(group);
-            scopes.contains(&key, &name)
-        };
-        let meant = store.state().into_iter().filter(is_meant);
-        stream::iter(meant.map(|group| ObjectRef::from_obj(group.as_ref())).collect::<Vec<_>>())
-    });
+    let claims = Arc::clone(&context.group_claims);
+    let dirty = Arc::clone(&context.signals.groups).batches();
+    let dirty = dirty.flat_map(move |scopes| stream::iter(references(&claims, &scopes)));
     if !clusters_are_known(context, stop).await {
         return;
     }

@@ -19,19 +19,6 @@ pub enum Scope {
     One(ClusterKey, String),
 }
 
-/// Everything in one set of scopes, quickly asked.
-#[derive(Debug, Default)]
-pub struct Scopes(BTreeSet<Scope>);
-
-impl Scopes {
-    /// Whether a name of a cluster is among them.
-    #[must_use]
-    pub fn contains(&self, cluster: &ClusterKey, name: &str) -> bool {
-        self.0.contains(&Scope::All(cluster.clone()))
-            || self.0.contains(&Scope::One(cluster.clone(), name.to_owned()))
-    }
-}
-
 /// A set that wakes its one reader.
 #[derive(Debug)]
 pub struct Dirty<T> {
@@ -92,12 +79,6 @@ impl Signals {
     }
 }
 
-impl From<BTreeSet<Scope>> for Scopes {
-    fn from(set: BTreeSet<Scope>) -> Self {
-        Self(set)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,18 +103,5 @@ mod tests {
         });
         dirty.mark("x");
         assert_eq!(reader.await.unwrap(), BTreeSet::from(["x"]));
-    }
-
-    #[test]
-    fn a_scope_of_all_holds_every_name_of_its_cluster_only() {
-        let cluster = ClusterKey { namespace: "a".to_owned(), name: "b".to_owned() };
-        let other = ClusterKey { namespace: "a".to_owned(), name: "c".to_owned() };
-        let scopes = Scopes::from(BTreeSet::from([
-            Scope::All(cluster.clone()),
-            Scope::One(other.clone(), "orders".to_owned()),
-        ]));
-        assert!(scopes.contains(&cluster, "anything"));
-        assert!(scopes.contains(&other, "orders"));
-        assert!(!scopes.contains(&other, "payments"));
     }
 }

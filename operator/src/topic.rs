@@ -2,6 +2,7 @@
 //! fetch -> validate -> plan -> push -> status.
 
 pub mod delete;
+pub mod difference;
 pub mod fetch;
 pub mod plan;
 pub mod status;

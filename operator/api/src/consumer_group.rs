@@ -101,7 +101,7 @@ pub struct ConsumerGroupSpec {
     /// What happens in the cluster when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// What happens when the cluster already has a group of this name that somebody else declared.
+    /// What happens when the cluster already has a group of this name that this object did not make.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 }

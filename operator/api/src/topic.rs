@@ -90,7 +90,7 @@ pub struct TopicSpec {
     /// What happens in the cluster when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// What happens when the cluster already has a topic of this name that nobody or somebody else declared.
+    /// What happens when the cluster already has a topic of this name that this object did not make.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 }
@@ -225,11 +225,13 @@ pub enum DeletionPolicy {
 /// What happens when the cluster already has one of this name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdoptionPolicy {
-    /// Take it over when nobody declared it and it is the same; else say what differs and touch nothing.
+    /// Take it over when nobody declares it any more and it is the same; else say what differs and touch nothing.
     #[default]
     IfIdentical,
     /// Take it over, whoever declared it.
     Adopt,
+    /// Never take over what this object did not make.
+    Never,
 }
 
 /// What is known of a Topic.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use broker_proto::admin;
 use kube::ResourceExt as _;
+use operator_api::topic::AdoptionPolicy;
 use operator_api::{BrokerCluster, ConsumerGroup};
 
+use crate::claims::Entry;
 use crate::context::Context;
 use crate::links::ClusterView;
 use crate::names::ClusterKey;
 use crate::ownership::Claim;
-use crate::topic::fetch::{claim, cluster_key};
+use crate::topic::fetch::{claim, cluster_key, rivals};
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -26,7 +28,7 @@ pub struct Observed {
     pub cluster: Option<Arc<BrokerCluster>>,
     /// The group in every broker; none when the cluster is not set up yet.
     pub view: Option<ClusterView<admin::Group>>,
-    /// Other objects that claim the same name in the same cluster.
+    /// Other objects that claim the same name in the same cluster, and may.
     pub rivals: Vec<Claim>,
     /// Members and lag, a part from each broker.
     pub parts: Vec<admin::GroupStatus>,
@@ -46,26 +48,32 @@ pub fn target(group: &ConsumerGroup) -> (ClusterKey, String) {
     (key, group.spec.group_name(&group.name_any()).to_owned())
 }
 
+/// What the index of claims keeps of a group.
+#[must_use]
+pub fn entry(group: &ConsumerGroup) -> Entry {
+    Entry {
+        claim: claim(group),
+        is_deleted: group.metadata.deletion_timestamp.is_some(),
+        takes_over: group.spec.adoption_policy != AdoptionPolicy::Never,
+    }
+}
+
 /// Reads it.
 #[must_use]
 pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
     let (cluster_key, name) = target(group);
-    let is_rival = |other: &&Arc<ConsumerGroup>| {
-        other.uid() != group.uid()
-            && other.metadata.deletion_timestamp.is_none()
-            && target(other) == (cluster_key.clone(), name.clone())
-    };
-    let others = context.groups.state();
-    let rivals = others.iter().filter(is_rival).map(|other| claim(other.as_ref())).collect();
+    let cluster = context.cluster(&cluster_key);
+    let claim = claim(group.as_ref());
+    let rivals = rivals(&context.group_claims, &cluster_key, cluster.as_ref(), &name, &claim);
     let declared = group.spec.subscriptions.iter().map(|s| &s.topic);
     let missing = declared.filter(|topic| !context.links.has_topic(&cluster_key, topic));
     // What was written is newer than what the watch brought.
     let status = context.group_status.before(group.as_ref(), group.status.as_ref()).status;
     Observed {
         group: Arc::clone(group),
-        cluster: context.cluster(&cluster_key),
+        cluster,
         view: context.links.view(&cluster_key, &name),
-        rivals,
+        rivals: rivals.into_iter().map(|rival| rival.claim).collect(),
         parts: context.links.group_status(&cluster_key, &name),
         missing_topics: missing.cloned().collect(),
         reset_done: status.offset_reset.map(|done| done.id),

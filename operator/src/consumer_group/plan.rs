@@ -3,8 +3,8 @@
 use broker_proto::admin::reset_offsets_request::To;
 use broker_proto::admin::{self, ResetOffsetsRequest, retry_policy};
 use operator_api::consumer_group::{
-    Backoff, DeadLetterPolicy, FilterType, Model, OffsetReset, Order, Retry, StartFrom,
-    Subscription,
+    Backoff, ConsumerGroupSpec, DeadLetterPolicy, FilterType, Model, OffsetReset, Order, Retry,
+    StartFrom, Subscription,
 };
 
 use super::fetch::Observed;
@@ -34,6 +34,19 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
         return Err(Verdict::waiting("ClusterNotReady", message));
     }
     let spec = &observed.group.spec;
+    let group = wire_group(&observed.name, spec, &valid.owner);
+    let is_open = |wanted: &&OffsetReset| observed.reset_done.as_ref() != Some(&wanted.id);
+    let wanted = spec.offset_reset.as_ref().filter(is_open);
+    let reset = wanted.map(|wanted| wire_reset(&observed.name, wanted));
+    Ok(Plan { group, reset, take_ownership: valid.take_ownership })
+}
+
+/// What every broker is asked for.
+pub(super) fn wire_group(
+    name: &str,
+    spec: &ConsumerGroupSpec,
+    owner: &admin::Owner,
+) -> admin::Group {
     let model = match spec.model {
         Model::Clustering => admin::Model::Clustering,
         Model::Broadcasting => admin::Model::Broadcasting,
@@ -42,13 +55,13 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
         Order::Concurrent => admin::Order::Concurrent,
         Order::Fifo => admin::Order::Ordered,
     };
-    let group = admin::Group {
-        name: observed.name.clone(),
+    admin::Group {
+        name: name.to_owned(),
         model: model.into(),
         order: order.into(),
         retry: spec.retry.as_ref().map(wire_retry),
         subscriptions: spec.subscriptions.iter().map(wire_subscription).collect(),
-        owner: Some(valid.owner.clone()),
+        owner: Some(owner.clone()),
         lite_topic: spec.lite_topic.clone().unwrap_or_default(),
         dead_letter: match spec.dead_letter.policy {
             DeadLetterPolicy::Store => admin::DeadLetterPolicy::Store,
@@ -57,11 +70,7 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
         .into(),
         consume: Some(spec.consume),
         ..admin::Group::default()
-    };
-    let is_open = |wanted: &&OffsetReset| observed.reset_done.as_ref() != Some(&wanted.id);
-    let wanted = spec.offset_reset.as_ref().filter(is_open);
-    let reset = wanted.map(|wanted| wire_reset(&observed.name, wanted));
-    Ok(Plan { group, reset, take_ownership: valid.take_ownership })
+    }
 }
 
 fn wire_reset(group: &str, reset: &OffsetReset) -> ResetOffsetsRequest {

@@ -19,7 +19,7 @@ type Wish = (String, &'static str, String);
 type Wishes = BTreeSet<Wish>;
 
 /// Tags in another order, or with other blanks between them, ask for the same.
-fn tags(expression: &str) -> String {
+pub(super) fn tags(expression: &str) -> String {
     let tags: BTreeSet<&str> =
         expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).collect();
     if tags.is_empty() || tags.contains("*") {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use broker_proto::admin;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::Store;
-use operator_api::topic::ClusterRef;
+use operator_api::topic::{AdoptionPolicy, ClusterRef};
 use operator_api::{BrokerCluster, Topic};
 
+use super::validate::allows;
+use crate::claims::{Claims, Entry};
 use crate::context::Context;
 use crate::links::ClusterView;
 use crate::names::ClusterKey;
@@ -28,7 +29,7 @@ pub struct Observed {
     pub cluster: Option<Arc<BrokerCluster>>,
     /// The topic in every broker; none when the cluster is not set up yet.
     pub view: Option<ClusterView<admin::Topic>>,
-    /// Other objects that claim the same name in the same cluster.
+    /// Other objects that claim the same name in the same cluster, and may.
     pub rivals: Vec<Claim>,
     /// Groups that draw from it.
     pub groups: BTreeSet<String>,
@@ -53,6 +54,16 @@ pub fn target(topic: &Topic) -> (ClusterKey, String) {
     (key, topic.spec.topic_name(&topic.name_any()).to_owned())
 }
 
+/// What the index of claims keeps of a topic.
+#[must_use]
+pub fn entry(topic: &Topic) -> Entry {
+    Entry {
+        claim: claim(topic),
+        is_deleted: topic.metadata.deletion_timestamp.is_some(),
+        takes_over: topic.spec.adoption_policy != AdoptionPolicy::Never,
+    }
+}
+
 /// An object's claim.
 #[must_use]
 pub fn claim(object: &impl kube::ResourceExt) -> Claim {
@@ -64,24 +75,33 @@ pub fn claim(object: &impl kube::ResourceExt) -> Claim {
     }
 }
 
-fn rivals(topics: &Store<Topic>, topic: &Topic, key: &ClusterKey, name: &str) -> Vec<Claim> {
-    let rival = |other: &Topic| {
-        other.uid() != topic.uid()
-            && other.metadata.deletion_timestamp.is_none()
-            && target(other) == (key.clone(), name.to_owned())
-    };
-    topics.state().iter().filter(|other| rival(other)).map(|other| claim(other.as_ref())).collect()
+/// The claims that count: only those of namespaces that the cluster allows.
+#[must_use]
+pub fn rivals(
+    claims: &Claims,
+    key: &ClusterKey,
+    cluster: Option<&Arc<BrokerCluster>>,
+    name: &str,
+    claim: &Claim,
+) -> Vec<Entry> {
+    let Some(cluster) = cluster else { return Vec::new() };
+    let mut rivals = claims.rivals(key, name, claim);
+    rivals.retain(|rival| allows(key, cluster, &rival.claim.namespace));
+    rivals
 }
 
 /// Reads it.
 #[must_use]
 pub fn fetch(topic: &Arc<Topic>, context: &Context) -> Observed {
     let (cluster_key, name) = target(topic);
+    let cluster = context.cluster(&cluster_key);
+    let claim = claim(topic.as_ref());
+    let rivals = rivals(&context.topic_claims, &cluster_key, cluster.as_ref(), &name, &claim);
     Observed {
         topic: Arc::clone(topic),
-        cluster: context.cluster(&cluster_key),
+        cluster,
         view: context.links.view(&cluster_key, &name),
-        rivals: rivals(&context.topics, topic, &cluster_key, &name),
+        rivals: rivals.into_iter().map(|rival| rival.claim).collect(),
         groups: context.links.groups_of(&cluster_key, &name),
         uptime: context.started.elapsed(),
         name,

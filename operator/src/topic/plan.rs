@@ -90,7 +90,7 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
     Ok(Plan { topic, take_ownership: valid.take_ownership })
 }
 
-fn wire_topic(
+pub(super) fn wire_topic(
     name: &str,
     spec: &TopicSpec,
     retention: Option<&Retention>,

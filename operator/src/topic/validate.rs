@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use broker_proto::admin::{MessageType as WireType, Owner};
+use broker_proto::admin::{self, MessageType as WireType, Owner};
 use operator_api::broker_cluster::NamespacesFrom;
 use operator_api::topic::{AdoptionPolicy, MessageType};
 use operator_api::{BrokerCluster, rules};
 
+use super::difference::differences;
 use super::fetch::{Observed, claim};
+use super::plan::wire_topic;
+use crate::difference::Differences;
 use crate::links::ClusterView;
 use crate::links::state::Thing;
 use crate::names::ClusterKey;
-use crate::ownership::{self, Claim, Granted};
+use crate::ownership::{self, Claim, Granted, Standing, standing};
 use crate::verdict::Verdict;
 
 /// A topic that can be planned.
@@ -54,15 +57,20 @@ pub fn cluster(
         );
         return Err(Verdict::waiting("ClusterNotFound", message));
     };
-    let allowed =
-        key.namespace == namespace || cluster.spec.allowed_namespaces.from == NamespacesFrom::All;
-    if !allowed {
+    if !allows(key, cluster, namespace) {
         let message = format!(
-            "BrokerCluster {key} does not allow namespace {namespace}; set its spec.allowedNamespaces.from to All"
+            "BrokerCluster {key} does not allow namespace {namespace}; ask whoever looks after it (its \
+             spec.allowedNamespaces says who may name it), or create another object in a namespace that it allows"
         );
         return Err(Verdict::stalled("NamespaceNotAllowed", message));
     }
     Ok(Arc::clone(cluster))
+}
+
+/// Whether objects of a namespace may name a cluster.
+#[must_use]
+pub fn allows(key: &ClusterKey, cluster: &BrokerCluster, namespace: &str) -> bool {
+    key.namespace == namespace || cluster.spec.allowed_namespaces.from == NamespacesFrom::All
 }
 
 /// The marks that brokers hold, each once.
@@ -96,8 +104,10 @@ pub fn own(
     ownership::decide(claim, rivals, marks, instance, policy).map_err(|another| {
         let hint = if another.adoptable {
             "set spec.adoptionPolicy to Adopt to take it over"
-        } else {
+        } else if another.is_visible {
             "delete one of the two or give this one another name"
+        } else {
+            "give this one another name, or ask whoever looks after the cluster"
         };
         let message = format!("{what} is declared by {}; {hint}", another.owner);
         Verdict::stalled("OwnedByAnother", message)
@@ -121,9 +131,14 @@ pub fn validate(observed: &Observed, instance: &str) -> Result<ValidTopic, Verdi
     let what = format!("topic {:?}", observed.name);
     let policy = spec.adoption_policy;
     let granted = own(&what, &claim, &observed.rivals, &marks, instance, policy)?;
-    keep_type(observed)?;
-    keep_queues(observed)?;
     let owner = claim.mark(instance);
+    let retention = spec.retention.as_ref().or(cluster.spec.retention.as_ref());
+    let wanted = wire_topic(&observed.name, spec, retention, Vec::new(), &owner);
+    let held = observed.view.iter().flat_map(|view| &view.brokers);
+    let held = held.filter_map(|broker| broker.held.as_ref());
+    let differ = |held: &admin::Topic| differences(held, &wanted);
+    adopt(&what, held, &claim, instance, policy, differ)?;
+    keep_type(observed)?;
     Ok(ValidTopic { cluster, owner, take_ownership: granted.take_over })
 }
 
@@ -145,29 +160,43 @@ fn keep_type(observed: &Observed) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// A topic that nobody declared is taken over only when it is the same.
-fn keep_queues(observed: &Observed) -> Result<(), Verdict> {
-    let spec = &observed.topic.spec;
-    if spec.adoption_policy == AdoptionPolicy::Adopt {
-        return Ok(());
-    }
-    let brokers = observed.view.iter().flat_map(|view| &view.brokers);
-    let unowned = |held: &&broker_proto::admin::Topic| {
-        held.owner.as_ref().is_none_or(|owner| owner.instance.is_empty())
-    };
-    let differs = brokers
-        .filter_map(|broker| broker.held.as_ref())
-        .filter(unowned)
-        .find(|held| held.queues != spec.queues);
-    match differs {
-        None => Ok(()),
-        Some(held) => {
+/// Whether what brokers hold, after the name was granted, may become this object's.
+///
+/// # Errors
+/// The verdict that says what differs, or that nothing may be taken over.
+pub fn adopt<'a, T: Thing>(
+    what: &str,
+    held: impl Iterator<Item = &'a T>,
+    claim: &Claim,
+    instance: &str,
+    policy: AdoptionPolicy,
+    differences: impl Fn(&T) -> Differences,
+) -> Result<(), Verdict> {
+    for held in held {
+        let standing = standing(claim, held.owner(), instance);
+        let declared = match standing {
+            Standing::Mine => continue,
+            Standing::Predecessor => "by an object of this namespace that is gone",
+            Standing::Elsewhere => "by an object of another namespace that is gone",
+            Standing::Foreign => "outside this Kubernetes cluster",
+            Standing::Nobody => "by nobody",
+        };
+        if policy == AdoptionPolicy::Never {
             let message = format!(
-                "topic {:?} exists already with {} queues, declared by nobody; ask for as many, or set \
-                 spec.adoptionPolicy to Adopt",
-                observed.name, held.queues
+                "{what} exists already, declared {declared}, and spec.adoptionPolicy is Never; give this one another \
+                 name, or set spec.adoptionPolicy to IfIdentical or Adopt"
             );
-            Err(Verdict::stalled("ExistsDifferent", message))
+            return Err(Verdict::stalled("ExistsAlready", message));
+        }
+        // Who follows another object of the namespace may change what that one declared.
+        let is_free = standing == Standing::Predecessor || policy == AdoptionPolicy::Adopt;
+        if !is_free && let Some(differences) = differences(held).told() {
+            let message = format!(
+                "{what} exists already, declared {declared}, and differs: {differences}; declare what it has, or set \
+                 spec.adoptionPolicy to Adopt to change it"
+            );
+            return Err(Verdict::stalled("ExistsDifferent", message));
         }
     }
+    Ok(())
 }

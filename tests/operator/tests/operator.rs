@@ -12,6 +12,8 @@ mod definitions;
 mod fake_broker;
 #[path = "operator/leadership.rs"]
 mod leadership;
+#[path = "operator/ownership.rs"]
+mod ownership;
 #[path = "operator/process.rs"]
 mod process;
 #[path = "operator/real_broker.rs"]

@@ -9,8 +9,11 @@ use operator_api::{BrokerCluster, Topic};
 
 use super::*;
 use crate::broker_admin::{BrokerEndpoint, Connect as _, GrpcConnector};
+use crate::claims::{Claims, Entry};
 use crate::links::BrokerView;
 use crate::names::{ClusterKey, shard_name};
+use crate::ownership::Claim;
+use crate::topic::fetch::rivals;
 use crate::topic::validate::validate;
 
 fn topic(spec: &str) -> Topic {
@@ -119,9 +122,90 @@ async fn queues_stay_where_brokers_hold_them() {
         planned(&observed("{messageType: FIFO, queues: 4}", Some(held.clone()))).unwrap_err();
     assert_eq!(other.reason().word, "ImmutableChange");
     let unowned = admin::Topic { owner: None, ..held };
-    let different = planned(&observed("{queues: 8}", Some(unowned.clone()))).unwrap_err();
-    assert_eq!(different.reason().word, "ExistsDifferent");
     assert!(planned(&observed("{queues: 8, adoptionPolicy: Adopt}", Some(unowned))).is_ok());
+}
+
+/// What the broker holds is as this spec and cluster declare it, owned by `owner`.
+fn held(owner: Option<Owner>) -> admin::Topic {
+    let day = prost_types::Duration { seconds: 24 * 3600, nanos: 0 };
+    admin::Topic {
+        name: "orders".to_owned(),
+        r#type: MessageType::Normal.into(),
+        queues: 8,
+        placement: vec![admin::QueuePlacement { shard: "shard-2".to_owned(), queues: 8 }],
+        retention: Some(admin::Retention { time: Some(day), bytes: None }),
+        read: Some(true),
+        write: Some(true),
+        owner,
+        ..admin::Topic::default()
+    }
+}
+
+fn mark(namespace: &str, name: &str) -> Owner {
+    Owner {
+        instance: "kubernetes".to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: "u0".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_declares_any_more_is_taken_over_only_when_all_of_it_is_the_same() {
+    for owner in [None, Some(mark("elsewhere", "gone"))] {
+        assert!(planned(&observed("{}", Some(held(owner.clone())))).is_ok());
+        let spec = "{queues: 9, retention: {time: 1m}, access: {write: false}}";
+        let refused = planned(&observed(spec, Some(held(owner.clone())))).unwrap_err();
+        assert_eq!(refused.reason().word, "ExistsDifferent");
+        let differences = "queues (has 8, wanted 9), retention.time (has 24h, wanted 1m), \
+                           access.write (has true, wanted false)";
+        assert!(refused.reason().message.contains(differences), "{}", refused.reason().message);
+        let adopting = "{queues: 9, retention: {time: 1m}, adoptionPolicy: Adopt}";
+        assert!(planned(&observed(adopting, Some(held(owner)))).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_successor_of_the_same_namespace_may_declare_something_else() {
+    let predecessor = held(Some(mark("shop", "old-name")));
+    let observed = observed("{queues: 9, retention: {time: 1h}}", Some(predecessor));
+    let valid = validate(&observed, "kubernetes").unwrap();
+    assert!(valid.take_ownership);
+}
+
+#[tokio::test]
+async fn the_policy_never_takes_over_nothing_but_keeps_ones_own() {
+    for owner in [None, Some(mark("elsewhere", "gone")), Some(mark("shop", "old-name"))] {
+        let refused = planned(&observed("{adoptionPolicy: Never}", Some(held(owner)))).unwrap_err();
+        assert_eq!(refused.reason().word, "ExistsAlready");
+    }
+    let mine = Some(held(Some(mark("shop", "orders"))));
+    assert!(planned(&observed("{adoptionPolicy: Never, queues: 9}", mine)).is_ok());
+    assert!(planned(&observed("{adoptionPolicy: Never}", None)).is_ok());
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_allowed_keeps_nobody_from_a_name() {
+    let claims = Claims::default();
+    let claim = |namespace: &str| Claim {
+        namespace: namespace.to_owned(),
+        name: "payments".to_owned(),
+        uid: namespace.to_owned(),
+        created: namespace.to_owned(),
+    };
+    let key = observed("{}", None).cluster_key;
+    for namespace in ["a-stranger", "shop"] {
+        let entry = Entry { claim: claim(namespace), is_deleted: false, takes_over: true };
+        claims.note(key.clone(), "orders".to_owned(), entry);
+    }
+    let rivals = |spec: &str| {
+        let cluster = cluster(spec);
+        let mine = claim("mine");
+        let found = rivals(&claims, &key, Some(&cluster), "orders", &mine);
+        found.into_iter().map(|rival| rival.claim.namespace).collect::<Vec<_>>()
+    };
+    assert_eq!(rivals("{}"), ["shop"]);
+    assert_eq!(rivals("{allowedNamespaces: {from: All}}"), ["a-stranger", "shop"]);
 }
 
 #[tokio::test]
@@ -135,6 +219,7 @@ async fn a_missing_or_closed_cluster_is_named() {
     closed.cluster_key.namespace = "other".to_owned();
     let verdict = planned(&closed).unwrap_err();
     assert_eq!(verdict.reason().word, "NamespaceNotAllowed");
+    assert!(!verdict.reason().message.contains("All"), "{verdict:?}");
     closed.cluster = Some(cluster("{allowedNamespaces: {from: All}}"));
     assert!(planned(&closed).is_ok());
     let mut early = observed("{}", None);

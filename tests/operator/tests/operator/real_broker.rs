@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use operator::broker_admin::{BrokerAdmin, BrokerEndpoint, Connect as _, GrpcConnector};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -12,7 +14,8 @@ use tokio::process::{Child, Command};
 use crate::world::{World, condition, eventually};
 
 /// A broker process with its own data, on addresses that stay the same.
-struct RealBroker {
+pub(crate) struct RealBroker {
+    admin: SocketAddr,
     arguments: Vec<String>,
     child: Child,
 }
@@ -31,7 +34,7 @@ fn start(arguments: &[String]) -> Child {
 
 impl RealBroker {
     /// Runs what the StatefulSet of a broker says, on addresses of this machine.
-    async fn of(world: &World, cluster: &str, id: u32, data: &Path) -> Self {
+    pub(crate) async fn of(world: &World, cluster: &str, id: u32, data: &Path) -> Self {
         let name = format!("{cluster}-broker-{id}");
         let set = world.wait::<StatefulSet>(&name, "made", |_| true).await;
         let container = set.spec.template.spec.unwrap().containers.remove(0);
@@ -47,7 +50,16 @@ impl RealBroker {
         put("--admin", admin.to_string());
         world.lead_to(cluster, id, admin);
         let child = start(&arguments);
-        Self { arguments, child }
+        Self { admin, arguments, child }
+    }
+
+    /// A connection to its admin API, once that answers.
+    pub(crate) async fn admin(&self) -> Arc<dyn BrokerAdmin> {
+        let host = self.admin.ip().to_string();
+        let endpoint = BrokerEndpoint { broker: 0, host, port: self.admin.port() };
+        let admin = GrpcConnector.connect(&endpoint).unwrap();
+        eventually("the broker answers", || async { admin.watch_state().await.ok() }).await;
+        admin
     }
 
     async fn kill_and_start(&mut self) {
@@ -56,7 +68,7 @@ impl RealBroker {
     }
 }
 
-fn scratch(world: &World) -> PathBuf {
+pub(crate) fn scratch(world: &World) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("pinnace-{}", world.namespace));
     std::fs::create_dir_all(&folder).unwrap();
     folder

@@ -159,21 +159,6 @@ async fn every_type_arrives_with_its_own_placement_and_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_namespace_needs_the_cluster_to_allow_it() {
-    let home = World::new().await;
-    let guest = World::new().await;
-    let reference = json!({"clusterRef": {"name": "default", "namespace": home.namespace}});
-    guest.apply::<Topic>("orders", reference).await;
-    // This operator looks after the guest's namespace alone: the cluster is out of its sight.
-    let operator = guest.operator("a");
-    let waiting =
-        guest.wait_condition::<Topic>("orders", "Reconciling", "True", "ClusterNotFound").await;
-    let name = format!("no BrokerCluster {}/default", home.namespace);
-    assert!(waiting.message.contains(&name), "{}", waiting.message);
-    operator.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_lost_its_disk_gets_everything_again() {
     let world = World::new().await;
     let mut broker = world.broker("default", 0).await;

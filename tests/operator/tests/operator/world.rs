@@ -25,6 +25,7 @@ use operator_api::condition::Condition;
 use operator_api::definitions;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,8 @@ use crate::fake_broker::FakeBroker;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
+/// Most tests share the API server; one that reaches beyond its namespaces has it for itself.
+static API_SERVER: RwLock<()> = RwLock::const_new(());
 
 /// Kinds that tests read and write.
 pub(crate) trait Kind:
@@ -115,6 +118,14 @@ pub(crate) struct World {
     operator_client: Client,
     roads: Roads,
     kubelet: JoinHandle<()>,
+    _turn: Turn,
+}
+
+/// Held for as long as the world is.
+enum Turn {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    OfNeighbour,
 }
 
 impl Drop for World {
@@ -125,6 +136,21 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(Turn::Shared { _guard: API_SERVER.read().await }).await
+    }
+
+    /// A world beside which no other test runs.
+    pub(crate) async fn alone() -> Self {
+        Self::with(Turn::Alone { _guard: API_SERVER.write().await }).await
+    }
+
+    /// Another namespace of a test that is alone.
+    pub(crate) async fn neighbour(&self) -> Self {
+        assert!(matches!(self._turn, Turn::Alone { .. }), "others run beside this test");
+        Self::with(Turn::OfNeighbour).await
+    }
+
+    async fn with(turn: Turn) -> Self {
         let client = client(None).await;
         install_definitions(&client).await;
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +163,8 @@ impl World {
         permit(&client, &namespace, &user).await;
         let operator_client = self::client(Some(&user)).await;
         let kubelet = tokio::spawn(run_pods(Api::namespaced(client.clone(), &namespace)));
-        Self { client, operator_client, namespace, roads: Roads::default(), kubelet }
+        let roads = Roads::default();
+        Self { client, operator_client, namespace, roads, kubelet, _turn: turn }
     }
 
     /// A fake broker in the place of the pod of broker `id` of a cluster.
@@ -154,20 +181,34 @@ impl World {
     }
 
     pub(crate) fn operator(&self, identity: &str) -> RunningOperator {
+        self.operator_with(identity, &["--watch-namespace", &self.namespace])
+    }
+
+    /// An operator that looks after all namespaces, in a test that is alone.
+    pub(crate) async fn operator_of_all(&self, identity: &str) -> RunningOperator {
+        let user = format!("operator-of-{}", self.namespace);
+        let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
+        let name = format!("{user}-everywhere");
+        let binding = binding(&name, "ClusterRole", "test-pinnace-operator", &user);
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        self.operator_with(identity, &[])
+    }
+
+    /// An operator with more arguments.
+    pub(crate) fn operator_with(&self, identity: &str, more: &[&str]) -> RunningOperator {
         let stop = CancellationToken::new();
         let words = [
             "pinnace-operator",
             "run",
             "--namespace",
             &self.namespace,
-            "--watch-namespace",
-            &self.namespace,
             "--http",
             "127.0.0.1:0",
             "--identity",
             identity,
         ];
-        let arguments = <Arguments as clap::Parser>::parse_from(words);
+        let arguments = <Arguments as clap::Parser>::parse_from(words.iter().chain(more));
         let Command::Run(arguments) = arguments.command else { panic!("run was asked for") };
         let roads = Arc::new(self.roads.clone());
         let run = operator::run::run(*arguments, self.operator_client.clone(), roads, stop.clone());
@@ -286,25 +327,26 @@ async fn permit(client: &Client, namespace: &str, user: &str) {
     }
     let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
     roles.create(&PostParams::default(), &permissions::leases()).await.unwrap();
-    let binding = |name: &str, kind: &str, role: &str| {
-        json!({
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-        })
-    };
     let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
     for (name, kind, role) in [
         ("work", "ClusterRole", "test-pinnace-operator"),
         ("leases", "Role", "pinnace-operator-leases"),
     ] {
-        let binding = serde_json::from_value(binding(name, kind, role)).unwrap();
+        let binding = serde_json::from_value(binding(name, kind, role, user)).unwrap();
         bindings.create(&PostParams::default(), &binding).await.unwrap();
     }
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    let binding = binding(user, "ClusterRole", "test-pinnace-operator-definitions");
+    let binding = binding(user, "ClusterRole", "test-pinnace-operator-definitions", user);
     let binding = serde_json::from_value(binding).unwrap();
     bindings.create(&PostParams::default(), &binding).await.unwrap();
+}
+
+fn binding(name: &str, kind: &str, role: &str, user: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    })
 }
 
 async fn install_definitions(client: &Client) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use operator_api::limits::NAMESPACE_DELETION_WAIT_SECONDS_DEFAULT;
 
 /// Runs Pinnace on Kubernetes: BrokerClusters, Topics and ConsumerGroups.
 #[derive(Debug, Parser)]
@@ -76,6 +77,10 @@ pub struct RunArguments {
     /// Version of brokers whose cluster names none, and tag of their image.
     #[arg(long, env = "PINNACE_OPERATOR_BROKER_VERSION", value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     pub broker_version: String,
+    /// For how many seconds the deletion of an object waits for brokers when its whole namespace is being deleted. Then the
+    /// object goes, and what brokers hold of it stays.
+    #[arg(long, env = "PINNACE_OPERATOR_NAMESPACE_DELETION_WAIT", value_name = "SECONDS", default_value_t = NAMESPACE_DELETION_WAIT_SECONDS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub namespace_deletion_wait: u64,
     /// Objects of one kind that are worked on at once.
     #[arg(long, env = "PINNACE_OPERATOR_CONCURRENCY", value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,

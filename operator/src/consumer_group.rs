@@ -1,6 +1,7 @@
 //! The controller of ConsumerGroups: the same group in every broker of its cluster, and what runs of it.
 //! fetch -> validate -> plan -> push -> reset -> status.
 
+pub mod delete;
 pub mod difference;
 pub mod fetch;
 pub mod plan;
@@ -12,18 +13,13 @@ pub mod validate;
 
 use std::sync::Arc;
 
-use broker_proto::admin::{DeleteGroupRequest, Group as WireGroup};
 use kube::runtime::controller::Action;
 use operator_api::ConsumerGroup;
-use operator_api::topic::DeletionPolicy;
 use tokio::time::Instant;
 
-use crate::broker_admin::{Answer, BrokerAdmin};
 use crate::context::{Context, RESYNC, now};
 use crate::error::Error;
-use crate::ownership::Claim;
 use crate::push;
-use crate::topic::delete::{Deletable, delete_thing, set_finalizer};
 use crate::verdict::Verdict;
 use fetch::Observed;
 
@@ -37,7 +33,7 @@ pub const CONTROLLER: &str = "consumer-group";
 pub async fn reconcile(group: Arc<ConsumerGroup>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let outcome = if group.metadata.deletion_timestamp.is_some() {
-        delete(&group, &context).await
+        delete::delete(&group, &context).await
     } else {
         work(&group, &context).await
     };
@@ -51,27 +47,8 @@ pub fn on_error(group: Arc<ConsumerGroup>, error: &Error, context: Arc<Context>)
     context.retry(group.as_ref(), error)
 }
 
-impl Deletable for WireGroup {
-    fn delete<'a>(
-        admin: &'a dyn BrokerAdmin,
-        name: &str,
-        claim: &Claim,
-        instance: &str,
-    ) -> Answer<'a, ()> {
-        let owner = Some(claim.mark(instance));
-        admin.delete_group(DeleteGroupRequest { name: name.to_owned(), owner, force: false })
-    }
-}
-
-async fn delete(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, Error> {
-    let (key, name) = fetch::target(group);
-    let destroys = group.spec.deletion_policy == DeletionPolicy::Delete;
-    delete_thing::<WireGroup, _>(group.as_ref(), destroys, &key, &name, context).await
-}
-
 async fn work(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, Error> {
-    let wanted = group.spec.deletion_policy == DeletionPolicy::Delete;
-    set_finalizer(group.as_ref(), wanted, context).await?;
+    delete::keep_finalizer(group, context).await?;
     let observed = fetch::fetch(group, context);
     let found = match prepare(&observed, context) {
         Err(verdict) => status::Found::Verdict(verdict),

@@ -51,6 +51,8 @@ pub struct Context {
     pub client: Client,
     /// What does not change.
     pub settings: Settings,
+    /// How long a deletion waits for brokers when its whole namespace is being deleted.
+    pub namespace_deletion_wait: Duration,
     /// Connections to brokers.
     pub links: Arc<Links>,
     /// Ways to wake controllers.
@@ -142,14 +144,19 @@ impl Context {
         }
         let stalled = after.iter().any(|c| c.type_ == STALLED);
         let is_warning = stalled || after_ready.status == Truth::Unknown;
-        let note = shorten(&after_ready.message, EVENT_NOTE_BYTES_MAX);
-        let event = Event {
-            type_: if is_warning { EventType::Warning } else { EventType::Normal },
-            reason: after_ready.reason,
-            note: Some(note),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
+        let type_ = if is_warning { EventType::Warning } else { EventType::Normal };
+        self.publish(object, type_, after_ready.reason, &after_ready.message).await;
+    }
+
+    /// Warns people of something that no condition tells.
+    pub async fn warn<K: Kind>(&self, object: &K, reason: &str, note: &str) {
+        self.publish(object, EventType::Warning, reason.to_owned(), note).await;
+    }
+
+    async fn publish<K: Kind>(&self, object: &K, type_: EventType, reason: String, note: &str) {
+        let note = Some(shorten(note, EVENT_NOTE_BYTES_MAX));
+        let action = "Reconcile".to_owned();
+        let event = Event { type_, reason, note, action, secondary: None };
         // An event that cannot be written is no reason to stop; the condition says the same.
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
             debug!(object = %describe(object), %error, "cannot write an event");

@@ -1,4 +1,4 @@
-//! What differs between what a broker holds and what a spec declares, field by field, for people. Pure.
+//! Differences between a thing in a broker and its declaration, field by field, for people. Pure.
 
 /// Differences that are named; all others are counted.
 const NAMED_MAX: usize = 16;

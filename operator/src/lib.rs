@@ -11,6 +11,7 @@ pub mod claims;
 pub mod consumer_group;
 pub mod context;
 pub mod definitions_file;
+pub mod deletion;
 pub mod difference;
 pub mod error;
 pub mod http;

@@ -260,6 +260,18 @@ impl Links {
         parts.into_iter().flatten().collect()
     }
 
+    /// Members and lag of every group, a part from each broker; none until every broker has told of all its groups.
+    #[must_use]
+    pub fn all_group_status(&self, key: &ClusterKey) -> Option<Vec<GroupStatus>> {
+        let told = self.sessions(key, |state| {
+            let is_told = |name: &str| state.group_status.contains_key(name);
+            let all = state.synced && state.groups.names().all(is_told);
+            all.then(|| state.group_status.values().cloned().collect::<Vec<_>>())
+        });
+        let told: Option<Vec<_>> = told.into_iter().collect();
+        told.map(|parts| parts.into_iter().flatten().collect())
+    }
+
     /// Groups that draw from a topic on any broker.
     #[must_use]
     pub fn groups_of(&self, key: &ClusterKey, topic: &str) -> BTreeSet<String> {

@@ -10,7 +10,7 @@ const READ: &[&str] = &["get", "list", "watch"];
 const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// In every namespace that the operator looks after: API group, resources, verbs.
-pub const WORK: [Rule; 9] = [
+pub const WORK: [Rule; 10] = [
     ("pinnace.dev", &["brokerclusters", "topics", "consumergroups"], READ),
     // Finalizers of objects whose deletion deletes something in the brokers.
     ("pinnace.dev", &["topics", "consumergroups"], &["patch"]),
@@ -24,6 +24,8 @@ pub const WORK: [Rule; 9] = [
     // Services of listeners that are gone are deleted.
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("policy", &["poddisruptionbudgets"], APPLY),
+    // Whether the whole namespace of an object is being deleted.
+    ("", &["namespaces"], &["get"]),
     ("events.k8s.io", &["events"], &["create", "patch"]),
     ("", &["events"], &["create", "patch"]),
 ];

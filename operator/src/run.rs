@@ -287,10 +287,13 @@ fn set_up(
     let signals = Signals::default();
     let hearer = Hearer::default();
     let heard = hearer.clone();
-    let (clusters, cluster_watch) =
-        watch_kind(reach.api(client), drop, move |cluster: &BrokerCluster| {
+    let (clusters, cluster_watch) = watch_kind(
+        reach.api(client),
+        |_| {},
+        move |cluster: &BrokerCluster| {
             heard.with(|context| cluster_is_gone(context, cluster));
-        });
+        },
+    );
     let topic_claims = Arc::new(Claims::default());
     let (heard, claims) = (hearer.clone(), Arc::clone(&topic_claims));
     let note = move |topic: &Topic| {
@@ -323,6 +326,7 @@ fn set_up(
     let context = Arc::new(Context {
         client: client.clone(),
         settings,
+        namespace_deletion_wait: Duration::from_secs(arguments.namespace_deletion_wait),
         links: Arc::new(Links::new(connector, signals.clone())),
         signals,
         clusters,

@@ -223,8 +223,26 @@ fn owner<S>(declared: &Declared<S>) -> Option<Owner> {
     })
 }
 
+/// Some policies need the whole cluster in sight, which the operator has and a broker has not.
+fn policies(
+    deletion: DeletionPolicy,
+    adoption: AdoptionPolicy,
+    origin: &Origin,
+) -> Result<(), String> {
+    if deletion == DeletionPolicy::DeleteIfUnused {
+        let text = "DeleteIfUnused is for the operator only; use Retain or Delete in files";
+        return Err(wrong(origin, "spec.deletionPolicy", text));
+    }
+    if adoption == AdoptionPolicy::Never {
+        let text = "Never is for the operator only; use IfIdentical or Adopt in files";
+        return Err(wrong(origin, "spec.adoptionPolicy", text));
+    }
+    Ok(())
+}
+
 fn topic(declared: &Declared<TopicSpec>, manifest: &Manifest) -> Result<Declaration, String> {
     let Declared { name, spec, origin, .. } = declared;
+    policies(spec.deletion_policy, spec.adoption_policy, origin)?;
     let name = TopicName::parse_declared(spec.topic_name(name))
         .map_err(|error| wrong(origin, "spec.topicName", error))?;
     let retention = spec.retention.as_ref();
@@ -271,6 +289,7 @@ fn group(
     manifest: &Manifest,
 ) -> Result<Declaration, String> {
     let Declared { name, spec, origin, .. } = declared;
+    policies(spec.deletion_policy, spec.adoption_policy, origin)?;
     let name = GroupName::parse(spec.group_name(name))
         .map_err(|error| wrong(origin, "spec.groupName", error))?;
     let lite_topic = spec.lite_topic.as_deref().map(TopicName::parse).transpose();
@@ -411,6 +430,23 @@ spec:
         assert_eq!((made.order, made.retry.max_attempts), (Order::Fifo, 5));
         assert_eq!((made.retry.pause_ms(1), made.retry.pause_ms(9)), (1_000, 10_000));
         assert_eq!(made.subscriptions[0].expression, "created");
+    }
+
+    #[test]
+    fn policies_that_only_the_operator_carries_out_are_refused_with_those_that_files_have() {
+        for (policy, advice) in [
+            ("deletionPolicy: DeleteIfUnused", "use Retain or Delete in files"),
+            ("adoptionPolicy: Never", "use IfIdentical or Adopt in files"),
+        ] {
+            for text in
+                [TOPIC.replace("deletionPolicy: Delete", policy), format!("{GROUP}  {policy}\n")]
+            {
+                let problem = read_text(&text).unwrap_err();
+                let field = policy.split(':').next().unwrap();
+                assert!(problem.contains(&format!("field spec.{field}: ")), "{problem}");
+                assert!(problem.contains(advice), "{problem}");
+            }
+        }
     }
 
     #[test]

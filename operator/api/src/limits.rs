@@ -69,6 +69,8 @@ pub const STATUS_TOPICS_MAX: usize = 100;
 pub const CONDITIONS_MAX: usize = 16;
 /// Longest message of a condition.
 pub const CONDITION_MESSAGE_BYTES_MAX: usize = 32_768;
+/// How long an object in a namespace that is being deleted waits for brokers that it cannot be deleted from.
+pub const NAMESPACE_DELETION_WAIT_SECONDS_DEFAULT: u64 = 60;
 /// Largest manifest file.
 pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most documents of one manifest file.

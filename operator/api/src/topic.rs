@@ -220,6 +220,9 @@ pub enum DeletionPolicy {
     Retain,
     /// It is deleted with all it holds.
     Delete,
+    /// It is deleted once nobody uses it: no group has a running consumer on it or messages of it to get; of a group, no
+    /// consumer runs, and neither messages to get nor dead letters are left.
+    DeleteIfUnused,
 }
 
 /// What happens when the cluster already has one of this name.

@@ -1,4 +1,4 @@
-//! How a group that a broker holds differs from what is declared. Pure.
+//! Differences between a group in a broker and its declaration. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ const ATTEMPTS_DEFAULT: u32 = 17;
 const PAUSES_DEFAULT_SECONDS: [i64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 
-/// Every declared field that differs. What is absent is compared with what brokers take it for.
+/// Every declared field that differs. An absent value is compared as the default that brokers have for it.
 #[must_use]
 pub fn differences(held: &admin::Group, wanted: &admin::Group) -> Differences {
     let mut found = Differences::default();

@@ -52,6 +52,11 @@ impl<T: Thing> Held<T> {
         self.things.get(name)
     }
 
+    /// The names of all of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.things.keys().map(String::as_str)
+    }
+
     /// What was pushed for it in this session.
     #[must_use]
     pub fn pushed(&self, name: &str) -> Option<Pushed> {

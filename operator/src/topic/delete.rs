@@ -1,41 +1,26 @@
-//! What happens when a topic's object is deleted: nothing, unless its policy says so. Only then does it carry a
-//! finalizer, and it is let go whenever there is nothing left to delete it from.
+//! The deletion of a Topic: who uses the topic, and what the object says while it waits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_proto::admin::{DeleteTopicRequest, Topic as WireTopic};
-use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use broker_proto::admin::{DeleteTopicRequest, GroupStatus, Topic as WireTopic};
 use kube::runtime::controller::Action;
 use operator_api::Topic;
+use operator_api::condition::merge;
 use operator_api::topic::DeletionPolicy;
-use serde_json::json;
-use tracing::info;
 
-use super::fetch::{claim, target};
+use super::fetch::{claim, rivals, target};
 use crate::broker_admin::{Answer, BrokerAdmin};
-use crate::context::Context;
+use crate::context::{Context, now};
+use crate::deletion::{
+    Deletable, Leaving, delete_thing, next_look, set_finalizer, standing_cluster,
+};
 use crate::error::Error;
-use crate::links::state::Thing;
-use crate::names::{ClusterKey, FINALIZER};
 use crate::ownership::Claim;
-use crate::status_writer::{Kind, describe};
-
-/// When brokers that did not answer are asked again.
-const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// A thing that can be deleted from brokers.
-pub(crate) trait Deletable: Thing {
-    /// Asks one broker.
-    fn delete<'a>(
-        admin: &'a dyn BrokerAdmin,
-        name: &str,
-        claim: &Claim,
-        instance: &str,
-    ) -> Answer<'a, ()>;
-}
 
 impl Deletable for WireTopic {
+    const NOUN: &'static str = "topic";
+
     fn delete<'a>(
         admin: &'a dyn BrokerAdmin,
         name: &str,
@@ -49,89 +34,102 @@ impl Deletable for WireTopic {
 
 /// Adds or removes the finalizer as the policy asks.
 pub(super) async fn keep_finalizer(topic: &Arc<Topic>, context: &Context) -> Result<(), Error> {
-    let wanted = topic.spec.deletion_policy == DeletionPolicy::Delete;
+    let wanted = topic.spec.deletion_policy != DeletionPolicy::Retain;
     set_finalizer(topic.as_ref(), wanted, context).await
-}
-
-/// Makes the finalizer present or absent.
-pub(crate) async fn set_finalizer<K: Kind>(
-    object: &K,
-    wanted: bool,
-    context: &Context,
-) -> Result<(), Error> {
-    let mut finalizers = object.finalizers().to_vec();
-    if finalizers.iter().any(|name| name == FINALIZER) == wanted {
-        return Ok(());
-    }
-    finalizers.retain(|name| name != FINALIZER);
-    if wanted {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let api: Api<K> =
-        Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    // With the version, a list that somebody else changed meanwhile is not overwritten.
-    let version = object.resource_version();
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
-    let params = PatchParams::default();
-    match api.patch(&object.name_any(), &params, &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
-        Err(source) => {
-            let what = describe(object);
-            Err(Error::Finalizer { what, source: Box::new(source) })
-        }
-    }
 }
 
 /// The object is being deleted.
 pub(super) async fn delete(topic: &Arc<Topic>, context: &Context) -> Result<Action, Error> {
     let (key, name) = target(topic);
-    let destroys = topic.spec.deletion_policy == DeletionPolicy::Delete;
-    delete_thing::<WireTopic, _>(topic.as_ref(), destroys, &key, &name, context).await
+    let claim = claim(topic.as_ref());
+    let cluster = standing_cluster(context, &key);
+    let rivals = rivals(&context.topic_claims, &key, cluster.as_ref(), &name, &claim);
+    let leaving = Leaving {
+        object: topic.as_ref(),
+        claim: &claim,
+        policy: topic.spec.deletion_policy,
+        key: &key,
+        name: &name,
+        has_successor: rivals.iter().any(|rival| rival.takes_over),
+        uses: context.links.all_group_status(&key).map(|parts| uses(&name, &parts)),
+    };
+    let waits = delete_thing::<WireTopic, _>(leaving, context).await?;
+    if let Some(verdict) = &waits {
+        let topic = topic.as_ref();
+        let before = context.topic_status.before(topic, topic.status.as_ref());
+        let generation = topic.metadata.generation.unwrap_or_default();
+        let mut status = before.status.clone();
+        status.observed_generation = Some(generation);
+        status.conditions =
+            merge(&before.status.conditions, &verdict.findings(), generation, &now());
+        let told = status.conditions.clone();
+        if context.topic_status.write(topic, &before, status).await? {
+            context.tell(topic, &before.status.conditions, &told).await;
+        }
+    }
+    Ok(next_look(waits.as_ref()))
 }
 
-/// Deletes from every broker what the object declared and nobody else declares, then lets the object go.
-pub(crate) async fn delete_thing<T: Deletable, K: Kind>(
-    object: &K,
-    destroys: bool,
-    key: &ClusterKey,
-    name: &str,
-    context: &Context,
-) -> Result<Action, Error> {
-    if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(Action::await_change());
-    }
-    let cluster = context.cluster(key);
-    let cluster_stays = cluster.is_some_and(|c| c.metadata.deletion_timestamp.is_none());
-    if destroys && cluster_stays {
-        let Some(view) = context.links.view::<T>(key, name) else {
-            return Ok(Action::requeue(ASK_AGAIN));
+/// Who uses a topic. Numbers are left out: they move, and would be written to the API server each time.
+fn uses(topic: &str, parts: &[GroupStatus]) -> Vec<String> {
+    let mut behind = BTreeSet::new();
+    let mut running = BTreeSet::new();
+    for part in parts {
+        let has_messages = |lag: &&broker_proto::admin::TopicLag| {
+            lag.topic == topic && (lag.lag_messages > 0 || lag.inflight_messages > 0)
         };
-        let claim = claim(object);
-        for broker in &view.brokers {
-            if broker.silence.is_some() {
-                return Ok(Action::requeue(ASK_AGAIN));
-            }
-            let mark = claim.mark(&context.settings.instance);
-            let is_mine = |held: &T| {
-                held.owner().is_some_and(|owner| {
-                    (&owner.instance, &owner.namespace, &owner.name)
-                        == (&mark.instance, &mark.namespace, &mark.name)
-                })
-            };
-            if !broker.held.as_ref().is_some_and(is_mine) {
-                continue;
-            }
-            let admin = broker.admin.as_ref();
-            match T::delete(admin, name, &claim, &context.settings.instance).await {
-                Ok(()) => {}
-                // The broker knows another owner: it is not this object's to delete any more.
-                Err(error) if error.code == tonic::Code::FailedPrecondition => {}
-                Err(_) => return Ok(Action::requeue(ASK_AGAIN)),
-            }
+        if part.topics.iter().any(|lag| has_messages(&lag)) {
+            behind.insert(part.name.as_str());
         }
-        info!(object = %describe(object), "deleted from the brokers");
+        let mut asked = part.members.iter().flat_map(|member| &member.subscriptions);
+        let draws = asked.any(|asked| asked.topic == topic)
+            || part.assignments.iter().any(|assigned| assigned.topic == topic);
+        if draws {
+            running.insert(part.name.as_str());
+        }
     }
-    set_finalizer(object, false, context).await?;
-    Ok(Action::await_change())
+    let told = |groups: BTreeSet<&str>, what: &str| {
+        let groups = groups.into_iter().take(USERS_NAMED_MAX).collect::<Vec<_>>().join(", ");
+        (!groups.is_empty()).then(|| format!("{what}: {groups}"))
+    };
+    let running = told(running, "consumers run of the groups");
+    let behind = told(behind, "messages are left to get for the groups");
+    running.into_iter().chain(behind).collect()
+}
+
+/// Groups that are named as users of a topic.
+const USERS_NAMED_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use broker_proto::admin::{Assignment, Member, Subscription, TopicLag};
+
+    use super::*;
+
+    fn part(name: &str, topic: &str, lag_messages: u64) -> GroupStatus {
+        let lag = TopicLag { topic: topic.to_owned(), lag_messages, ..TopicLag::default() };
+        GroupStatus { name: name.to_owned(), topics: vec![lag], ..GroupStatus::default() }
+    }
+
+    #[test]
+    fn messages_that_a_group_has_yet_to_get_are_a_use_and_those_nobody_waits_for_are_none() {
+        let parts = [part("billing", "orders", 3), part("billing", "orders", 0)];
+        assert_eq!(uses("orders", &parts), ["messages are left to get for the groups: billing"]);
+        assert_eq!(uses("refunds", &parts), Vec::<String>::new());
+        assert_eq!(uses("orders", &[part("billing", "orders", 0)]), Vec::<String>::new());
+        assert_eq!(uses("orders", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_running_consumer_is_a_use_also_when_it_has_everything() {
+        let wish = Subscription { topic: "orders".to_owned(), ..Subscription::default() };
+        let member = Member { subscriptions: vec![wish], ..Member::default() };
+        let mut asking = part("billing", "orders", 0);
+        asking.members.push(member);
+        let mut assigned = part("audit", "orders", 0);
+        let topic = "orders".to_owned();
+        assigned.assignments.push(Assignment { topic, ..Assignment::default() });
+        let found = uses("orders", &[asking, assigned]);
+        assert_eq!(found, ["consumers run of the groups: audit, billing"]);
+    }
 }

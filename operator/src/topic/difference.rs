@@ -1,11 +1,11 @@
-//! How a topic that a broker holds differs from what is declared. Pure. Placement is the operator's own business and no
+//! Differences between a topic in a broker and its declaration. Pure. Placement is the operator's own business and no
 //! difference.
 
 use broker_proto::admin;
 
 use crate::difference::{Differences, optional, span};
 
-/// Every declared field that differs. What is absent is compared with what brokers take it for.
+/// Every declared field that differs. An absent value is compared as the default that brokers have for it.
 #[must_use]
 pub fn differences(held: &admin::Topic, wanted: &admin::Topic) -> Differences {
     let mut found = Differences::default();

@@ -188,7 +188,7 @@ pub fn adopt<'a, T: Thing>(
             );
             return Err(Verdict::stalled("ExistsAlready", message));
         }
-        // Who follows another object of the namespace may change what that one declared.
+        // A successor of the same namespace may change what its predecessor declared.
         let is_free = standing == Standing::Predecessor || policy == AdoptionPolicy::Adopt;
         if !is_free && let Some(differences) = differences(held).told() {
             let message = format!(

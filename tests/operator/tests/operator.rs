@@ -8,6 +8,8 @@ mod broker_cluster;
 mod consumer_group;
 #[path = "operator/definitions.rs"]
 mod definitions;
+#[path = "operator/deletion.rs"]
+mod deletion;
 #[path = "operator/fake_broker.rs"]
 mod fake_broker;
 #[path = "operator/leadership.rs"]

@@ -1,7 +1,7 @@
 //! A broker as the operator sees it: the admin API over a state in memory, with the refusals that the real one has. Can be
 //! stopped, lose its memory, and be told what to report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -28,6 +28,8 @@ pub(crate) struct Memory {
     pub(crate) group_status: BTreeMap<String, GroupStatus>,
     /// Calls of ApplyTopic and ApplyGroup since the broker started.
     pub(crate) applies: u64,
+    /// Topics and groups that were deleted.
+    pub(crate) deletes: BTreeSet<String>,
     /// Resets asked for, in order.
     pub(crate) resets: Vec<ResetOffsetsRequest>,
     /// Refuses topics.
@@ -217,6 +219,7 @@ impl Admin for Service {
         let mut memory = self.shared.lock();
         memory.version += 1;
         let existed = memory.topics.remove(&name).is_some();
+        memory.deletes.insert(name.clone());
         self.shared.tell(memory.version, Event::TopicDeleted(name));
         Ok(Response::new(DeleteTopicResponse { existed }))
     }
@@ -260,6 +263,7 @@ impl Admin for Service {
         let mut memory = self.shared.lock();
         memory.version += 1;
         let existed = memory.groups.remove(&name).is_some();
+        memory.deletes.insert(name.clone());
         self.shared.tell(memory.version, Event::GroupDeleted(name));
         Ok(Response::new(DeleteGroupResponse { existed }))
     }

@@ -15,7 +15,7 @@ async fn a_namespace_that_is_not_allowed_keeps_nobody_from_a_name_and_learns_no_
     let home = World::alone().await;
     let guest = home.neighbour().await;
     let _broker = home.broker("default", 0).await;
-    let operator = home.operator_of_all("a").await;
+    let operator = home.operator_of_all("a", &[]).await;
     home.apply::<BrokerCluster>("default", json!({})).await;
     let reference = json!({"clusterRef": {"name": "default", "namespace": home.namespace}});
     guest.apply::<Topic>("payments", reference.clone()).await;

@@ -58,7 +58,8 @@ impl RealBroker {
         let host = self.admin.ip().to_string();
         let endpoint = BrokerEndpoint { broker: 0, host, port: self.admin.port() };
         let admin = GrpcConnector.connect(&endpoint).unwrap();
-        eventually("the broker answers", || async { admin.watch_state().await.ok() }).await;
+        eventually("the broker answers", || async { admin.watch_state().await.ok().map(drop) })
+            .await;
         admin
     }
 

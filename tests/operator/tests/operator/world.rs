@@ -185,14 +185,14 @@ impl World {
     }
 
     /// An operator that looks after all namespaces, in a test that is alone.
-    pub(crate) async fn operator_of_all(&self, identity: &str) -> RunningOperator {
+    pub(crate) async fn operator_of_all(&self, identity: &str, more: &[&str]) -> RunningOperator {
         let user = format!("operator-of-{}", self.namespace);
         let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
         let name = format!("{user}-everywhere");
         let binding = binding(&name, "ClusterRole", "test-pinnace-operator", &user);
         let binding = serde_json::from_value(binding).unwrap();
         bindings.create(&PostParams::default(), &binding).await.unwrap();
-        self.operator_with(identity, &[])
+        self.operator_with(identity, more)
     }
 
     /// An operator with more arguments.
@@ -349,7 +349,7 @@ fn binding(name: &str, kind: &str, role: &str, user: &str) -> Value {
     })
 }
 
-async fn install_definitions(client: &Client) {
+pub(crate) async fn install_definitions(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for (_, definition) in definitions::all() {
         let name = definition.name_any();

@@ -14,6 +14,7 @@ use broker_proto::rocketmq::{
 
 use crate::clock::{monotonic_ms, now_ms, unix_ms_of};
 use crate::context::BrokerContext;
+use crate::limits::LAG_STEP_MS_MIN;
 use crate::session::{Session, settings};
 
 /// By group name; every group of the catalog is there.
@@ -139,8 +140,9 @@ fn assignments(
     context.local_shards(&entry.topic).map(of_shard).collect()
 }
 
-/// Whether the two differ in more than the time of a heartbeat.
-pub(super) fn differ(a: &GroupStatus, b: &GroupStatus) -> bool {
+/// Whether what is now differs from what was told in more than the time of a heartbeat and the age of a message that goes
+/// on waiting: the age grows all the time, and is worth telling again once it moved by an eighth.
+pub(super) fn differ(told: &GroupStatus, now: &GroupStatus) -> bool {
     let same_member = |(a, b): (&Member, &Member)| {
         a.client_id == b.client_id
             && a.client_type == b.client_type
@@ -148,10 +150,18 @@ pub(super) fn differ(a: &GroupStatus, b: &GroupStatus) -> bool {
             && a.remote_address == b.remote_address
             && a.subscriptions == b.subscriptions
     };
-    a.topics != b.topics
-        || a.assignments != b.assignments
-        || a.members.len() != b.members.len()
-        || !a.members.iter().zip(&b.members).all(same_member)
+    let same_lag = |(told, now): (&TopicLag, &TopicLag)| {
+        let step_ms = (told.lag_ms / 8).max(LAG_STEP_MS_MIN);
+        let is_near = told.lag_ms.abs_diff(now.lag_ms) < step_ms;
+        is_near && (told.lag_ms == 0) == (now.lag_ms == 0) && {
+            TopicLag { lag_ms: 0, ..told.clone() } == TopicLag { lag_ms: 0, ..now.clone() }
+        }
+    };
+    told.assignments != now.assignments
+        || told.topics.len() != now.topics.len()
+        || !told.topics.iter().zip(&now.topics).all(same_lag)
+        || told.members.len() != now.members.len()
+        || !told.members.iter().zip(&now.members).all(same_member)
 }
 
 #[cfg(test)]
@@ -178,6 +188,32 @@ mod tests {
         assert!(differ(&first, &status(|s| s.members.clear())));
         assert!(differ(&first, &status(|s| s.topics[0].lag_messages = 1)));
         assert!(differ(&first, &status(|s| s.assignments.push(Assignment::default()))));
+        assert!(differ(&first, &status(|s| s.topics.push(TopicLag::default()))));
+    }
+
+    #[test]
+    fn the_age_of_a_message_that_goes_on_waiting_is_told_in_steps() {
+        let waits = |lag_ms: u64| {
+            status(|s| s.topics[0] = TopicLag { lag_messages: 1, lag_ms, ..s.topics[0].clone() })
+        };
+        assert!(!differ(&waits(3_000), &waits(3_999)));
+        assert!(differ(&waits(3_000), &waits(4_000)));
+        assert!(!differ(&waits(80_000), &waits(89_999)));
+        assert!(differ(&waits(80_000), &waits(90_000)));
+        assert!(differ(&waits(80_000), &waits(1_000)), "somebody caught up");
+        assert!(differ(&waits(500), &waits(0)), "nobody waits any more");
+        let mut told = waits(0);
+        let seconds: Vec<u64> = (1..=3_600)
+            .filter(|second| {
+                let now = waits(second * 1_000);
+                let is_told = differ(&told, &now);
+                if is_told {
+                    told = now;
+                }
+                is_told
+            })
+            .collect();
+        assert!(seconds.len() < 60, "{} times in an hour", seconds.len());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which address a client is told for a shard (protocol section 3.1). A broker alone echoes the address that the client
-//! itself used, so that it works through any address translation; in a cluster the map names the broker of each shard.
+//! itself used, so that it works through any address translation; in a cluster the map names the broker of each shard. A
+//! client from outside the cluster is told the address that it used for all shards, and every broker passes its calls on.
 
 mod cluster_map;
 
@@ -68,7 +69,12 @@ impl EndpointPlan {
     pub(crate) fn for_request(&self, access_point: Option<&Endpoints>) -> RequestEndpoints {
         let echoed = access_point.filter(|e| is_usable(e)).map(echo);
         let own = echoed.unwrap_or_else(|| self.advertised.clone());
-        RequestEndpoints { own, map: self.map() }
+        let map = self.map();
+        let is_outside = map.as_ref().is_some_and(|held| {
+            let mut dialled = access_point.iter().flat_map(|endpoints| &endpoints.addresses);
+            !dialled.all(|address| held.is_inside(&address.host))
+        });
+        RequestEndpoints { own, map, is_outside }
     }
 }
 
@@ -77,12 +83,14 @@ impl EndpointPlan {
 pub(crate) struct RequestEndpoints {
     own: Endpoints,
     map: Option<Arc<HeldMap>>,
+    is_outside: bool,
 }
 
 impl RequestEndpoints {
     /// The endpoints of a shard; none when neither this broker nor the map knows it.
     pub(crate) fn of(&self, shard: ShardId, is_local: bool) -> Option<&Endpoints> {
         let in_map = self.map.as_ref().and_then(|held| held.endpoints(shard));
+        let in_map = if self.is_outside { in_map.and(Some(&self.own)) } else { in_map };
         in_map.or_else(|| is_local.then_some(&self.own))
     }
 }

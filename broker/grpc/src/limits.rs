@@ -80,6 +80,8 @@ pub const MAP_VERSION_MAX: u64 = 1 << 48;
 pub const MAP_VERSION_STEP_MAX: u64 = 1 << 20;
 /// Longest host of a broker in a cluster map.
 pub const MAP_HOST_BYTES_MAX: usize = 253;
+/// Most names in the client hosts of a cluster map.
+pub const MAP_CLIENT_HOSTS_MAX: usize = 64;
 /// Shards in a cluster map.
 pub const MAP_SHARDS_MAX: usize = 16_384;
 /// Topics, and pairs of topic and group, whose messages are counted one by one.

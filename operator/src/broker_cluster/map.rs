@@ -22,6 +22,9 @@ pub struct Record {
     pub brokers: Vec<BrokerRecord>,
     /// Shards by number.
     pub shards: Vec<ShardRecord>,
+    /// DNS names by which clients of the Kubernetes cluster reach any broker: of the Services of the listeners.
+    #[serde(default)]
+    pub client_hosts: Vec<String>,
 }
 
 /// Where one broker is.
@@ -58,6 +61,7 @@ impl Record {
     pub fn next(
         key: &ClusterKey,
         brokers: &[BrokerPlan],
+        client_hosts: Vec<String>,
         recorded: Option<&Self>,
         known_version: u64,
     ) -> Self {
@@ -87,6 +91,7 @@ impl Record {
             cluster: key.name.clone(),
             brokers: brokers.iter().map(address).collect(),
             shards,
+            client_hosts,
         };
         let same = recorded == Some(&next);
         if !same || known_version > next.version {
@@ -115,6 +120,7 @@ impl Record {
             cluster: self.cluster.clone(),
             brokers: self.brokers.iter().map(address).collect(),
             shards: self.shards.iter().map(shard).collect(),
+            client_hosts: self.client_hosts.clone(),
         }
     }
 }
@@ -127,11 +133,11 @@ mod tests {
     fn the_version_grows_only_when_the_map_says_something_else() {
         let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
         let one = [BrokerPlan { id: 0, shards: vec![0] }];
-        let first = Record::next(&key, &one, None, 0);
+        let first = Record::next(&key, &one, Vec::new(), None, 0);
         assert_eq!(first.version, 1);
-        assert_eq!(Record::next(&key, &one, Some(&first), 1), first);
+        assert_eq!(Record::next(&key, &one, Vec::new(), Some(&first), 1), first);
         let two = [BrokerPlan { id: 0, shards: vec![0] }, BrokerPlan { id: 1, shards: vec![1] }];
-        let second = Record::next(&key, &two, Some(&first), 1);
+        let second = Record::next(&key, &two, Vec::new(), Some(&first), 1);
         assert_eq!((second.version, second.shards.len()), (2, 2));
     }
 
@@ -139,9 +145,13 @@ mod tests {
     fn a_lost_record_never_leads_to_an_older_version_than_brokers_hold() {
         let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
         let one = [BrokerPlan { id: 0, shards: vec![0] }];
-        assert_eq!(Record::next(&key, &one, None, 7).version, 8);
-        assert_eq!(Record::next(&key, &one, None, u64::MAX).version, 1, "no broker holds it");
-        let restored = Record::next(&key, &one, None, 0);
-        assert_eq!(Record::next(&key, &one, Some(&restored), 7).version, 8);
+        assert_eq!(Record::next(&key, &one, Vec::new(), None, 7).version, 8);
+        assert_eq!(
+            Record::next(&key, &one, Vec::new(), None, u64::MAX).version,
+            1,
+            "no broker holds it"
+        );
+        let restored = Record::next(&key, &one, Vec::new(), None, 0);
+        assert_eq!(Record::next(&key, &one, Vec::new(), Some(&restored), 7).version, 8);
     }
 }

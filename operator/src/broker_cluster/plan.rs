@@ -94,7 +94,10 @@ fn place_shards(observed: &Observed, valid: &ValidCluster) -> Result<Vec<BrokerP
 pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> {
     let brokers = place_shards(observed, valid)?;
     let recorded = observed.recorded.as_ref();
-    let map = Record::next(&valid.key, &brokers, recorded, observed.map_version);
+    let services =
+        valid.listeners.iter().map(|listener| valid.key.listener_service(&listener.name));
+    let client_hosts = services.map(|service| valid.key.service_host(&service)).collect();
+    let map = Record::next(&valid.key, &brokers, client_hosts, recorded, observed.map_version);
     let address = |listener: &operator_api::broker_cluster::Listener| {
         let host = valid.key.service_host(&valid.key.listener_service(&listener.name));
         (listener.name.clone(), format!("{host}:{}", listener.port))

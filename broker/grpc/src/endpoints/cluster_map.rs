@@ -9,7 +9,8 @@ use broker_proto::rocketmq::Endpoints;
 
 use super::endpoints_of;
 use crate::limits::{
-    MAP_BROKERS_MAX, MAP_HOST_BYTES_MAX, MAP_SHARDS_MAX, MAP_VERSION_MAX, MAP_VERSION_STEP_MAX,
+    MAP_BROKERS_MAX, MAP_CLIENT_HOSTS_MAX, MAP_HOST_BYTES_MAX, MAP_SHARDS_MAX, MAP_VERSION_MAX,
+    MAP_VERSION_STEP_MAX,
 };
 
 /// Why a map is refused; says what to do.
@@ -35,6 +36,11 @@ pub(crate) enum MapError {
          at most {MAP_HOST_BYTES_MAX} of them"
     )]
     Host(u32),
+    #[error(
+        "{0:?} in the client hosts of the cluster map is no name and no IP address; use letters, digits, '-', '.' and ':', \
+         at most {MAP_HOST_BYTES_MAX} of them"
+    )]
+    ClientHost(String),
     #[error("the cluster map names shard {0} twice")]
     SameShard(u32),
     #[error("shard {shard} is called {name:?} in the cluster map; its name is {expected:?}")]
@@ -54,11 +60,16 @@ impl HeldMap {
     pub(crate) fn check(map: admin::ClusterMap) -> Result<Self, MapError> {
         count("brokers", map.brokers.len(), MAP_BROKERS_MAX)?;
         count("shards", map.shards.len(), MAP_SHARDS_MAX)?;
+        count("client hosts", map.client_hosts.len(), MAP_CLIENT_HOSTS_MAX)?;
         if map.version == 0 {
             return Err(MapError::NoVersion);
         }
         if map.version > MAP_VERSION_MAX {
             return Err(MapError::Version(map.version));
+        }
+        if let Some(wrong) = map.client_hosts.iter().find(|host| host.is_empty() || !is_host(host))
+        {
+            return Err(MapError::ClientHost(wrong.chars().take(MAP_HOST_BYTES_MAX).collect()));
         }
         let mut brokers = HashMap::new();
         for broker in &map.brokers {
@@ -111,10 +122,30 @@ impl HeldMap {
         }
     }
 
+    /// Whether a client that dialled this name or address can be expected to reach the hosts of all brokers.
+    pub(crate) fn is_inside(&self, dialled: &str) -> bool {
+        let mut known = self.map.client_hosts.iter();
+        let mut brokers = self.map.brokers.iter();
+        self.map.client_hosts.is_empty()
+            || known.any(|host| is_same_host(dialled, host))
+            || brokers.any(|broker| is_same_host(dialled, &broker.host))
+    }
+
     /// Where the shard's leader is reached.
     pub(crate) fn endpoints(&self, shard: ShardId) -> Option<&Endpoints> {
         self.endpoints.get(&shard)
     }
+}
+
+/// Whether a name is the known one, begins it (a search domain completes it), or goes on where it ends (the domain of the
+/// Kubernetes cluster).
+fn is_same_host(dialled: &str, known: &str) -> bool {
+    let dialled = dialled.trim_end_matches('.').to_ascii_lowercase();
+    let known = known.trim_end_matches('.').to_ascii_lowercase();
+    let goes_on = |long: &str, short: &str| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    !dialled.is_empty() && (goes_on(&known, &dialled) || goes_on(&dialled, &known))
 }
 
 /// What a client can be told to connect to: a DNS name or an IP address.

@@ -30,6 +30,7 @@ fn map(version: u64) -> ClusterMap {
             leader_broker: 0,
             replica_brokers: vec![0],
         }],
+        client_hosts: Vec::new(),
     }
 }
 
@@ -78,6 +79,40 @@ fn a_cluster_map_names_the_leader_of_each_shard() {
 }
 
 #[test]
+fn a_client_from_outside_is_told_the_address_that_it_dialled() {
+    let plan = plan();
+    let clients = vec!["main-client.default.svc".to_owned()];
+    plan.apply(ClusterMap { client_hosts: clients, ..map(1) }).unwrap();
+    let told = |hosts: &[(&str, i32)]| {
+        let asked = access_point(AddressScheme::DomainName, hosts);
+        let view = plan.for_request(Some(&asked));
+        assert_eq!(view.of(ShardId(7), false), None, "nobody knows that shard");
+        let told = view.of(ShardId(1), false).unwrap();
+        (told.addresses[0].host.clone(), told.addresses[0].port)
+    };
+    let leader = ("main-0.main.default.svc".to_owned(), 8081);
+    let inside = [
+        "main-client",
+        "main-client.default",
+        "main-client.default.svc",
+        "main-client.default.svc.cluster.local",
+        "Main-Client.default.svc.cluster.local.",
+        "main-0.main.default.svc.cluster.local",
+    ];
+    for host in inside {
+        assert_eq!(told(&[(host, 8081)]), leader, "{host}");
+    }
+    let outside = ["localhost", "127.0.0.1", "mq.example.org", "main-cli", "main-client.def"];
+    for host in outside {
+        assert_eq!(told(&[(host, 30_001)]), (host.to_owned(), 30_001), "{host}");
+    }
+    let one_of_two = [("main-client", 8081), ("mq.example.org", 443)];
+    assert_eq!(told(&one_of_two), ("main-client".to_owned(), 8081), "a name that may not resolve");
+    let view = plan.for_request(None);
+    assert_eq!(view.of(ShardId(1), false).unwrap().addresses[0].host, leader.0);
+}
+
+#[test]
 fn an_inconsistent_map_is_refused_with_its_reason() {
     let change = |change: fn(&mut ClusterMap)| {
         let mut changed = map(1);
@@ -95,6 +130,10 @@ fn an_inconsistent_map_is_refused_with_its_reason() {
     assert!(matches!(change(|m| m.shards[0].name = "a".into()), MapError::Name { .. }));
     let crowd = |m: &mut ClusterMap| m.shards = vec![m.shards[0].clone(); MAP_SHARDS_LIMIT + 1];
     assert!(matches!(change(crowd), MapError::TooMany { .. }));
+    let hosts = |m: &mut ClusterMap| m.client_hosts = vec!["good".into(), "not good".into()];
+    assert_eq!(change(hosts), MapError::ClientHost("not good".into()));
+    let hosts = |m: &mut ClusterMap| m.client_hosts = vec!["a".into(); 65];
+    assert!(matches!(change(hosts), MapError::TooMany { .. }));
 }
 
 const MAP_SHARDS_LIMIT: usize = crate::limits::MAP_SHARDS_MAX;

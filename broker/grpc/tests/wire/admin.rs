@@ -145,6 +145,7 @@ async fn a_cluster_map_changes_what_clients_are_told() {
             leader_broker,
             replica_brokers: vec![0],
         }],
+        client_hosts: Vec::new(),
     };
     let request = |map| ApplyClusterMapRequest { map };
     let refused = broker.admin.apply_cluster_map(request(Some(map(1, 7)))).await.unwrap_err();

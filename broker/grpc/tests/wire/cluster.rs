@@ -24,7 +24,7 @@ use crate::broker::{
 };
 
 /// The map of a cluster of two brokers at these ports, each of which leads the shard of its number.
-fn map_of(version: u64, ports: [u16; 2]) -> ClusterMap {
+pub(crate) fn map_of(version: u64, ports: [u16; 2]) -> ClusterMap {
     let address = |(broker_id, port): (u32, u16)| BrokerAddress {
         broker_id,
         host: "127.0.0.1".into(),
@@ -42,10 +42,11 @@ fn map_of(version: u64, ports: [u16; 2]) -> ClusterMap {
         cluster: "default".into(),
         brokers: (0..).zip(ports).map(address).collect(),
         shards: vec![shard(0), shard(1)],
+        client_hosts: Vec::new(),
     }
 }
 
-async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
+pub(crate) async fn two_brokers(kind: MessageType) -> [TestBroker; 2] {
     let mut brokers =
         [start_with([ShardId(0)].into_iter()).await, start_with([ShardId(1)].into_iter()).await];
     let map = map_of(1, [brokers[0].port, brokers[1].port]);
@@ -152,6 +153,7 @@ async fn a_recall_finds_its_shard_and_a_broker_that_is_gone_is_said() {
             leader_broker: 1,
             replica_brokers: vec![1],
         }],
+        client_hosts: Vec::new(),
     };
     let request_map = ApplyClusterMapRequest { map: Some(gone) };
     first.admin.apply_cluster_map(request_map).await.unwrap();

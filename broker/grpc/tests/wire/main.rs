@@ -9,6 +9,7 @@ mod cluster;
 mod lookup;
 mod message_types;
 mod offsets;
+mod outside;
 mod receiving;
 mod rocketmq_admin;
 mod sending;

@@ -39,7 +39,7 @@ fn observed(pods_ready: bool) -> Observed {
 
 fn plan() -> Plan {
     let brokers = vec![BrokerPlan { id: 0, shards: vec![0] }];
-    let map = Record::next(&key(), &brokers, None, 0);
+    let map = Record::next(&key(), &brokers, Vec::new(), None, 0);
     let endpoints = vec![("client".to_owned(), "default-client.shop.svc:8081".to_owned())];
     Plan { brokers, map, version: "0.1.0".to_owned(), endpoints, held_back: Vec::new() }
 }

@@ -56,6 +56,7 @@ fn cluster_map(brokers: &[Broker]) -> ClusterMap {
         cluster: "default".to_owned(),
         brokers: (0..).zip(brokers).map(address).collect(),
         shards: shards.collect(),
+        client_hosts: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod client;
+mod cluster;
 mod data_directory;
 mod dead_letter;
 pub(crate) mod declared;

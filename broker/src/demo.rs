@@ -69,7 +69,7 @@ async fn tell(broker: &BrokerProcess, start: Duration) -> Result<(), Failure> {
         broker.admin,
         broker.http
     ))?;
-    let admin = AdminArguments { admin: broker.admin.to_string() };
+    let admin = AdminArguments { admin: broker.admin.to_string(), broker: None };
     let mut admin = Admin::connect(&admin).await?;
     declared(&mut admin).await?;
 

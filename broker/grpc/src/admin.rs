@@ -12,6 +12,7 @@ mod group_status;
 mod list_dead_letters;
 mod list_groups;
 mod list_topics;
+mod other_broker;
 mod redrive_dead_letters;
 mod reset_offsets;
 mod trace_message;
@@ -32,6 +33,7 @@ use broker_proto::admin::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
+pub use self::other_broker::{FOR_BROKER, OrOtherBroker};
 use self::redrive_dead_letters::{Fate, redrive_dead_letters};
 use crate::admission::Admitted;
 use crate::context::BrokerContext;
@@ -44,12 +46,14 @@ struct AdminService {
 
 /// The service with its limits, ready for a port.
 #[must_use]
-pub fn admin_service(context: Arc<BrokerContext>) -> Admitted<AdminServer<impl Admin>> {
+pub fn admin_service(
+    context: Arc<BrokerContext>,
+) -> Admitted<OrOtherBroker<AdminServer<impl Admin>>> {
     let memory = context.memory.clone();
-    let service = AdminServer::new(AdminService { context })
+    let service = AdminServer::new(AdminService { context: Arc::clone(&context) })
         .max_decoding_message_size(ADMIN_REQUEST_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);
-    Admitted::new(service, memory)
+    Admitted::new(OrOtherBroker::new(service, context), memory)
 }
 
 type Answered<A> = Result<Response<A>, Status>;

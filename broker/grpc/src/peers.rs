@@ -17,6 +17,7 @@ use tonic::{Request, Response};
 
 use crate::caller::Caller;
 use crate::context::BrokerContext;
+use crate::endpoints::EndpointPlan;
 use crate::limits::{PASSED_ON_MS_MAX, PEER_CONNECT_MS_MAX, REQUEST_BYTES_MAX};
 use crate::status::Failure;
 
@@ -82,6 +83,11 @@ impl Peers {
             endpoint.connect_timeout(Duration::from_millis(PEER_CONNECT_MS_MAX)).connect_lazy();
         channels.insert(uri, channel.clone());
         Some(channel)
+    }
+
+    /// To the admin API of a broker; none when the map does not know it.
+    pub(crate) fn admin(&self, plan: &EndpointPlan, broker_id: u32) -> Option<Channel> {
+        self.channel(&plan.map()?.admin_endpoints(broker_id)?)
     }
 }
 

@@ -1,13 +1,16 @@
-//! The connection of the admin verbs to a broker's admin API.
+//! The connection of the admin verbs to one broker's admin API; `cluster.rs` has all brokers of a cluster.
 
 use std::time::Duration;
 
+use broker_grpc::admin::FOR_BROKER;
 use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::{
     ApplyGroupRequest, ApplyGroupResponse, ApplyTopicRequest, ApplyTopicResponse, BrokerStatus,
-    DeleteGroupRequest, DeleteTopicRequest, GetBrokerRequest, Group, GroupStatus,
-    ListDeadLettersRequest, ListDeadLettersResponse, ListGroupsRequest, ListTopicsRequest, Owner,
+    ClusterMap, DeleteGroupRequest, DeleteTopicRequest, FindMessagesRequest, FindMessagesResponse,
+    GetBrokerRequest, GetClusterMapRequest, Group, GroupStatus, ListDeadLettersRequest,
+    ListDeadLettersResponse, ListGroupsRequest, ListTopicsRequest, Owner,
     RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest, Topic, TopicStatus,
+    TraceMessageRequest, TraceMessageResponse,
 };
 use clap::Args;
 use tonic::transport::{Channel, Endpoint};
@@ -16,14 +19,19 @@ use super::failure::{Failure, innermost};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A search reads the log, which takes its time when the log is long.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// The flag `--admin` that all admin verbs share.
+/// The flags that all admin verbs share.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminArguments {
     /// Address of the broker's admin API.
     #[arg(long, value_name = "HOST:PORT", env = "PINNACE_ADMIN", default_value = "127.0.0.1:8083")]
     pub(crate) admin: String,
+    /// Ask only this broker of a cluster, reached through the one at --admin [default: all brokers].
+    #[arg(long, value_name = "ID")]
+    pub(crate) broker: Option<u32>,
 }
 
 /// The mark that the command line leaves on what it declares.
@@ -60,18 +68,69 @@ fn endpoint(address: &str, flag: &str) -> Result<Endpoint, Failure> {
 pub(crate) struct Admin {
     address: String,
     client: AdminClient<Channel>,
+    /// The broker that is meant; none = the one that is reached.
+    pub(super) broker: Option<u32>,
 }
 
 impl Admin {
-    /// Connects.
+    /// Connects to the broker that the arguments name: the one at the address, unless they say which.
     pub(crate) async fn connect(arguments: &AdminArguments) -> Result<Self, Failure> {
         let channel = connect(&arguments.admin, "--admin").await?;
         let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-        Ok(Self { address: arguments.admin.clone(), client })
+        Ok(Self { address: arguments.admin.clone(), client, broker: arguments.broker })
+    }
+
+    /// Another broker of the cluster, over the same connection.
+    pub(super) fn other(&self, broker: u32) -> Self {
+        Self { address: self.address.clone(), client: self.client.clone(), broker: Some(broker) }
     }
 
     fn failure(&self, status: &tonic::Status) -> Failure {
-        Failure::from_admin(&self.address, status)
+        let failure = Failure::from_admin(&self.address, status);
+        match (failure, self.broker) {
+            (Failure::Runtime(text), Some(id)) => Failure::Runtime(format!("broker {id}: {text}")),
+            (failure, _) => failure,
+        }
+    }
+
+    fn timed<T>(&self, message: T) -> tonic::Request<T> {
+        self.request(message, REQUEST_TIMEOUT)
+    }
+
+    fn request<T>(&self, message: T, timeout: Duration) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(timeout);
+        if let Some(id) = self.broker {
+            request.metadata_mut().insert(FOR_BROKER, id.into());
+        }
+        request
+    }
+
+    /// The map of the cluster; none when the broker belongs to no cluster.
+    pub(super) async fn cluster_map(&mut self) -> Result<Option<ClusterMap>, Failure> {
+        let request = self.timed(GetClusterMapRequest {});
+        let answer = self.client.get_cluster_map(request).await;
+        answer.map(|answer| answer.into_inner().map).map_err(|status| self.failure(&status))
+    }
+
+    /// Stored messages, oldest first.
+    pub(crate) async fn find_messages(
+        &mut self,
+        request: FindMessagesRequest,
+    ) -> Result<FindMessagesResponse, Failure> {
+        let request = self.request(request, SEARCH_TIMEOUT);
+        let answer = self.client.find_messages(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// What became of a message.
+    pub(crate) async fn trace_message(
+        &mut self,
+        request: TraceMessageRequest,
+    ) -> Result<TraceMessageResponse, Failure> {
+        let request = self.request(request, SEARCH_TIMEOUT);
+        let answer = self.client.trace_message(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
     /// Topics by name with their numbers; all when `names` is empty.
@@ -80,7 +139,8 @@ impl Admin {
         names: &[&str],
     ) -> Result<Vec<(Topic, Option<TopicStatus>)>, Failure> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let answer = match self.client.list_topics(timed(ListTopicsRequest { names })).await {
+        let request = self.timed(ListTopicsRequest { names });
+        let answer = match self.client.list_topics(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(Vec::new()),
             Err(status) => return Err(self.failure(&status)),
@@ -101,7 +161,8 @@ impl Admin {
         names: &[&str],
     ) -> Result<Vec<(Group, GroupStatus)>, Failure> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let answer = match self.client.list_groups(timed(ListGroupsRequest { names })).await {
+        let request = self.timed(ListGroupsRequest { names });
+        let answer = match self.client.list_groups(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(Vec::new()),
             Err(status) => return Err(self.failure(&status)),
@@ -118,7 +179,8 @@ impl Admin {
 
     /// The broker itself.
     pub(crate) async fn broker(&mut self) -> Result<BrokerStatus, Failure> {
-        let answer = self.client.get_broker(timed(GetBrokerRequest {})).await;
+        let request = self.timed(GetBrokerRequest {});
+        let answer = self.client.get_broker(request).await;
         let answer = answer.map_err(|status| self.failure(&status))?;
         Ok(answer.into_inner().broker.unwrap_or_default())
     }
@@ -134,7 +196,8 @@ impl Admin {
             take_ownership: false,
             if_version: None,
         };
-        let answer = self.client.apply_topic(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.apply_topic(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
@@ -149,7 +212,8 @@ impl Admin {
             take_ownership: false,
             if_version: None,
         };
-        let answer = self.client.apply_group(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.apply_group(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
@@ -161,7 +225,8 @@ impl Admin {
             create_only: false,
             take_ownership: false,
         };
-        let answer = self.client.apply_group(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.apply_group(request).await;
         let answer = answer.map_err(|status| self.failure(&status))?;
         Ok(answer.into_inner().group.unwrap_or(group))
     }
@@ -171,7 +236,8 @@ impl Admin {
         &mut self,
         request: ResetOffsetsRequest,
     ) -> Result<(), Failure> {
-        let answer = self.client.reset_offsets(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.reset_offsets(request).await;
         answer.map(drop).map_err(|status| self.failure(&status))
     }
 
@@ -180,7 +246,8 @@ impl Admin {
         &mut self,
         request: RedriveDeadLettersRequest,
     ) -> Result<RedriveDeadLettersResponse, Failure> {
-        let answer = self.client.redrive_dead_letters(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.redrive_dead_letters(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
@@ -189,7 +256,8 @@ impl Admin {
         &mut self,
         request: RedriveDeadLettersRequest,
     ) -> Result<RedriveDeadLettersResponse, Failure> {
-        let answer = self.client.purge_dead_letters(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.purge_dead_letters(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
@@ -198,14 +266,16 @@ impl Admin {
         &mut self,
         request: ListDeadLettersRequest,
     ) -> Result<ListDeadLettersResponse, Failure> {
-        let answer = self.client.list_dead_letters(timed(request)).await;
+        let request = self.timed(request);
+        let answer = self.client.list_dead_letters(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
     /// Deletes a topic; false when there was none.
     pub(crate) async fn delete_topic(&mut self, name: &str, force: bool) -> Result<bool, Failure> {
         let request = DeleteTopicRequest { name: name.to_owned(), owner: Some(owner()), force };
-        match self.client.delete_topic(timed(request)).await {
+        let request = self.timed(request);
+        match self.client.delete_topic(request).await {
             Ok(answer) => Ok(answer.into_inner().existed),
             Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
             Err(status) => Err(self.failure(&status)),
@@ -215,16 +285,11 @@ impl Admin {
     /// Deletes a group; false when there was none.
     pub(crate) async fn delete_group(&mut self, name: &str, force: bool) -> Result<bool, Failure> {
         let request = DeleteGroupRequest { name: name.to_owned(), owner: Some(owner()), force };
-        match self.client.delete_group(timed(request)).await {
+        let request = self.timed(request);
+        match self.client.delete_group(request).await {
             Ok(answer) => Ok(answer.into_inner().existed),
             Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
             Err(status) => Err(self.failure(&status)),
         }
     }
-}
-
-fn timed<T>(message: T) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    request.set_timeout(REQUEST_TIMEOUT);
-    request
 }

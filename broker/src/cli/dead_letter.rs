@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::admin::{Admin, AdminArguments};
+use super::cluster::Cluster;
 use super::declared::ListArguments;
 use super::failure::Failure;
 use super::group::group_name;
@@ -144,7 +145,7 @@ pub(crate) async fn run(verb: DeadLetterVerb) -> Result<(), Failure> {
 }
 
 async fn list(arguments: ListArguments) -> Result<(), Failure> {
-    let groups = Admin::connect(&arguments.admin).await?.groups(&[]).await?;
+    let groups = Cluster::connect(&arguments.admin).await?.groups(&[]).await?;
     let view = |(group, status): (Group, GroupStatus)| {
         let topic = GroupName::parse(&group.name).map(|name| TopicName::dead_letter_of(&name));
         let dead_letters = status.topics.iter().map(|topic| topic.dead_letters).sum();
@@ -162,8 +163,8 @@ async fn list(arguments: ListArguments) -> Result<(), Failure> {
 }
 
 async fn redrive(arguments: RedriveArguments) -> Result<(), Failure> {
-    let mut admin = Admin::connect(&arguments.admin).await?;
-    let only = place_of(&mut admin, &arguments.group, arguments.id.as_deref()).await?;
+    let mut cluster = Cluster::connect(&arguments.admin).await?;
+    let only = place_of(&mut cluster, &arguments.group, arguments.id.as_deref()).await?;
     let request = |messages_max: u32, dry_run: bool| RedriveDeadLettersRequest {
         group: arguments.group.clone(),
         topic: arguments.topic.clone().unwrap_or_default(),
@@ -171,7 +172,8 @@ async fn redrive(arguments: RedriveArguments) -> Result<(), Failure> {
         dry_run,
         only: only.clone(),
     };
-    let mut left = admin.redrive_dead_letters(request(0, true)).await?.left;
+    let mut left =
+        cluster.end_dead_letters(request(0, true), Admin::redrive_dead_letters).await?.left;
     let mut redriven = 0;
     if !arguments.dry_run {
         // No more than were there at the start: a message that fails again must not go round for ever.
@@ -183,7 +185,8 @@ async fn redrive(arguments: RedriveArguments) -> Result<(), Failure> {
         while redriven < wanted {
             turns.tick().await;
             let messages = step.min(u32::try_from(wanted - redriven).unwrap_or(u32::MAX));
-            let answer = admin.redrive_dead_letters(request(messages, false)).await;
+            let request = request(messages, false);
+            let answer = cluster.end_dead_letters(request, Admin::redrive_dead_letters).await;
             let answer = answer.map_err(|failure| interrupted(failure, redriven))?;
             redriven += answer.messages;
             left = answer.left;
@@ -201,7 +204,7 @@ async fn redrive(arguments: RedriveArguments) -> Result<(), Failure> {
 
 /// Where the dead letter with this id stands; none without an id.
 async fn place_of(
-    admin: &mut Admin,
+    cluster: &mut Cluster,
     group: &str,
     id: Option<&str>,
 ) -> Result<Option<DeadLetterPlace>, Failure> {
@@ -212,14 +215,14 @@ async fn place_of(
         messages_max: 1,
         ..ListDeadLettersRequest::default()
     };
-    let found = show::until_some(admin, request).await?.dead_letters.pop();
+    let found = show::until_some(cluster, request).await?.dead_letters.pop();
     found.and_then(|letter| letter.place).map(Some).ok_or_else(|| show::none(group, id))
 }
 
 async fn purge(arguments: PurgeArguments) -> Result<(), Failure> {
     let PurgeArguments { group, topic, id, yes, admin, output } = arguments;
-    let mut admin = Admin::connect(&admin).await?;
-    let only = place_of(&mut admin, &group, id.as_deref()).await?;
+    let mut cluster = Cluster::connect(&admin).await?;
+    let only = place_of(&mut cluster, &group, id.as_deref()).await?;
     let request = |messages_max: u32, dry_run: bool| RedriveDeadLettersRequest {
         group: group.clone(),
         topic: topic.clone().unwrap_or_default(),
@@ -227,13 +230,14 @@ async fn purge(arguments: PurgeArguments) -> Result<(), Failure> {
         dry_run,
         only: only.clone(),
     };
-    let there = admin.purge_dead_letters(request(0, true)).await?.left;
+    let there = cluster.end_dead_letters(request(0, true), Admin::purge_dead_letters).await?.left;
     let mut view = PurgeView { group: group.clone(), purged: 0, left: there };
     // No more than were there at the start.
     while yes && view.purged < there {
         let messages =
             STEP_MESSAGES_MAX.min(u32::try_from(there - view.purged).unwrap_or(u32::MAX));
-        let answer = admin.purge_dead_letters(request(messages, false)).await?;
+        let request = request(messages, false);
+        let answer = cluster.end_dead_letters(request, Admin::purge_dead_letters).await?;
         view.purged += answer.messages;
         view.left = answer.left;
         if answer.messages == 0 {

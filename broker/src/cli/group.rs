@@ -9,7 +9,8 @@ use broker_proto::admin::{self, Group, GroupStatus, RetryPolicy};
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::view::{GroupView, attempts, dead_letter_name, model_name, order_name};
-use super::admin::{Admin, AdminArguments, owner};
+use super::admin::{AdminArguments, owner};
+use super::cluster::Cluster;
 use super::declared::{Kind, ListArguments, print_list, print_one};
 use super::failure::Failure;
 use super::output::{OutputArguments, print};
@@ -133,18 +134,18 @@ pub(crate) async fn run(verb: GroupVerb) -> Result<(), Failure> {
     match verb {
         GroupVerb::Create(arguments) => create(arguments).await,
         GroupVerb::List(arguments) => {
-            let groups = Admin::connect(&arguments.admin).await?.groups(&[]).await?;
+            let groups = Cluster::connect(&arguments.admin).await?.groups(&[]).await?;
             let views: Vec<_> = groups.into_iter().map(|(g, s)| GroupView::new(g, s)).collect();
             print_list(arguments.output.format, &views)
         }
         GroupVerb::Describe(arguments) => {
-            let mut admin = Admin::connect(&arguments.admin).await?;
-            let (group, status) = one(&mut admin, &arguments.name).await?;
+            let mut cluster = Cluster::connect(&arguments.admin).await?;
+            let (group, status) = one(&mut cluster, &arguments.name).await?;
             print_one(arguments.output.format, &GroupView::new(group, status))
         }
         GroupVerb::Delete(arguments) => {
-            let mut admin = Admin::connect(&arguments.admin).await?;
-            let existed = admin.delete_group(&arguments.name, arguments.force).await?;
+            let mut cluster = Cluster::connect(&arguments.admin).await?;
+            let existed = cluster.delete_group(&arguments.name, arguments.force).await?;
             KIND.deleted(&arguments.name, existed)
         }
         GroupVerb::Reset(arguments) => reset::run(arguments).await,
@@ -153,18 +154,15 @@ pub(crate) async fn run(verb: GroupVerb) -> Result<(), Failure> {
     }
 }
 
-async fn one(admin: &mut Admin, name: &str) -> Result<(Group, GroupStatus), Failure> {
-    admin.groups(&[name]).await?.pop().ok_or_else(|| KIND.none(name))
+async fn one(cluster: &mut Cluster, name: &str) -> Result<(Group, GroupStatus), Failure> {
+    cluster.groups(&[name]).await?.pop().ok_or_else(|| KIND.none(name))
 }
 
 async fn consume(arguments: PauseArguments, wanted: bool) -> Result<(), Failure> {
-    let mut admin = Admin::connect(&arguments.admin).await?;
-    let (held, status) = one(&mut admin, &arguments.name).await?;
-    let group = if held.consume.unwrap_or(true) == wanted {
-        held
-    } else {
-        admin.change_group(Group { consume: Some(wanted), ..held }).await?
-    };
+    let mut cluster = Cluster::connect(&arguments.admin).await?;
+    one(&mut cluster, &arguments.name).await?;
+    cluster.consume(&arguments.name, wanted).await?;
+    let (group, status) = one(&mut cluster, &arguments.name).await?;
     print(arguments.output.format, &GroupView::new(group, status), |view| {
         let what = if view.consume { "is delivered to" } else { "is paused" };
         format!("consumer group {} {what}\n", view.name)
@@ -172,14 +170,14 @@ async fn consume(arguments: PauseArguments, wanted: bool) -> Result<(), Failure>
 }
 
 async fn create(arguments: CreateArguments) -> Result<(), Failure> {
-    let mut admin = Admin::connect(&arguments.admin).await?;
-    if let Some((group, status)) = admin.groups(&[&arguments.name]).await?.pop() {
+    let mut cluster = Cluster::connect(&arguments.admin).await?;
+    if let Some((group, status)) = cluster.groups(&[&arguments.name]).await?.pop() {
         KIND.same(&arguments.name, &differences(&arguments, &group))?;
         return created(&arguments, group, status, "exists already with these settings");
     }
     let group = wanted(&arguments);
-    let answer = admin.create_group(group.clone()).await?;
-    created(&arguments, answer.group.unwrap_or(group), GroupStatus::default(), "created")
+    let group = cluster.create_group(group).await?;
+    created(&arguments, group, GroupStatus::default(), "created")
 }
 
 fn wanted(arguments: &CreateArguments) -> Group {

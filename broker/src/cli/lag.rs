@@ -4,7 +4,8 @@ use broker_proto::admin::TopicLag;
 use clap::Args;
 use serde::Serialize;
 
-use super::admin::{Admin, AdminArguments};
+use super::admin::AdminArguments;
+use super::cluster::Cluster;
 use super::failure::Failure;
 use super::group::group_name;
 use super::output::{OutputArguments, columns, duration, print};
@@ -92,7 +93,7 @@ struct GroupLagView {
 /// Runs `pinnace lag`.
 pub(crate) async fn run(arguments: LagArguments) -> Result<(), Failure> {
     let names: Vec<&str> = arguments.group.iter().map(String::as_str).collect();
-    let groups = Admin::connect(&arguments.admin).await?.groups(&names).await?;
+    let groups = Cluster::connect(&arguments.admin).await?.groups(&names).await?;
     if let (Some(name), true) = (&arguments.group, groups.is_empty()) {
         return Err(Failure::runtime(format!(
             "there is no consumer group {name}; 'pinnace group list' shows those that exist"

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use broker_proto::admin::admin_client::AdminClient;
 use broker_proto::admin::find_messages_request::By;
 use broker_proto::admin::trace_event::Kind;
 use broker_proto::admin::{
@@ -12,17 +11,13 @@ use broker_proto::admin::{
 use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use serde::Serialize;
-use tonic::Request;
-use tonic::transport::Channel;
 
-use super::admin::{AdminArguments, connect};
+use super::admin::AdminArguments;
+use super::cluster::Cluster;
 use super::failure::Failure;
 use super::output::{OutputArguments, columns, fields, print};
 use super::topic::{any_name, or_dash};
 
-/// A search reads the log, which takes its time when the log is long.
-const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
-const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Characters of a body shown in a table.
 const BODY_SHOWN_MAX: usize = 60;
 
@@ -298,9 +293,7 @@ async fn find(arguments: FindArguments) -> Result<(), Failure> {
         messages_max: arguments.max,
         cursor: arguments.cursor,
     };
-    let address = &arguments.admin.admin;
-    let answer = client(&arguments.admin).await?.find_messages(timed(request)).await;
-    let answer = answer.map_err(|status| Failure::from_admin(address, &status))?.into_inner();
+    let answer = Cluster::connect(&arguments.admin).await?.find_messages(request).await?;
     let messages = answer.messages.into_iter().map(|message| MessageView::new(message, true));
     let view = FoundView {
         messages: messages.collect(),
@@ -318,8 +311,7 @@ async fn find(arguments: FindArguments) -> Result<(), Failure> {
 async fn trace(arguments: TraceArguments) -> Result<(), Failure> {
     let TraceArguments { topic, id, admin, output } = arguments;
     let request = TraceMessageRequest { topic: topic.clone(), message_id: id.clone() };
-    let answer = client(&admin).await?.trace_message(timed(request)).await;
-    let answer = answer.map_err(|status| Failure::from_admin(&admin.admin, &status))?.into_inner();
+    let answer = Cluster::connect(&admin).await?.trace_message(request).await?;
     if answer.traces.is_empty() {
         let hint = match answer.complete {
             true => "it is not kept any more, or was sent to another topic or broker".to_owned(),
@@ -335,17 +327,6 @@ async fn trace(arguments: TraceArguments) -> Result<(), Failure> {
         }
         text
     })
-}
-
-async fn client(arguments: &AdminArguments) -> Result<AdminClient<Channel>, Failure> {
-    let channel = connect(&arguments.admin, "--admin").await?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
-}
-
-fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(SEARCH_TIMEOUT);
-    request
 }
 
 fn event_name(kind: Kind) -> &'static str {

@@ -10,8 +10,9 @@ use operator_api::limits::RETENTION_MS_MIN;
 use operator_api::quantity::{DurationText, SizeText};
 use serde::Serialize;
 
-use super::admin::{Admin, AdminArguments, owner};
+use super::admin::{AdminArguments, owner};
 use super::client::proto_duration;
+use super::cluster::Cluster;
 use super::declared::{Kind, ListArguments, View, print_list, print_one};
 use super::failure::Failure;
 use super::output::{OutputArguments, bytes, duration, fields, print};
@@ -200,19 +201,19 @@ pub(crate) async fn run(verb: TopicVerb) -> Result<(), Failure> {
     match verb {
         TopicVerb::Create(arguments) => create(arguments).await,
         TopicVerb::List(arguments) => {
-            let topics = Admin::connect(&arguments.admin).await?.topics(&[]).await?;
+            let topics = Cluster::connect(&arguments.admin).await?.topics(&[]).await?;
             let views: Vec<_> = topics.into_iter().map(|(t, s)| TopicView::new(t, s)).collect();
             print_list(arguments.output.format, &views)
         }
         TopicVerb::Describe(arguments) => {
-            let mut admin = Admin::connect(&arguments.admin).await?;
-            let found = admin.topics(&[&arguments.name]).await?.pop();
+            let mut cluster = Cluster::connect(&arguments.admin).await?;
+            let found = cluster.topics(&[&arguments.name]).await?.pop();
             let (topic, status) = found.ok_or_else(|| KIND.none(&arguments.name))?;
             print_one(arguments.output.format, &TopicView::new(topic, status))
         }
         TopicVerb::Delete(arguments) => {
-            let mut admin = Admin::connect(&arguments.admin).await?;
-            let existed = admin.delete_topic(&arguments.name, arguments.force).await?;
+            let mut cluster = Cluster::connect(&arguments.admin).await?;
+            let existed = cluster.delete_topic(&arguments.name, arguments.force).await?;
             KIND.deleted(&arguments.name, existed)
         }
     }
@@ -225,8 +226,8 @@ async fn create(arguments: CreateArguments) -> Result<(), Failure> {
             "--lite-expiry is for LITE topics; give --type LITE, or leave it out",
         ));
     }
-    let mut admin = Admin::connect(&arguments.admin).await?;
-    if let Some((topic, status)) = admin.topics(&[&arguments.name]).await?.pop() {
+    let mut cluster = Cluster::connect(&arguments.admin).await?;
+    if let Some((topic, status)) = cluster.topics(&[&arguments.name]).await?.pop() {
         KIND.same(&arguments.name, &differences(&arguments, &topic))?;
         return created(&arguments, topic, status, "exists already with these settings");
     }
@@ -239,8 +240,8 @@ async fn create(arguments: CreateArguments) -> Result<(), Failure> {
         retention: retention(&arguments),
         ..Topic::default()
     };
-    let answer = admin.create_topic(topic.clone()).await?;
-    created(&arguments, answer.topic.unwrap_or(topic), None, "created")
+    let topic = cluster.create_topic(topic).await?;
+    created(&arguments, topic, None, "created")
 }
 
 fn retention(arguments: &CreateArguments) -> Option<Retention> {

@@ -110,6 +110,13 @@ impl HeldMap {
         others.map(|broker| endpoints_of(&broker.host, u16::try_from(broker.port).unwrap_or(0)))
     }
 
+    /// Where the admin API of a broker is reached.
+    pub(crate) fn admin_endpoints(&self, broker_id: u32) -> Option<Endpoints> {
+        let broker = self.map.brokers.iter().find(|broker| broker.broker_id == broker_id)?;
+        let port = u16::try_from(broker.admin_port).ok().filter(|port| *port > 0)?;
+        Some(endpoints_of(&broker.host, port))
+    }
+
     /// Whether the map may follow one of this version. A jump would let nobody count on from it; a broker without a map
     /// takes the one that it is given.
     pub(crate) fn check_step(&self, have: Option<u64>) -> Result<(), MapError> {

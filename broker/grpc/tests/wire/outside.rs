@@ -1,9 +1,13 @@
-//! Clients that dialled an address from outside of the cluster, where nobody reaches each broker by its own name.
+//! Clients and administrators from outside of the cluster, who reach one address and no broker by its own name.
 
 use std::collections::BTreeSet;
 
-use broker_proto::admin::{ApplyClusterMapRequest, ClusterMap, MessageType};
+use broker_grpc::admin::FOR_BROKER;
+use broker_proto::admin::{
+    ApplyClusterMapRequest, ClusterMap, GetBrokerRequest, MessageType, WatchStateRequest,
+};
 use broker_proto::rocketmq::{Address, AddressScheme, Code, Endpoints, QueryRouteRequest};
+use tonic::Request;
 
 use crate::broker::{TestBroker, as_client, code, named};
 use crate::cluster::{map_of, two_brokers};
@@ -41,4 +45,37 @@ async fn a_client_from_outside_reaches_all_shards_at_the_address_that_it_dialled
             [place("shard-0", "127.0.0.1", ports[0]), place("shard-1", "127.0.0.1", ports[1])];
         assert_eq!(told(broker, "default-client").await, BTreeSet::from(inside));
     }
+}
+
+#[tokio::test]
+async fn an_admin_call_reaches_the_broker_that_it_is_for_through_any_other() {
+    let mut brokers = two_brokers(MessageType::Normal).await;
+    let for_broker = |id: &str| {
+        let mut request = Request::new(GetBrokerRequest {});
+        request.metadata_mut().insert(FOR_BROKER, id.parse().unwrap());
+        request
+    };
+    for broker in &mut brokers {
+        for id in [0, 1] {
+            let answer = broker.admin.get_broker(for_broker(&id.to_string())).await.unwrap();
+            assert_eq!(answer.into_inner().broker.unwrap().broker_id, id);
+        }
+        let unknown = broker.admin.get_broker(for_broker("7")).await.unwrap_err();
+        assert_eq!(unknown.code(), tonic::Code::FailedPrecondition);
+        assert!(unknown.message().contains("knows no broker 7"), "{}", unknown.message());
+        let wrong = broker.admin.get_broker(for_broker("first")).await.unwrap_err();
+        assert_eq!(wrong.code(), tonic::Code::InvalidArgument);
+    }
+
+    // A stream comes through as well, and a broker that is gone is named.
+    let mut request = Request::new(WatchStateRequest::default());
+    request.metadata_mut().insert(FOR_BROKER, "1".parse().unwrap());
+    let mut events = brokers[0].admin.watch_state(request).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some());
+    let map = map_of(3, [brokers[0].port, 1]);
+    let request = ApplyClusterMapRequest { map: Some(map) };
+    brokers[0].admin.apply_cluster_map(request).await.unwrap();
+    let gone = brokers[0].admin.get_broker(for_broker("1")).await.unwrap_err();
+    assert_eq!(gone.code(), tonic::Code::Unavailable);
+    assert!(gone.message().contains("broker 1 does not answer"), "{}", gone.message());
 }

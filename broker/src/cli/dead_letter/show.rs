@@ -5,7 +5,8 @@ use broker_proto::admin::{DeadLetter, ListDeadLettersRequest, ListDeadLettersRes
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::admin::{Admin, AdminArguments};
+use crate::cli::admin::AdminArguments;
+use crate::cli::cluster::Cluster;
 use crate::cli::failure::Failure;
 use crate::cli::group::group_name;
 use crate::cli::message::{MessageView, rfc3339};
@@ -102,7 +103,7 @@ impl DeadLetterView {
 
 /// Runs `pinnace dead-letter show`.
 pub(super) async fn run(arguments: ShowArguments) -> Result<(), Failure> {
-    let mut admin = Admin::connect(&arguments.admin).await?;
+    let mut cluster = Cluster::connect(&arguments.admin).await?;
     let is_one = arguments.id.is_some();
     let request = ListDeadLettersRequest {
         group: arguments.group.clone(),
@@ -111,7 +112,7 @@ pub(super) async fn run(arguments: ShowArguments) -> Result<(), Failure> {
         messages_max: arguments.max,
         cursor: arguments.cursor.clone(),
     };
-    let answer = until_some(&mut admin, request).await?;
+    let answer = until_some(&mut cluster, request).await?;
     let view = ShownView {
         dead_letters: answer.dead_letters.into_iter().map(DeadLetterView::from).collect(),
         cursor: Some(answer.cursor).filter(|cursor| !cursor.is_empty()),
@@ -133,11 +134,11 @@ pub(super) async fn run(arguments: ShowArguments) -> Result<(), Failure> {
 
 /// The next dead letters; an answer with none goes on where the broker stopped looking.
 pub(super) async fn until_some(
-    admin: &mut Admin,
+    cluster: &mut Cluster,
     mut request: ListDeadLettersRequest,
 ) -> Result<ListDeadLettersResponse, Failure> {
     loop {
-        let answer = admin.list_dead_letters(request.clone()).await?;
+        let answer = cluster.list_dead_letters(request.clone()).await?;
         if !answer.dead_letters.is_empty() || answer.cursor.is_empty() {
             return Ok(answer);
         }

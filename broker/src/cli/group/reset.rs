@@ -8,7 +8,8 @@ use operator_api::quantity::TimeText;
 use serde::Serialize;
 
 use super::group_name;
-use crate::cli::admin::{Admin, AdminArguments};
+use crate::cli::admin::AdminArguments;
+use crate::cli::cluster::Cluster;
 use crate::cli::failure::Failure;
 use crate::cli::output::{OutputArguments, print};
 use crate::cli::topic::any_name;
@@ -65,7 +66,7 @@ pub(super) async fn run(arguments: ResetArguments) -> Result<(), Failure> {
         id: id.clone().unwrap_or_default(),
         to: Some(to.to),
     };
-    Admin::connect(&admin).await?.reset_offsets(request).await?;
+    Cluster::connect(&admin).await?.reset_offsets(request).await?;
     let view = ResetView { group: name, topics: topic, to: to.text, id };
     print(output.format, &view, |view| {
         let topics = if view.topics.is_empty() {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod clocks;
+mod cluster;
 mod command_line;
 mod crash;
 mod crash_types;

@@ -105,6 +105,7 @@ mod tests {
     #[test]
     fn a_shard_that_failed_or_does_not_lead_is_named() {
         let status = |role, failure: Option<&str>| ShardStatus {
+            refuses_sends: false,
             append_times: broker_replication::AppendTimesSeen::default(),
             sealed_segments: 0,
             sealing_failures: 0,

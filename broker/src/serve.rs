@@ -7,7 +7,7 @@ pub(crate) mod deaths;
 mod descriptors;
 mod doors;
 pub(crate) mod format;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod logging;
 mod private;
 mod threads;
@@ -37,7 +37,7 @@ use data_lock::{DataLock, LockError};
 use descriptors::ConnectionLimits;
 use doors::Doors;
 use format::FormatError;
-use identity::IdentityError;
+use identity::{Identity, IdentityError};
 use threads::Threads;
 
 /// Runs a broker until it is told to stop or a log fails.
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let connections = connection_limits(&arguments, files_max)?;
-    let outcome = runtime.block_on(Box::pin(serve(&arguments, connections, &threads)));
+    let outcome = runtime.block_on(Box::pin(serve(&arguments, &identity, connections, &threads)));
     // Not to its end: a long log is opened here, and a manifest may lie on a file system that hangs.
     runtime.shutdown_timeout(STOP_TIMEOUT);
     threads.stop();
@@ -89,6 +89,7 @@ pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<()> {
 
 async fn serve(
     arguments: &ServeArguments,
+    identity: &Identity,
     connections: ConnectionLimits,
     threads: &Threads,
 ) -> anyhow::Result<()> {
@@ -116,7 +117,7 @@ async fn serve(
         threads,
     );
     let opened = tokio::select! {
-        opened = open(arguments, advertised, &threads.cores) => opened?,
+        opened = open(arguments, identity, advertised, &threads.cores) => opened?,
         signal = signals.next() => {
             tracing::info!(signal, "stopping before everything was open");
             return Ok(());
@@ -154,6 +155,7 @@ struct Opened {
 /// Opens the logs and puts the manifests in force.
 async fn open(
     arguments: &ServeArguments,
+    identity: &Identity,
     advertised: Advertised,
     cores: &Cores,
 ) -> anyhow::Result<Opened> {
@@ -164,8 +166,7 @@ async fn open(
     tracing::info!(mib = process_bytes >> 20, "memory that this process may have");
     let (catalog, events) = wiring::open_shards(&data, ids, &memory, cores).await?;
     catalog.complete_shards().await.context("cannot make the shards agree")?;
-    let id = arguments.broker_id;
-    let context = wiring::broker_context(catalog.clone(), id, advertised, memory, data)?;
+    let context = wiring::broker_context(catalog.clone(), identity, advertised, memory, data)?;
     match apply_manifests(arguments, &catalog).await {
         Ok(manifests) => Ok(Opened { context, events, manifests }),
         Err(failure) => {

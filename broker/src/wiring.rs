@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::cli::failure::Failure;
 use crate::listener::cores::Cores;
 use crate::real_disk::RealDisk;
+use crate::serve::identity::Identity;
 use crate::serve::{deaths, logging, whole_file};
 use crate::volume;
 
@@ -169,7 +170,7 @@ fn random_seed() -> anyhow::Result<Seed> {
 /// When the kept cluster map cannot be read from the disk.
 pub(crate) fn broker_context(
     catalog: Catalog,
-    broker_id: u32,
+    identity: &Identity,
     advertised: Advertised,
     memory: Memory,
     data: PathBuf,
@@ -179,7 +180,8 @@ pub(crate) fn broker_context(
     let directory = data.clone();
     Ok(BrokerContext::new(BrokerOptions {
         catalog,
-        broker_id,
+        broker_id: identity.broker,
+        disk_id: identity.disk.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         advertised,
         disk: Box::new(move || disk_space(&directory)),

@@ -6,25 +6,41 @@ pub mod build;
 pub mod fetch;
 pub mod map;
 pub mod plan;
+pub mod pods;
 pub mod status;
+pub mod storage;
 pub mod validate;
+pub mod volumes;
 
 use std::sync::Arc;
 
 use futures::future::join_all;
+use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use operator_api::BrokerCluster;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::context::{Context, RESYNC, now};
 use crate::error::Error;
-use crate::names::ClusterKey;
+use crate::names::{CLUSTER_LABEL, ClusterKey};
+use crate::status_writer::Kind;
 use crate::verdict::Verdict;
 use fetch::Observed;
 
 /// Name in metrics and field managers.
 pub const CONTROLLER: &str = "broker-cluster";
+
+/// Labels of the pods and volumes of all clusters.
+pub const BROKER_LABELS: &str = "app.kubernetes.io/name=pinnace,app.kubernetes.io/component=broker";
+
+/// The cluster by whose name an object is labelled: what outlives a cluster has no owner.
+#[must_use]
+pub fn of_label<K: Kind>(object: K) -> Option<ObjectRef<BrokerCluster>> {
+    let name = object.labels().get(CLUSTER_LABEL)?;
+    Some(ObjectRef::new(name).within(&object.namespace()?))
+}
 
 /// Looks at one cluster.
 ///
@@ -47,7 +63,7 @@ pub fn on_error(cluster: Arc<BrokerCluster>, error: &Error, context: Arc<Context
 }
 
 async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action, Error> {
-    // Children go by their owner references and volumes stay: there is nothing to do on deletion.
+    // Children go by their owner references; volumes and the record of what is on them stay.
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -59,7 +75,17 @@ async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action,
                 refusal
             } else {
                 context.links.set(&observed.key, plan.map.to_proto()).map_err(Error::Connect)?;
+                // A cluster that went meanwhile must not leave connections behind: they would speak for its successor.
+                let is_there =
+                    context.cluster(&observed.key).is_some_and(|c| c.uid() == cluster.uid());
+                if !is_there {
+                    context.links.remove(&observed.key);
+                    return Ok(Action::await_change());
+                }
                 push_map(&observed.key, &plan.map, context).await;
+                let reported = volumes::reported(&context.links.reports(&observed.key));
+                let notes = volumes::to_note(&observed.volumes, &reported, &plan.disks);
+                apply::note_volumes(&observed, &notes, context).await?;
                 return report(&observed, Ok(&plan), context).await;
             }
         }

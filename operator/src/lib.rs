@@ -23,6 +23,7 @@ pub mod ownership;
 pub mod permissions;
 pub mod placement;
 pub mod push;
+pub mod reach;
 pub mod run;
 pub mod signals;
 pub mod status_writer;

@@ -111,15 +111,6 @@ pub struct ClusterView<T> {
     pub brokers: Vec<BrokerView<T>>,
 }
 
-impl<T> ClusterView<T> {
-    /// The longest silence among its brokers, with the broker's number.
-    #[must_use]
-    pub fn longest_silence(&self) -> Option<(u32, &Silence)> {
-        let silences = self.brokers.iter().filter_map(|b| Some((b.broker, b.silence.as_ref()?)));
-        silences.max_by_key(|(_, silence)| silence.lasted)
-    }
-}
-
 /// What one broker says of itself.
 #[derive(Debug, Clone)]
 pub struct BrokerReport {
@@ -278,6 +269,17 @@ impl Links {
         let parts = self
             .sessions(key, |state| state.groups_of(topic).map(str::to_owned).collect::<Vec<_>>());
         parts.into_iter().flatten().collect()
+    }
+
+    /// Shards with queues of any of the topics, as brokers hold them.
+    #[must_use]
+    pub fn shards_of(&self, key: &ClusterKey, topics: &BTreeSet<&str>) -> BTreeSet<String> {
+        let of_broker = |state: &BrokerState| {
+            let held = topics.iter().filter_map(|topic| state.topics.get(topic));
+            let placed = held.flat_map(|topic| topic.placement.iter().filter(|p| p.queues > 0));
+            placed.map(|placed| placed.shard.clone()).collect::<Vec<_>>()
+        };
+        self.sessions(key, of_broker).into_iter().flatten().collect()
     }
 
     /// Whether any broker holds a topic.

@@ -19,14 +19,20 @@ pub const BROKER_LABEL: &str = "pinnace.dev/broker";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY: &str = "pinnace-operator";
-/// Annotation: the shards that a StatefulSet serves; the record of where shards are.
+/// Annotation: the shards that a StatefulSet serves, and those that a volume holds.
 pub const SHARDS_ANNOTATION: &str = "pinnace.dev/shard-ids";
+/// Annotation of a volume: the disk that it was, as its broker calls it.
+pub const DISK_ANNOTATION: &str = "pinnace.dev/disk-id";
+/// Annotation of a BrokerCluster: ids of new disks that may take the place of lost ones.
+pub const ACCEPT_DISKS_ANNOTATION: &str = "pinnace.dev/accept-disks";
 /// Annotation: hash of the pod template; tells a change that restarts the broker.
 pub const TEMPLATE_ANNOTATION: &str = "pinnace.dev/template-hash";
 /// Finalizer of objects whose deletion deletes something in the brokers.
 pub const FINALIZER: &str = "pinnace.dev/cleanup";
 /// Key of the cluster map in its ConfigMap.
 pub const MAP_KEY: &str = "cluster-map.json";
+/// Key of the ids of disks in the same ConfigMap.
+pub const DISKS_KEY: &str = "disks.json";
 
 /// Namespace and name of a BrokerCluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +72,20 @@ impl ClusterKey {
     #[must_use]
     pub fn config_map(&self) -> String {
         format!("{}-cluster-map", self.name)
+    }
+
+    /// PersistentVolumeClaim of one broker, as its StatefulSet calls it.
+    #[must_use]
+    pub fn volume(&self, broker: u32) -> String {
+        format!("data-{}-0", self.stateful_set(broker))
+    }
+
+    /// The broker whose PersistentVolumeClaim has this name.
+    #[must_use]
+    pub fn broker_of_volume(&self, volume: &str) -> Option<u32> {
+        let number = volume.strip_prefix(&format!("data-{}-broker-", self.name))?;
+        let broker = number.strip_suffix("-0")?.parse().ok()?;
+        (self.volume(broker) == volume).then_some(broker)
     }
 
     /// PodDisruptionBudget of all brokers.

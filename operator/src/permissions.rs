@@ -10,7 +10,7 @@ const READ: &[&str] = &["get", "list", "watch"];
 const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// In every namespace that the operator looks after: API group, resources, verbs.
-pub const WORK: [Rule; 10] = [
+pub const WORK: [Rule; 12] = [
     ("pinnace.dev", &["brokerclusters", "topics", "consumergroups"], READ),
     // Finalizers of objects whose deletion deletes something in the brokers.
     ("pinnace.dev", &["topics", "consumergroups"], &["patch"]),
@@ -21,6 +21,10 @@ pub const WORK: [Rule; 10] = [
     ),
     ("apps", &["statefulsets"], APPLY),
     ("", &["configmaps"], APPLY),
+    // Why a broker is not ready stands in its pod.
+    ("", &["pods"], READ),
+    // Volumes carry the note of the shards that are on them.
+    ("", &["persistentvolumeclaims"], &["get", "list", "watch", "patch"]),
     // Services of listeners that are gone are deleted.
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("policy", &["poddisruptionbudgets"], APPLY),

@@ -41,13 +41,8 @@ impl Pushable for Group {
 pub enum Outcome {
     /// Every broker holds what is asked for.
     Everywhere,
-    /// Some broker could not be asked now.
-    Missing {
-        /// Its number.
-        broker: u32,
-        /// Why.
-        error: String,
-    },
+    /// Some brokers could not be asked now; the others hold it.
+    Missing(Vec<Missing>),
     /// A broker refuses.
     Refused {
         /// Its number.
@@ -55,6 +50,15 @@ pub enum Outcome {
         /// Its words.
         error: AdminError,
     },
+}
+
+/// A broker that could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its number.
+    pub broker: u32,
+    /// Why.
+    pub error: String,
 }
 
 /// Hash of what is asked for, to tell whether it was asked before.
@@ -83,7 +87,7 @@ pub async fn push<T: Pushable>(
     let hash = fingerprint(thing);
     let ask = |broker| ask(links, key, broker, thing, hash, take_ownership);
     let answers = join_all(view.brokers.iter().map(ask)).await;
-    let mut missing = None;
+    let mut missing = Vec::new();
     for (broker, answer) in view.brokers.iter().zip(answers) {
         match answer {
             Ok(()) => {}
@@ -91,12 +95,11 @@ pub async fn push<T: Pushable>(
                 return Outcome::Refused { broker: broker.broker, error };
             }
             Err(error) => {
-                missing =
-                    Some(Outcome::Missing { broker: broker.broker, error: error.to_string() });
+                missing.push(Missing { broker: broker.broker, error: error.to_string() });
             }
         }
     }
-    missing.unwrap_or(Outcome::Everywhere)
+    if missing.is_empty() { Outcome::Everywhere } else { Outcome::Missing(missing) }
 }
 
 async fn ask<T: Pushable>(

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::runtime::controller::Config as ControllerConfig;
@@ -405,6 +405,7 @@ async fn control_clusters(
     stop: &CancellationToken,
 ) {
     let ours = || watch::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let of_brokers = || watch::Config::default().labels(broker_cluster::BROKER_LABELS);
     let dirty = Arc::clone(&context.signals.clusters).batches();
     let dirty = dirty.flat_map(|keys| {
         stream::iter(keys.into_iter().map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
@@ -413,7 +414,9 @@ async fn control_clusters(
         .with_config(config.clone())
         .owns(reach.api::<StatefulSet>(client), ours())
         .owns(reach.api::<Service>(client), ours())
-        .owns(reach.api::<ConfigMap>(client), ours())
+        .watches(reach.api::<ConfigMap>(client), ours(), broker_cluster::of_label)
+        .watches(reach.api::<PersistentVolumeClaim>(client), of_brokers(), broker_cluster::of_label)
+        .watches(reach.api::<Pod>(client), of_brokers(), broker_cluster::of_label)
         .owns(reach.api::<PodDisruptionBudget>(client), ours())
         .reconcile_on(dirty)
         .graceful_shutdown_on(stop.clone().cancelled_owned())

@@ -48,6 +48,8 @@ pub struct BrokerOptions {
     pub catalog: Catalog,
     /// Number in the cluster map; 0 for a broker alone.
     pub broker_id: u32,
+    /// Made with the data directory; tells a new disk from the old one.
+    pub disk_id: String,
     /// Version of the program.
     pub version: String,
     /// Address for clients that name none.
@@ -92,6 +94,7 @@ pub struct BrokerContext {
     pub(crate) peers: Peers,
     pub(crate) watches: Watches,
     pub(crate) broker_id: u32,
+    pub(crate) disk_id: String,
     pub(crate) version: String,
     pub(crate) started_ms: u64,
     /// The same by the monotonic clock.
@@ -139,6 +142,7 @@ impl BrokerContext {
             peers: Peers::default(),
             watches: Watches::default(),
             broker_id: options.broker_id,
+            disk_id: options.disk_id,
             version: options.version,
             started_ms: now_ms(),
             begun_ms: monotonic_ms(),

@@ -90,6 +90,8 @@ pub struct ShardStatus {
     pub log_bytes: u64,
     /// The last durable entry.
     pub durable_index: u64,
+    /// Whether sends are refused because the volume is nearly full.
+    pub refuses_sends: bool,
     /// How long its durable writes took.
     pub append_times: AppendTimesSeen,
     /// Segments sealed since it was opened.
@@ -140,6 +142,7 @@ struct Shared {
     durable_index: AtomicU64,
     /// Log position up to which readers may read.
     durable_position: AtomicU64,
+    refuses_sends: AtomicBool,
     append_times: Arc<AppendTimes>,
     sealed_segments: AtomicU64,
     sealing_failures: AtomicU64,
@@ -252,6 +255,7 @@ pub fn open_shard(
         log_bytes: AtomicU64::new(0),
         durable_index: AtomicU64::new(0),
         durable_position: AtomicU64::new(replica.log().durable_position()),
+        refuses_sends: AtomicBool::new(false),
         append_times,
         sealed_segments: AtomicU64::new(0),
         sealing_failures: AtomicU64::new(0),
@@ -425,6 +429,7 @@ impl ShardTask {
         let log = self.replica.log();
         self.shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
         self.shared.durable_index.store(log.durable_index(), Ordering::Relaxed);
+        self.shared.refuses_sends.store(self.replica.refuses_sends(), Ordering::Relaxed);
         self.keep_up(now.steady_ms);
     }
 

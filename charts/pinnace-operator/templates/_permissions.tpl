@@ -16,6 +16,14 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch]
+# Why a broker is not ready stands in its pod.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Volumes carry the note of the shards that are on them.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, patch]
 # Services of listeners that are gone are deleted.
 - apiGroups: [""]
   resources: [services]

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use serde::Serialize;
+use serde_json::json;
 use tracing::info;
 
 use super::build::Objects;
-use super::fetch::{Observed, is_owned};
+use super::fetch::{Observed, is_left_behind, is_of_earlier, is_owned};
+use super::volumes::{self, Note};
 use crate::context::Context;
 use crate::error::Error;
-use crate::names::{CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::names::{
+    CLUSTER_LABEL, DISK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SHARDS_ANNOTATION,
+};
 use crate::status_writer::{Kind, describe};
 use crate::verdict::Verdict;
 
@@ -62,8 +66,15 @@ async fn apply_one<K: Kind + Serialize>(
     let live = api.get_opt(&name).await.map_err(failed)?;
     if let Some(live) = &live
         && !is_owned(live.meta(), &observed.cluster)
+        && !is_left_behind(live.meta(), &observed.key)
     {
         let what = describe(object);
+        if is_of_earlier(live.meta(), &observed.key) {
+            let message = format!(
+                "waits until {what} is gone: it belongs to an earlier BrokerCluster of this name, and Kubernetes collects it"
+            );
+            return Ok(Err(Verdict::waiting("EarlierClusterGoes", message)));
+        }
         let message = format!(
             "{what} exists and does not belong to this cluster; delete it or give the cluster another name"
         );
@@ -75,6 +86,35 @@ async fn apply_one<K: Kind + Serialize>(
         info!(object = %describe(object), "created");
     }
     Ok(Ok(()))
+}
+
+/// Notes on the claims of volumes what their brokers found there. Nothing is noted before: a plan may be wrong.
+///
+/// # Errors
+/// [`Error::Apply`].
+pub async fn note_volumes(
+    observed: &Observed,
+    notes: &[Note],
+    context: &Context,
+) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &observed.key.namespace);
+    for Note { volume, shards, disk } in notes {
+        let shards = volumes::text(shards);
+        // With the uid, the note of one volume can never land on its successor.
+        let patch = json!({"metadata": {
+            "uid": volume.uid, "annotations": {SHARDS_ANNOTATION: shards, DISK_ANNOTATION: disk},
+        }});
+        match api.patch(&volume.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => info!(volume = volume.name, shards, disk, "noted"),
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(source) => {
+                let what = format!("the note on PersistentVolumeClaim {}", volume.name);
+                return Err(Error::Apply { what, source: Box::new(source) });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Deletes Services of listeners that are gone.

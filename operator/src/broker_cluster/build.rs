@@ -35,7 +35,7 @@ pub fn build(valid: &ValidCluster, plan: &Plan) -> Objects {
     let listeners = valid.listeners.iter().map(|listener| service::listener(valid, listener));
     let brokers = plan.brokers.iter();
     Objects {
-        config_map: config_map::cluster_map(valid, &plan.map),
+        config_map: config_map::cluster_map(valid, &plan.map, &plan.disks),
         services: headless.chain(listeners).collect(),
         disruption_budget: disruption_budget::brokers(valid),
         stateful_sets: brokers.map(|b| (b.id, stateful_set::broker(valid, b))).collect(),

@@ -8,7 +8,10 @@ use kube::ResourceExt as _;
 use super::fetch::Observed;
 use super::map::Record;
 use super::validate::ValidCluster;
-use crate::names::{BROKER_LABEL, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION};
+use super::volumes::{Disks, Replaced, disks, parse};
+use crate::names::{
+    ACCEPT_DISKS_ANNOTATION, BROKER_LABEL, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION, shard_name,
+};
 use crate::verdict::Verdict;
 
 /// What is to be.
@@ -24,6 +27,10 @@ pub struct Plan {
     pub endpoints: Vec<(String, String)>,
     /// Brokers whose change waits for others.
     pub held_back: Vec<u32>,
+    /// The disks of brokers from now on.
+    pub disks: Disks,
+    /// Disks that came in the place of others, and that nobody accepted yet.
+    pub replaced: Vec<Replaced>,
 }
 
 /// One broker.
@@ -40,30 +47,103 @@ fn broker_of(set: &StatefulSet) -> Option<u32> {
     set.labels().get(BROKER_LABEL)?.parse().ok()
 }
 
-fn shards_of(set: &StatefulSet) -> impl Iterator<Item = u32> {
-    let text = set.annotations().get(SHARDS_ANNOTATION).map_or("", String::as_str);
-    text.split(',').filter_map(|id| id.parse().ok())
+/// Which broker holds a shard by one kind of evidence.
+type Placed = BTreeMap<u32, u32>;
+
+/// What volumes hold, by the notes on their claims and by the word of their brokers.
+///
+/// # Errors
+/// A verdict when two volumes hold the same shard.
+fn on_volumes(observed: &Observed) -> Result<Placed, Verdict> {
+    let noted = observed.volumes.iter().filter_map(|v| Some((v.broker, v.shards.as_ref()?)));
+    let told = observed.reported.iter().map(|(&broker, found)| (broker, &found.shards));
+    let mut placed = Placed::new();
+    for (broker, shards) in noted.chain(told) {
+        for &shard in shards {
+            let first = *placed.entry(shard).or_insert(broker);
+            if first != broker {
+                let message = format!(
+                    "{} is on the volumes of broker {first} and of broker {broker}, and only one of them can be served; \
+                     compare the annotation {SHARDS_ANNOTATION} of PersistentVolumeClaims {} and {} with what is on the \
+                     volumes, and correct it",
+                    shard_name(shard),
+                    observed.key.volume(first),
+                    observed.key.volume(broker),
+                );
+                return Err(Verdict::stalled("ShardsElsewhere", message));
+            }
+        }
+    }
+    Ok(placed)
+}
+
+/// Where shards are: on the volumes first, then by the recorded map, then by StatefulSets.
+fn placed_before(observed: &Observed) -> Result<Placed, Verdict> {
+    let mut placed = on_volumes(observed)?;
+    let recorded = observed.recorded.iter().flat_map(|record| &record.shards);
+    for shard in recorded {
+        placed.entry(shard.id).or_insert(shard.leader);
+    }
+    for set in &observed.stateful_sets {
+        let Some(broker) = broker_of(set) else { continue };
+        for shard in parse(set.annotations().get(SHARDS_ANNOTATION).map_or("", String::as_str)) {
+            placed.entry(shard).or_insert(broker);
+        }
+    }
+    Ok(placed)
+}
+
+/// Refuses a plan that leaves out a broker with messages.
+fn serve_everything(
+    observed: &Observed,
+    valid: &ValidCluster,
+    placed: &Placed,
+) -> Result<(), Verdict> {
+    let brokers = valid.brokers;
+    let runs = observed.stateful_sets.iter().filter_map(broker_of).filter(|id| *id >= brokers);
+    if let Some(broker) = runs.max() {
+        let message = format!(
+            "broker {broker} exists, but only {brokers} brokers are asked for; moving shards away from a broker is not \
+             served yet: set spec.brokers to at least {}",
+            broker.saturating_add(1)
+        );
+        return Err(Verdict::stalled("ScaleInNotServed", message));
+    }
+    let record = observed.key.config_map();
+    let has_volume = |broker: u32| observed.volumes.iter().any(|v| v.broker == broker);
+    let volumes = observed.volumes.iter().map(|volume| volume.broker);
+    let left_out = volumes.chain(placed.values().copied()).filter(|id| *id >= brokers).max();
+    let Some(broker) = left_out else { return Ok(()) };
+    let held = placed.iter().filter(|(_, holder)| **holder == broker);
+    let held: Vec<String> = held.map(|(&shard, _)| shard_name(shard)).collect();
+    let shards = if held.is_empty() { "no shard by record".to_owned() } else { held.join(", ") };
+    let enough = broker.saturating_add(1);
+    let message = if has_volume(broker) {
+        format!(
+            "PersistentVolumeClaim {} of broker {broker} ({shards}) is there from before, and {brokers} brokers would not \
+             serve its messages; set spec.brokers to at least {enough}, or delete it and ConfigMap {record} when \
+             nobody needs them",
+            observed.key.volume(broker)
+        )
+    } else if observed.reported.contains_key(&broker) {
+        format!(
+            "broker {broker} runs and serves {shards}, and only {brokers} brokers are asked for; set spec.brokers to at \
+             least {enough}"
+        )
+    } else {
+        format!(
+            "ConfigMap {record} says that broker {broker} holds {shards}, and only {brokers} brokers are asked for; set \
+             spec.brokers to at least {enough}, or delete the ConfigMap when that volume is gone for good"
+        )
+    };
+    Err(Verdict::stalled("ShardsElsewhere", message))
 }
 
 /// Places shards on brokers. A placed shard stays where its log is; new ones go where there are fewest, so that on a new
 /// cluster shard i is on broker i modulo the number of brokers.
 fn place_shards(observed: &Observed, valid: &ValidCluster) -> Result<Vec<BrokerPlan>, Verdict> {
-    let mut placed: BTreeMap<u32, u32> = BTreeMap::new();
-    for set in &observed.stateful_sets {
-        let Some(broker) = broker_of(set) else { continue };
-        if broker >= valid.brokers {
-            let message = format!(
-                "broker {broker} exists, but only {} brokers are asked for; moving shards away from a broker is not \
-                 served yet: set spec.brokers to at least {}",
-                valid.brokers,
-                broker + 1
-            );
-            return Err(Verdict::stalled("ScaleInNotServed", message));
-        }
-        for shard in shards_of(set) {
-            placed.entry(shard).or_insert(broker);
-        }
-    }
+    let placed = placed_before(observed)?;
+    serve_everything(observed, valid, &placed)?;
     let mut brokers: Vec<BrokerPlan> =
         (0..valid.brokers).map(|id| BrokerPlan { id, shards: Vec::new() }).collect();
     for (&shard, &broker) in &placed {
@@ -93,6 +173,10 @@ fn place_shards(observed: &Observed, valid: &ValidCluster) -> Result<Vec<BrokerP
 /// The verdict that says why it cannot be.
 pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> {
     let brokers = place_shards(observed, valid)?;
+    let accepted = observed.cluster.annotations().get(ACCEPT_DISKS_ANNOTATION);
+    let accepted = accepted.map_or("", String::as_str).split(',').map(str::trim).collect();
+    let (disks, replaced) =
+        disks(&observed.recorded_disks, &observed.volumes, &observed.reported, &accepted);
     let recorded = observed.recorded.as_ref();
     let services =
         valid.listeners.iter().map(|listener| valid.key.listener_service(&listener.name));
@@ -108,6 +192,8 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         version: valid.version.clone(),
         endpoints: valid.listeners.iter().map(address).collect(),
         held_back: Vec::new(),
+        disks,
+        replaced,
     })
 }
 
@@ -130,8 +216,16 @@ pub fn is_ready(set: &StatefulSet) -> bool {
         && status.update_revision == status.current_revision
 }
 
-/// New brokers and those whose pod template stays are applied; of those that would restart, the ones that are not ready,
-/// and one that is when all others are. So a change that breaks brokers stops at the first.
+/// Whether a broker says that it serves all of its shards.
+fn serves(observed: &Observed, broker: u32, set: &StatefulSet) -> bool {
+    let told = observed.reported.get(&broker);
+    let shards = parse(set.annotations().get(SHARDS_ANNOTATION).map_or("", String::as_str));
+    told.is_some_and(|found| !found.failed && found.shards.is_superset(&shards))
+}
+
+/// New brokers and those whose pod template stays are applied; of those that would restart, the ones whose pods are not
+/// ready, and one of the others when every broker says that it serves its shards. So a change that breaks brokers stops at
+/// the first, and no broker is taken away while another one is not heard.
 #[must_use]
 pub fn rollout(observed: &Observed, wanted: &[(u32, StatefulSet)]) -> Rollout {
     let existing: BTreeMap<u32, &StatefulSet> =
@@ -143,13 +237,17 @@ pub fn rollout(observed: &Observed, wanted: &[(u32, StatefulSet)]) -> Rollout {
         })
     };
     let ready = |broker: &u32| existing.get(broker).is_some_and(|live| is_ready(live));
-    let all_ready = wanted.iter().all(|(broker, _)| ready(broker));
+    let up = |broker: &u32| {
+        let live = existing.get(broker);
+        live.is_some_and(|live| is_ready(live) && serves(observed, *broker, live))
+    };
+    let all_up = wanted.iter().all(|(broker, _)| up(broker));
     let mut rollout = Rollout::default();
     let mut restarting = false;
     for (broker, set) in wanted {
         if !restarts(broker, set) || !ready(broker) {
             rollout.apply.insert(*broker);
-        } else if all_ready && !restarting {
+        } else if all_up && !restarting {
             restarting = true;
             rollout.apply.insert(*broker);
         } else {

@@ -1,17 +1,27 @@
 //! What is said of a cluster. Pure: observations in, status out.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use operator_api::broker_cluster::{
     BrokerClusterStatus, BrokerCounts, ClusterDisplay, Endpoint, ShardState, ShardStatus,
 };
-use operator_api::condition::{READY, Truth, merge};
+use operator_api::condition::{Finding, READY, Truth, merge};
 
 use super::fetch::Observed;
 use super::plan::{Plan, is_ready};
+use super::storage;
+use super::volumes::Replaced;
+use crate::context::shorten;
 use crate::links::{BrokerReport, SILENCE_MAX};
-use crate::names::BROKER_LABEL;
+use crate::names::{ACCEPT_DISKS_ANNOTATION, BROKER_LABEL, shard_name};
 use crate::verdict::{Reason, Verdict};
+
+/// Longest version that the status takes.
+const VERSION_BYTES_MAX: usize = 128;
+
+/// Condition and reason: a broker lost its disk.
+const DISK_REPLACED: &str = "DiskReplaced";
 
 /// What the status is made of.
 #[derive(Debug)]
@@ -50,7 +60,19 @@ pub fn status(input: &Input<'_>, now: &str) -> Outcome {
         Err(verdict) => (Some(verdict.clone()), None),
     };
     status.conditions = match verdict {
-        Some(verdict) => merge(&input.before.conditions, &verdict.findings(), generation, now),
+        Some(verdict) => {
+            let mut findings = verdict.findings();
+            findings.extend(input.plan.as_ref().ok().and_then(|plan| replaced(plan)).map(
+                |found| Finding {
+                    type_: DISK_REPLACED,
+                    status: Truth::True,
+                    reason: DISK_REPLACED,
+                    message: found,
+                },
+            ));
+            findings.extend(storage::finding(input.reports));
+            merge(&input.before.conditions, &findings, generation, now)
+        }
         None => input.before.conditions.clone(),
     };
     Outcome { status, again_after }
@@ -67,36 +89,48 @@ fn ready_brokers(input: &Input<'_>, plan: &Plan) -> Vec<u32> {
     plan.brokers.iter().map(|broker| broker.id).filter(|&id| pod_is_ready(id)).collect()
 }
 
-fn shards(input: &Input<'_>, plan: &Plan) -> Vec<ShardStatus> {
-    let told = |id: u32, leader: u32| {
-        let report = input.reports.iter().find(|report| report.broker == leader)?;
-        report.status.as_ref()?.shards.iter().find(|shard| shard.id == id)
-    };
+fn shards(input: &Input<'_>, plan: &Plan, ready: &[u32]) -> Vec<ShardStatus> {
     let shard = |record: &super::map::ShardRecord| ShardStatus {
         id: record.id,
         name: record.name.clone(),
         leader: record.leader,
         replicas: record.replicas.clone(),
-        state: match told(record.id, record.leader) {
-            None => ShardState::Unknown,
-            Some(shard) if shard.failure.is_empty() => ShardState::Leading,
-            Some(_) => ShardState::Failed,
-        },
+        state: shard_state(input, record, ready.contains(&record.leader)),
     };
     plan.map.shards.iter().map(shard).collect()
 }
 
-fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
-    let desired = u32::try_from(plan.brokers.len()).unwrap_or(u32::MAX);
-    let ready = u32::try_from(ready_brokers(input, plan).len()).unwrap_or(u32::MAX);
-    let mut shards = shards(input, plan);
-    // A broker that has just become silent is no news yet, and neither is an operator that has just started.
-    if input.reports.iter().any(is_short) || input.reports.is_empty() {
-        for shard in shards.iter_mut().filter(|shard| shard.state == ShardState::Unknown) {
-            let before = input.before.shards.iter().find(|before| before.id == shard.id);
-            shard.state = before.map_or(ShardState::Unknown, |before| before.state);
+fn shard_state(
+    input: &Input<'_>,
+    record: &super::map::ShardRecord,
+    pod_is_ready: bool,
+) -> ShardState {
+    let before = || input.before.shards.iter().find(|before| before.id == record.id);
+    let before = || before().map_or(ShardState::Unknown, |before| before.state);
+    let Some(report) = input.reports.iter().find(|report| report.broker == record.leader) else {
+        // An operator that has just started has heard nobody yet.
+        return if input.reports.is_empty() { before() } else { ShardState::Unknown };
+    };
+    match &report.silence {
+        // A broker that has just become silent is no news, unless its pod is not ready either.
+        Some(silence) if pod_is_ready && silence.lasted < SILENCE_MAX => before(),
+        Some(_) => ShardState::Unknown,
+        None => {
+            let told = report.status.iter().flat_map(|status| &status.shards);
+            match told.into_iter().find(|shard| shard.id == record.id) {
+                None => ShardState::Unknown,
+                Some(shard) if shard.failure.is_empty() => ShardState::Leading,
+                Some(_) => ShardState::Failed,
+            }
         }
     }
+}
+
+fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
+    let desired = u32::try_from(plan.brokers.len()).unwrap_or(u32::MAX);
+    let ready = ready_brokers(input, plan);
+    let shards = shards(input, plan, &ready);
+    let ready = u32::try_from(ready.len()).unwrap_or(u32::MAX);
     let leading = shards.iter().filter(|shard| shard.state == ShardState::Leading).count();
     let selector = input.observed.key.selector();
     let selector: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -112,7 +146,7 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
         observed_generation: None,
         replicas: Some(desired),
         selector: Some(selector.join(",")),
-        version: Some(plan.version.clone()),
+        version: running_version(input).or_else(|| input.before.version.clone()),
         brokers: Some(BrokerCounts { desired, ready }),
         shards,
         endpoints: plan.endpoints.iter().map(endpoint).collect(),
@@ -120,10 +154,6 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
         display: Some(display),
         conditions: Vec::new(),
     }
-}
-
-fn is_short(report: &BrokerReport) -> bool {
-    report.silence.as_ref().is_some_and(|silence| silence.lasted < SILENCE_MAX)
 }
 
 /// The verdict, or none when what was said before still stands; and when to look again.
@@ -137,15 +167,33 @@ fn judge(
     let away: Vec<u32> =
         plan.brokers.iter().map(|b| b.id).filter(|id| !ready.contains(id)).collect();
     if !away.is_empty() {
+        let unserved = shards.iter().filter(|shard| away.contains(&shard.leader));
+        let unserved = unserved.filter(|shard| shard.state != ShardState::Leading);
+        let unserved: Vec<&str> = unserved.map(|shard| shard.name.as_str()).collect();
+        let unserved = match unserved.as_slice() {
+            [] => String::new(),
+            names => format!("; not served: {}", names.join(", ")),
+        };
+        let troubles = input.observed.troubles.iter().filter(|t| away.contains(&t.broker));
+        let troubles: Vec<String> =
+            troubles.map(|t| format!("; broker {}: {}", t.broker, t.message)).collect();
+        let still = match plan.held_back.as_slice() {
+            [] => String::new(),
+            held_back => format!("; brokers {} wait for that", list(held_back)),
+        };
         let message = format!(
-            "{} of {all} brokers are ready; waits for the pods of broker {}",
+            "{} of {all} brokers are ready; waits for the pods of broker {}{unserved}{}{still}",
             ready.len(),
-            list(&away)
+            list(&away),
+            troubles.concat()
         );
         return (Some(Verdict::waiting("BrokersNotReady", message)), None);
     }
     if let Some(failure) = failure(input) {
         return (Some(failure), None);
+    }
+    if let Some(message) = replaced(plan) {
+        return (Some(Verdict::stalled(DISK_REPLACED, message)), None);
     }
     let silent = input.reports.iter().filter_map(|r| Some((r.broker, r.silence.as_ref()?)));
     if let Some((broker, silence)) = silent.max_by_key(|(_, silence)| silence.lasted) {
@@ -178,8 +226,38 @@ fn judge(
             format!("restarts brokers one by one; still to come: {}", list(&plan.held_back));
         return (Some(Verdict::waiting("Rolling", message)), None);
     }
+    if storage::refuses_all_sends(input.reports) {
+        let message =
+            "every shard refuses sends because its volume is nearly full; see StorageHealthy";
+        return (Some(Verdict::waiting("SendsRefused", message)), None);
+    }
     let message = format!("{all} of {all} brokers serve {} shards", plan.map.shards.len());
     (Some(Verdict::Ready(Reason::new("Serving", message))), None)
+}
+
+/// What brokers run by their own word; one after the other where they differ.
+fn running_version(input: &Input<'_>) -> Option<String> {
+    let told = input.reports.iter().filter_map(|report| report.status.as_ref());
+    let versions: BTreeSet<&str> = told.map(|status| status.version.as_str()).collect();
+    let versions: Vec<&str> = versions.into_iter().filter(|text| !text.is_empty()).collect();
+    (!versions.is_empty()).then(|| shorten(&versions.join(", "), VERSION_BYTES_MAX))
+}
+
+/// What is to be said of disks that came in the place of others.
+fn replaced(plan: &Plan) -> Option<String> {
+    let Replaced { broker, lost, found } = plan.replaced.first()?;
+    let held = plan.brokers.iter().find(|planned| planned.id == *broker);
+    let shards: Vec<String> = held?.shards.iter().map(|&shard| shard_name(shard)).collect();
+    let others = match plan.replaced.len() {
+        1 => String::new(),
+        count => format!(" (and {} more brokers)", count - 1),
+    };
+    Some(format!(
+        "broker {broker} runs on disk {found}, and the messages of {} were on disk {lost}: they are lost unless that \
+         volume comes back{others}. To go on without them, annotate the BrokerCluster: {ACCEPT_DISKS_ANNOTATION}={}",
+        shards.join(", "),
+        plan.replaced.iter().map(|one| one.found.as_str()).collect::<Vec<_>>().join(",")
+    ))
 }
 
 fn is_ready_before(input: &Input<'_>) -> bool {

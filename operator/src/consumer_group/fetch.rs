@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::links::ClusterView;
 use crate::names::ClusterKey;
 use crate::ownership::Claim;
+use crate::reach::Shards;
 use crate::topic::fetch::{claim, cluster_key, rivals};
 
 /// What was found.
@@ -34,6 +35,8 @@ pub struct Observed {
     pub parts: Vec<admin::GroupStatus>,
     /// Declared topics that no broker holds.
     pub missing_topics: Vec<String>,
+    /// Shards with queues of the topics that it draws from.
+    pub shards: Shards,
     /// Id of the last reset of progress that every broker carried out.
     pub reset_done: Option<String>,
     /// For how long this process has been at work.
@@ -67,6 +70,11 @@ pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
     let rivals = rivals(&context.group_claims, &cluster_key, cluster.as_ref(), &name, &claim);
     let declared = group.spec.subscriptions.iter().map(|s| &s.topic);
     let missing = declared.filter(|topic| !context.links.has_topic(&cluster_key, topic));
+    let missing_topics = missing.cloned().collect();
+    let parts = context.links.group_status(&cluster_key, &name);
+    let drawn = parts.iter().flat_map(|part| part.topics.iter().map(|lag| lag.topic.as_str()));
+    let declared = group.spec.subscriptions.iter().map(|s| s.topic.as_str());
+    let shards = context.links.shards_of(&cluster_key, &drawn.chain(declared).collect());
     // What was written is newer than what the watch brought.
     let status = context.group_status.before(group.as_ref(), group.status.as_ref()).status;
     Observed {
@@ -74,8 +82,9 @@ pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
         cluster,
         view: context.links.view(&cluster_key, &name),
         rivals: rivals.into_iter().map(|rival| rival.claim).collect(),
-        parts: context.links.group_status(&cluster_key, &name),
-        missing_topics: missing.cloned().collect(),
+        missing_topics,
+        parts,
+        shards,
         reset_done: status.offset_reset.map(|done| done.id),
         uptime: context.started.elapsed(),
         name,

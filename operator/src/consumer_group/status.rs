@@ -10,7 +10,7 @@ use super::progress::{CAUGHT_UP_SECONDS_MAX, fill};
 use super::reset;
 use super::subscriptions::inconsistent_members;
 use crate::push::Outcome as Pushed;
-use crate::topic::status::{judge, settle, silence};
+use crate::reach::{judge, settle, silence};
 use crate::verdict::Verdict;
 
 /// Condition: somebody consumes.
@@ -56,9 +56,11 @@ pub fn status(
     let generation = observed.group.metadata.generation.unwrap_or_default();
     let verdict = match found {
         Found::Verdict(verdict) => verdict.clone(),
-        Found::Pushed(outcome, _) => with_topics(judge(outcome, observed.view.as_ref()), observed),
+        Found::Pushed(outcome, _) => judge(outcome, observed.view.as_ref(), &observed.shards),
     };
-    let silence = silence(observed.view.as_ref(), observed.uptime);
+    let is_held = matches!(found, Found::Pushed(..)) && verdict.is_ready();
+    let verdict = if is_held { with_topics(verdict, observed) } else { verdict };
+    let silence = silence(observed.view.as_ref(), observed.uptime, &observed.shards);
     let settled = settle(verdict, &before.conditions, generation, silence);
     let Some(verdict) = settled.verdict else {
         return Outcome { status: before.clone(), again_after: settled.again_after };
@@ -73,7 +75,7 @@ pub fn status(
     };
     reset::note(&mut status, reset, now);
     findings.extend(reset::finding(&observed.group.spec, &status, reset));
-    if matches!(found, Found::Pushed(Pushed::Everywhere, _)) {
+    if is_held {
         fill(&mut status, &observed.parts);
         findings.extend(consumption(&status, observed));
     }

@@ -7,6 +7,8 @@ use std::fmt;
 use broker_proto::admin::state_event::Event;
 use broker_proto::admin::{BrokerStatus, Group, GroupStatus, Owner, StateEvent, Topic};
 
+use crate::broker_cluster::storage;
+
 /// A thing with a name that brokers hold and the operator pushes.
 pub trait Thing: prost::Message + Clone + Send + Sync + fmt::Debug + 'static {
     /// Its name in the cluster.
@@ -207,12 +209,14 @@ impl BrokerState {
     }
 
     fn apply_broker(&mut self, broker: BrokerStatus) -> Vec<Change> {
-        // Free disk and log sizes move all the time and change nothing that is reported.
+        // Free disk and log sizes move all the time and change nothing that is reported, until there is little of it.
         let facts = |broker: &BrokerStatus| {
-            let shard =
-                |s: &broker_proto::admin::ShardStatus| (s.id, s.role.clone(), s.failure.clone());
+            let shard = |s: &broker_proto::admin::ShardStatus| {
+                (s.id, s.role.clone(), s.failure.clone(), s.refuses_sends)
+            };
             let shards: Vec<_> = broker.shards.iter().map(shard).collect();
-            (broker.version.clone(), broker.started_ms, broker.cluster_map_version, shards)
+            let standing = (broker.version.clone(), broker.started_ms, broker.disk_id.clone());
+            (standing, broker.cluster_map_version, storage::fill(broker), shards)
         };
         let changed = self.broker.as_ref().map(facts) != Some(facts(&broker));
         self.map_version = broker.cluster_map_version.max(self.map_version);

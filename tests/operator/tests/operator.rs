@@ -4,6 +4,8 @@
 
 #[path = "operator/broker_cluster.rs"]
 mod broker_cluster;
+#[path = "operator/brokers_away.rs"]
+mod brokers_away;
 #[path = "operator/consumer_group.rs"]
 mod consumer_group;
 #[path = "operator/definitions.rs"]
@@ -22,6 +24,8 @@ mod process;
 mod real_broker;
 #[path = "operator/steadiness.rs"]
 mod steadiness;
+#[path = "operator/storage.rs"]
+mod storage;
 #[path = "operator/topic.rs"]
 mod topic;
 #[path = "operator/world.rs"]

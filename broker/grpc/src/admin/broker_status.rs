@@ -18,6 +18,7 @@ pub(super) fn broker_status(context: &BrokerContext) -> BrokerStatus {
         cluster_map_version: context.endpoints.map().map_or(0, |held| held.map.version),
         endpoint: context.advertised.clone(),
         manifests: context.manifests(),
+        disk_id: context.disk_id.clone(),
     }
 }
 
@@ -31,5 +32,6 @@ fn shard_status(shard: &ShardHandle) -> ShardStatus {
         log_bytes: status.log_bytes,
         durable_index: status.durable_index,
         failure: failure.unwrap_or_default(),
+        refuses_sends: status.refuses_sends,
     }
 }

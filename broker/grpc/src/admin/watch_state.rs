@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_proto::admin::{BrokerStatus, GroupStatus, StateEvent, Synced, state_event::Event};
+use broker_proto::admin::{
+    BrokerStatus, GroupStatus, ShardStatus, StateEvent, Synced, state_event::Event,
+};
 use broker_replication::CatalogChange;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
@@ -162,7 +164,8 @@ impl Reader<'_> {
 fn is_worth_telling(told: &BrokerStatus, now: &BrokerStatus) -> bool {
     let step = (now.disk_total_bytes / 100).max(1);
     let roles = |s: &BrokerStatus| {
-        s.shards.iter().map(|s| (s.id, s.role.clone(), s.failure.clone())).collect::<Vec<_>>()
+        let role = |s: &ShardStatus| (s.id, s.role.clone(), s.failure.clone(), s.refuses_sends);
+        s.shards.iter().map(role).collect::<Vec<_>>()
     };
     told.started_ms != now.started_ms
         || told.cluster_map_version != now.cluster_map_version

@@ -84,6 +84,7 @@ async fn lists_carry_numbers_and_lag() {
     let status = status.unwrap();
     assert_eq!((status.shards.len(), status.disk_free_bytes), (2, 50));
     assert!(status.shards.iter().all(|s| s.role == "leader" && s.failure.is_empty()));
+    assert_eq!((status.disk_id.as_str(), status.shards[0].refuses_sends), ("d15c", false));
 }
 
 async fn next(stream: &mut Streaming<StateEvent>) -> Event {

@@ -70,6 +70,7 @@ async fn serve(catalog: Catalog, events: mpsc::UnboundedReceiver<ShardEvent>) ->
     let context = BrokerContext::new(BrokerOptions {
         catalog,
         broker_id,
+        disk_id: "d15c".into(),
         version: "test".into(),
         advertised: Advertised { host: "127.0.0.1".into(), port },
         disk: Box::new(|| DiskSpace { free_bytes: 50, total_bytes: 100 }),

@@ -94,7 +94,13 @@ impl<R: ReplyTo> Replica<R> {
     }
 
     fn tell_engine_of_room(&mut self) {
-        self.engine.set_disk_full(self.room.is_nearly_full || self.room.is_write_waiting);
+        self.engine.set_disk_full(self.refuses_sends());
+    }
+
+    /// Whether sends are refused because there is little room.
+    #[must_use]
+    pub fn refuses_sends(&self) -> bool {
+        self.room.is_nearly_full || self.room.is_write_waiting
     }
 
     /// Whether the log must not grow.

@@ -216,6 +216,7 @@ impl ShardHandle {
             role,
             log_bytes: self.shared.log_bytes.load(Ordering::Relaxed),
             durable_index: self.shared.durable_index.load(Ordering::Relaxed),
+            refuses_sends: self.shared.refuses_sends.load(Ordering::Relaxed),
             append_times: self.shared.append_times.seen(),
             sealed_segments: self.shared.sealed_segments.load(Ordering::Relaxed),
             sealing_failures: self.shared.sealing_failures.load(Ordering::Relaxed),

@@ -160,6 +160,8 @@ fn container(valid: &ValidCluster, broker: &BrokerPlan) -> Container {
         ]),
         resources: Some(resources(valid.spec.resources.as_ref())),
         security_context: Some(container_security()),
+        // The last line of a broker that ended stands in its pod, and from there in conditions.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         startup_probe: Some(probe("/readyz", 1, STARTUP_PROBES_MAX)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         liveness_probe: Some(probe("/healthz", 10, 6)),

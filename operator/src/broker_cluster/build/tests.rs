@@ -21,7 +21,11 @@ fn observed(yaml: &str) -> Observed {
         cluster: Arc::new(cluster),
         key: ClusterKey { namespace: "shop".to_owned(), name },
         stateful_sets: Vec::new(),
+        troubles: Vec::new(),
         recorded: None,
+        volumes: Vec::new(),
+        reported: BTreeMap::new(),
+        recorded_disks: BTreeMap::new(),
         map_version: 0,
     }
 }

@@ -8,6 +8,7 @@ use operator_api::{BrokerCluster, BrokerClusterSpec};
 use super::*;
 use crate::broker_cluster::build::build;
 use crate::broker_cluster::validate::validate;
+use crate::broker_cluster::volumes::{Found, Volume};
 use crate::context::Settings;
 use crate::names::ClusterKey;
 
@@ -28,7 +29,11 @@ fn observed(brokers: u32, shards: Option<u32>, sets: Vec<StatefulSet>) -> Observ
         cluster: Arc::new(cluster),
         key: ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() },
         stateful_sets: sets,
+        troubles: Vec::new(),
         recorded: None,
+        volumes: Vec::new(),
+        reported: BTreeMap::new(),
+        recorded_disks: BTreeMap::new(),
         map_version: 0,
     }
 }
@@ -89,10 +94,102 @@ fn brokers_never_go_with_their_shards() {
     assert_eq!(refused.reason().word, "ScaleInNotServed");
 }
 
-fn rolled(ready: &[bool]) -> Rollout {
+fn noted(volumes: &[(u32, Option<&str>)]) -> Vec<Volume> {
+    let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
+    let volume = |&(broker, shards): &(u32, Option<&str>)| Volume {
+        broker,
+        name: key.volume(broker),
+        uid: None,
+        shards: shards.map(parse),
+        disk: None,
+    };
+    volumes.iter().map(volume).collect()
+}
+
+/// One broker with two shards that grew to two brokers with three.
+const GROWN: [(u32, Option<&str>); 2] = [(0, Some("0,1")), (1, Some("2"))];
+
+#[test]
+fn volumes_alone_tell_where_shards_are() {
+    let mut again = observed(2, Some(3), Vec::new());
+    again.volumes = noted(&GROWN);
+    assert_eq!(shards_of_brokers(&planned(&again).unwrap()), [vec![0, 1], vec![2]]);
+}
+
+#[test]
+fn the_record_alone_tells_where_shards_are() {
+    let mut grown = observed(2, Some(3), Vec::new());
+    grown.volumes = noted(&GROWN);
+    let record = planned(&grown).unwrap().map;
+    let mut again = observed(2, Some(3), Vec::new());
+    again.recorded = Some(record.clone());
+    let plan = planned(&again).unwrap();
+    assert_eq!(shards_of_brokers(&plan), [vec![0, 1], vec![2]]);
+    assert_eq!(plan.map, record);
+}
+
+#[test]
+fn a_stateful_set_that_is_made_again_gets_its_shards_back() {
+    let mut before = observed(2, Some(3), Vec::new());
+    before.volumes = noted(&GROWN);
+    let mut sets = running(&before, &[true, true]);
+    let record = planned(&before).unwrap().map;
+    sets.remove(0);
+    let mut after = observed(2, Some(3), sets);
+    after.recorded = Some(record);
+    assert_eq!(shards_of_brokers(&planned(&after).unwrap()), [vec![0, 1], vec![2]]);
+}
+
+#[test]
+fn what_is_on_a_volume_counts_more_than_what_was_planned() {
+    let mut wrong = observed(2, Some(3), Vec::new());
+    wrong.recorded = Some(planned(&wrong).unwrap().map);
+    wrong.stateful_sets = running(&wrong, &[false, false]);
+    assert_eq!(shards_of_brokers(&planned(&wrong).unwrap()), [vec![0, 2], vec![1]]);
+    wrong.volumes = noted(&GROWN);
+    assert_eq!(shards_of_brokers(&planned(&wrong).unwrap()), [vec![0, 1], vec![2]]);
+    wrong.volumes = Vec::new();
+    let found = |shards: &str| Found { shards: parse(shards), ..Found::default() };
+    wrong.reported = BTreeMap::from([(0, found("0,1")), (1, found("2"))]);
+    assert_eq!(shards_of_brokers(&planned(&wrong).unwrap()), [vec![0, 1], vec![2]]);
+}
+
+#[test]
+fn a_volume_that_nobody_would_serve_is_refused() {
+    let mut small = observed(1, None, Vec::new());
+    small.volumes = noted(&GROWN);
+    let refused = planned(&small).unwrap_err();
+    assert!(matches!(refused, Verdict::Stalled(_)), "{refused:?}");
+    assert_eq!(refused.reason().word, "ShardsElsewhere");
+    let said = "PersistentVolumeClaim data-default-broker-1-0 of broker 1 (shard-2)";
+    assert!(refused.reason().message.contains(said), "{refused:?}");
+    assert!(refused.reason().message.contains("set spec.brokers to at least 2"), "{refused:?}");
+    small.volumes = noted(&[(1, None)]);
+    assert_eq!(planned(&small).unwrap_err().reason().word, "ShardsElsewhere");
+    small.volumes = Vec::new();
+    small.recorded = Some(planned(&observed(3, None, Vec::new())).unwrap().map);
+    let refused = planned(&small).unwrap_err();
+    assert_eq!(refused.reason().word, "ShardsElsewhere");
+    assert!(refused.reason().message.contains("ConfigMap default-cluster-map"), "{refused:?}");
+    assert!(refused.reason().message.contains("broker 2 holds shard-2"), "{refused:?}");
+}
+
+#[test]
+fn a_shard_on_two_volumes_is_refused() {
+    let mut twice = observed(2, None, Vec::new());
+    twice.volumes = noted(&[(0, Some("0,1")), (1, Some("1"))]);
+    let refused = planned(&twice).unwrap_err();
+    assert_eq!(refused.reason().word, "ShardsElsewhere");
+    assert!(refused.reason().message.contains("shard-1 is on the volumes of broker 0 and"));
+}
+
+/// A new version comes while pods are ready or not and brokers say of their shards what they say.
+fn rolled(ready: &[bool], told: &[Option<Found>]) -> Rollout {
     let count = u32::try_from(ready.len()).unwrap();
     let before = observed(count, None, Vec::new());
-    let after = observed(count, None, running(&before, ready));
+    let mut after = observed(count, None, running(&before, ready));
+    let told = (0..count).zip(told).filter_map(|(id, found)| Some((id, found.clone()?)));
+    after.reported = told.collect();
     let mut settings = settings();
     settings.broker_version = "0.2.0".to_owned();
     let valid = validate(&after, &settings).unwrap();
@@ -100,16 +197,39 @@ fn rolled(ready: &[bool]) -> Rollout {
     rollout(&after, &objects.stateful_sets)
 }
 
+/// Broker i serves shard i.
+fn all_serve() -> [Option<Found>; 3] {
+    let found = |shard| Found { shards: BTreeSet::from([shard]), ..Found::default() };
+    [0, 1, 2].map(|shard| Some(found(shard)))
+}
+
 #[test]
-fn a_new_version_restarts_one_broker_when_all_are_ready() {
-    let rollout = rolled(&[true, true, true]);
+fn a_new_version_restarts_one_broker_when_all_serve() {
+    let rollout = rolled(&[true, true, true], &all_serve());
     assert_eq!(rollout.apply, BTreeSet::from([0]));
     assert_eq!(rollout.held_back, [1, 2]);
 }
 
 #[test]
+fn no_broker_is_restarted_while_another_one_does_not_say_that_it_serves() {
+    let mut unheard = all_serve();
+    unheard[2] = None;
+    let mut failed = all_serve();
+    failed[1].as_mut().unwrap().failed = true;
+    let mut fewer = all_serve();
+    fewer[0].as_mut().unwrap().shards.clear();
+    for told in [unheard, failed, fewer] {
+        let rollout = rolled(&[true, true, true], &told);
+        assert!(rollout.apply.is_empty(), "{told:?}");
+        assert_eq!(rollout.held_back, [0, 1, 2]);
+    }
+}
+
+#[test]
 fn a_broker_that_is_not_ready_is_repaired_and_the_others_wait() {
-    let rollout = rolled(&[true, false, true]);
+    let mut told = all_serve();
+    told[1] = None;
+    let rollout = rolled(&[true, false, true], &told);
     assert_eq!(rollout.apply, BTreeSet::from([1]));
     assert_eq!(rollout.held_back, [0, 2]);
 }

@@ -1,5 +1,6 @@
 //! What is said of a cluster when pods and brokers say this or that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker_proto::admin::{BrokerStatus, ShardStatus as WireShard};
@@ -32,7 +33,11 @@ fn observed(pods_ready: bool) -> Observed {
         cluster: Arc::new(cluster),
         key: key(),
         stateful_sets: vec![set],
+        troubles: Vec::new(),
         recorded: None,
+        volumes: Vec::new(),
+        reported: BTreeMap::new(),
+        recorded_disks: BTreeMap::new(),
         map_version: 0,
     }
 }
@@ -41,7 +46,15 @@ fn plan() -> Plan {
     let brokers = vec![BrokerPlan { id: 0, shards: vec![0] }];
     let map = Record::next(&key(), &brokers, Vec::new(), None, 0);
     let endpoints = vec![("client".to_owned(), "default-client.shop.svc:8081".to_owned())];
-    Plan { brokers, map, version: "0.1.0".to_owned(), endpoints, held_back: Vec::new() }
+    Plan {
+        brokers,
+        map,
+        version: "0.1.0".to_owned(),
+        endpoints,
+        held_back: Vec::new(),
+        disks: BTreeMap::new(),
+        replaced: Vec::new(),
+    }
 }
 
 fn report(silent_s: Option<u64>, map_version: u64, failure: &str) -> BrokerReport {
@@ -102,6 +115,22 @@ async fn a_short_silence_of_a_broker_changes_nothing_and_a_long_one_is_unknown()
     assert_eq!(ready_word(&long), (Truth::Unknown, "BrokersUnreachable"));
     let new = said(true, report(Some(1), 0, ""), &BrokerClusterStatus::default());
     assert_eq!(ready_word(&new), (Truth::False, "BrokersUnreachable"));
+}
+
+#[tokio::test]
+async fn shards_of_a_broker_that_is_away_are_not_counted() {
+    let counted = |outcome: &Outcome| outcome.status.display.clone().unwrap().shards;
+    let restarts = said(true, report(Some(10), 0, ""), &serving());
+    assert_eq!(counted(&restarts), "1/1");
+    let silent = said(true, report(Some(31), 0, ""), &serving());
+    assert_eq!(
+        (counted(&silent), silent.status.shards[0].state),
+        ("0/1".to_owned(), ShardState::Unknown)
+    );
+    let dead = said(false, report(Some(1), 0, ""), &serving());
+    assert_eq!(counted(&dead), "0/1");
+    let message = &dead.status.conditions[0].message;
+    assert!(message.ends_with("waits for the pods of broker 0; not served: shard-0"), "{message}");
 }
 
 #[tokio::test]

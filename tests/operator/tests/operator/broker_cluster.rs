@@ -167,3 +167,108 @@ async fn a_new_version_restarts_one_broker_after_the_other() {
     assert_eq!(image(&second), "pinnace.dev/pinnace:9.9.9");
     operator.stop().await;
 }
+
+/// One broker with two shards that grew to two brokers with three: no new cluster would place them like this.
+const GROWN: [(u32, u32); 3] = [(0, 0), (1, 0), (2, 1)];
+
+async fn grow(world: &World) -> [crate::fake_broker::FakeBroker; 2] {
+    let brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    world.apply::<BrokerCluster>("default", json!({"brokers": 1, "shards": 2})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    for (broker, shards) in [(0, "0,1"), (1, "2")] {
+        let claim = format!("data-default-broker-{broker}-0");
+        let noted = |claim: &PersistentVolumeClaim| {
+            claim.annotations().get("pinnace.dev/shard-ids").is_some_and(|text| text == shards)
+        };
+        world.wait::<PersistentVolumeClaim>(&claim, "a note of its shards", noted).await;
+    }
+    brokers
+}
+
+/// The cluster serves, its StatefulSets are there, and shards are where they were.
+async fn assert_grown(world: &World) {
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let cluster = world.api::<BrokerCluster>().get("default").await.unwrap();
+    let shards = cluster.status.unwrap().shards;
+    assert_eq!(shards.iter().map(|s| (s.id, s.leader)).collect::<Vec<_>>(), GROWN);
+    for (broker, shards) in [(0, "0,1"), (1, "2")] {
+        let set = world.api::<StatefulSet>().get(&format!("default-broker-{broker}")).await;
+        assert_eq!(set.unwrap().annotations()["pinnace.dev/shard-ids"], shards);
+    }
+}
+
+async fn delete_cluster(world: &World) {
+    world.delete::<BrokerCluster>("default").await;
+    world.wait_gone::<BrokerCluster>("default").await;
+    for broker in 0..2 {
+        world.wait_gone::<StatefulSet>(&format!("default-broker-{broker}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_made_again_finds_its_shards_where_they_were() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let _brokers = grow(&world).await;
+    delete_cluster(&world).await;
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
+    assert_grown(&world).await;
+
+    // The notes on the volumes are enough.
+    delete_cluster(&world).await;
+    world.delete::<ConfigMap>("default-cluster-map").await;
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
+    assert_grown(&world).await;
+
+    // And so is the record.
+    delete_cluster(&world).await;
+    for broker in 0..2 {
+        let claim = format!("data-default-broker-{broker}-0");
+        world.delete::<PersistentVolumeClaim>(&claim).await;
+        world.wait_gone::<PersistentVolumeClaim>(&claim).await;
+    }
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
+    assert_grown(&world).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_stateful_set_and_a_lost_record_change_no_placement() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let _brokers = grow(&world).await;
+    let before = world.api::<StatefulSet>().get("default-broker-0").await.unwrap().uid();
+    world.delete::<StatefulSet>("default-broker-0").await;
+    let again = |set: &StatefulSet| set.uid() != before;
+    world.wait::<StatefulSet>("default-broker-0", "made again", again).await;
+    assert_grown(&world).await;
+    let before = world.api::<ConfigMap>().get("default-cluster-map").await.unwrap().uid();
+    world.delete::<ConfigMap>("default-cluster-map").await;
+    let again = |map: &ConfigMap| map.uid() != before;
+    world.wait::<ConfigMap>("default-cluster-map", "made again", again).await;
+    assert_grown(&world).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_would_leave_a_volume_unserved_says_so() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let _brokers = grow(&world).await;
+    delete_cluster(&world).await;
+    world.apply::<BrokerCluster>("default", json!({"brokers": 1, "shards": 2})).await;
+    let stalled = world
+        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "ShardsElsewhere")
+        .await;
+    let said = "PersistentVolumeClaim data-default-broker-1-0 of broker 1 (shard-2)";
+    assert!(stalled.message.contains(said), "{}", stalled.message);
+    assert!(stalled.message.contains("set spec.brokers to at least 2"), "{}", stalled.message);
+
+    // Nobody needs them: without volume and record the smaller cluster serves.
+    world.delete::<ConfigMap>("default-cluster-map").await;
+    world.delete::<PersistentVolumeClaim>("data-default-broker-1-0").await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    operator.stop().await;
+}

@@ -32,6 +32,12 @@ pub(crate) struct Memory {
     pub(crate) deletes: BTreeSet<String>,
     /// Resets asked for, in order.
     pub(crate) resets: Vec<ResetOffsetsRequest>,
+    /// Disks that it had before this one.
+    pub(crate) disks_lost: u32,
+    /// Of the 100 bytes of its disk.
+    pub(crate) disk_used_bytes: u64,
+    /// Its disk is full: shards refuse sends.
+    pub(crate) refuses_sends: bool,
     /// Refuses topics.
     pub(crate) full: bool,
     /// Answers resets with an error.
@@ -55,12 +61,17 @@ impl Shared {
         let _ = self.changes.send(StateEvent { version, event: Some(event) });
     }
 
+    fn disk_id(&self, memory: &Memory) -> String {
+        format!("disk-{}-{}", self.id, memory.disks_lost)
+    }
+
     fn status(&self, memory: &Memory) -> BrokerStatus {
         let mine = memory.map.shards.iter().filter(|shard| shard.leader_broker == self.id);
         let shard = |shard: &Shard| ShardStatus {
             id: shard.id,
             name: shard.name.clone(),
             role: "leader".to_owned(),
+            refuses_sends: memory.refuses_sends,
             ..ShardStatus::default()
         };
         BrokerStatus {
@@ -68,6 +79,9 @@ impl Shared {
             version: "0.1.0".to_owned(),
             cluster_map_version: memory.map.version,
             shards: mine.map(shard).collect(),
+            disk_id: self.disk_id(memory),
+            disk_free_bytes: 100_u64.saturating_sub(memory.disk_used_bytes),
+            disk_total_bytes: 100,
             ..BrokerStatus::default()
         }
     }
@@ -130,12 +144,22 @@ impl FakeBroker {
 
     /// A lost disk.
     pub(crate) fn forget(&self) {
-        *self.shared.lock() = Memory::default();
+        let mut memory = self.shared.lock();
+        let disks_lost = memory.disks_lost + 1;
+        *memory = Memory { disks_lost, ..Memory::default() };
     }
 
     /// What somebody else does to the broker.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Memory)) {
         change(&mut self.shared.lock());
+    }
+
+    /// What happens to the broker, and its word of it.
+    pub(crate) fn change_and_tell(&self, change: impl FnOnce(&mut Memory)) {
+        let mut memory = self.shared.lock();
+        change(&mut memory);
+        let status = self.shared.status(&memory);
+        self.shared.tell(memory.version, Event::Broker(status));
     }
 
     pub(crate) fn report(&self, status: GroupStatus) {

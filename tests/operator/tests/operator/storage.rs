@@ -1,0 +1,100 @@
+//! Disks that are lost or full are seen.
+
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use operator_api::BrokerCluster;
+use serde_json::json;
+
+use crate::fake_broker::FakeBroker;
+use crate::world::{World, condition};
+
+/// A cluster of two brokers whose disks were noted.
+async fn noted(world: &World) -> [FakeBroker; 2] {
+    let brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    for broker in 0..2 {
+        let claim = format!("data-default-broker-{broker}-0");
+        let noted = |claim: &PersistentVolumeClaim| {
+            let disk = claim.annotations().get("pinnace.dev/disk-id");
+            disk.is_some_and(|disk| *disk == format!("disk-{broker}-0"))
+        };
+        world.wait::<PersistentVolumeClaim>(&claim, "a note of its disk", noted).await;
+    }
+    let recorded = |map: &ConfigMap| {
+        let disks = map.data.as_ref().and_then(|data| data.get("disks.json"));
+        disks.is_some_and(|disks| disks.contains("disk-0-0") && disks.contains("disk-1-0"))
+    };
+    world.wait::<ConfigMap>("default-cluster-map", "a record of the disks", recorded).await;
+    brokers
+}
+
+async fn accept(world: &World, disk: &str) {
+    let patch =
+        Patch::Merge(json!({"metadata": {"annotations": {"pinnace.dev/accept-disks": disk}}}));
+    let clusters = world.api::<BrokerCluster>();
+    clusters.patch("default", &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_disk_holds_the_cluster_until_somebody_accepts_the_new_one() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let [_first, mut second] = noted(&world).await;
+    second.kill();
+    second.forget();
+    second.serve().await;
+    let stalled =
+        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "DiskReplaced").await;
+    for part in ["broker 1 runs on disk disk-1-1", "messages of shard-1 were on disk disk-1-0"] {
+        assert!(stalled.message.contains(part), "{}", stalled.message);
+    }
+    assert!(stalled.message.ends_with("pinnace.dev/accept-disks=disk-1-1"), "{}", stalled.message);
+    world.wait_condition::<BrokerCluster>("default", "DiskReplaced", "True", "DiskReplaced").await;
+    // Another disk than the one that was accepted.
+    accept(&world, "disk-1-0").await;
+    operator.stop().await;
+    let operator = world.operator("b");
+    world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "DiskReplaced").await;
+    accept(&world, "disk-1-1").await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let noted = |claim: &PersistentVolumeClaim| {
+        claim.annotations().get("pinnace.dev/disk-id").is_some_and(|disk| disk == "disk-1-1")
+    };
+    world.wait::<PersistentVolumeClaim>("data-default-broker-1-0", "the new disk", noted).await;
+
+    // The next loss needs a word of its own.
+    second.kill();
+    second.forget();
+    second.serve().await;
+    world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "DiskReplaced").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_said_and_a_cluster_that_takes_no_sends_is_not_ready() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let brokers = noted(&world).await;
+    world.wait_condition::<BrokerCluster>("default", "StorageHealthy", "True", "HasRoom").await;
+    brokers[0].change_and_tell(|memory| memory.disk_used_bytes = 95);
+    let little = world
+        .wait_condition::<BrokerCluster>("default", "StorageHealthy", "False", "NearlyFull")
+        .await;
+    assert!(little.message.contains("volume of broker 0 is free"), "{}", little.message);
+    brokers[0].change_and_tell(|memory| memory.refuses_sends = true);
+    let full = ("StorageHealthy", "False", "SendsRefused");
+    world.wait_condition::<BrokerCluster>("default", full.0, full.1, full.2).await;
+    let cluster = world.api::<BrokerCluster>().get("default").await.unwrap();
+    assert_eq!(condition(&cluster, "Ready").unwrap().reason, "Serving");
+    brokers[1].change_and_tell(|memory| memory.refuses_sends = true);
+    world.wait_condition::<BrokerCluster>("default", "Ready", "False", "SendsRefused").await;
+    for broker in &brokers {
+        broker
+            .change_and_tell(|memory| (memory.refuses_sends, memory.disk_used_bytes) = (false, 0));
+    }
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    world.wait_condition::<BrokerCluster>("default", "StorageHealthy", "True", "HasRoom").await;
+    operator.stop().await;
+}

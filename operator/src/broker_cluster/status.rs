@@ -167,26 +167,7 @@ fn judge(
     let away: Vec<u32> =
         plan.brokers.iter().map(|b| b.id).filter(|id| !ready.contains(id)).collect();
     if !away.is_empty() {
-        let unserved = shards.iter().filter(|shard| away.contains(&shard.leader));
-        let unserved = unserved.filter(|shard| shard.state != ShardState::Leading);
-        let unserved: Vec<&str> = unserved.map(|shard| shard.name.as_str()).collect();
-        let unserved = match unserved.as_slice() {
-            [] => String::new(),
-            names => format!("; not served: {}", names.join(", ")),
-        };
-        let troubles = input.observed.troubles.iter().filter(|t| away.contains(&t.broker));
-        let troubles: Vec<String> =
-            troubles.map(|t| format!("; broker {}: {}", t.broker, t.message)).collect();
-        let still = match plan.held_back.as_slice() {
-            [] => String::new(),
-            held_back => format!("; brokers {} wait for that", list(held_back)),
-        };
-        let message = format!(
-            "{} of {all} brokers are ready; waits for the pods of broker {}{unserved}{}{still}",
-            ready.len(),
-            list(&away),
-            troubles.concat()
-        );
+        let message = pods_away(input, plan, shards, &away);
         return (Some(Verdict::waiting("BrokersNotReady", message)), None);
     }
     if let Some(failure) = failure(input) {
@@ -233,6 +214,31 @@ fn judge(
     }
     let message = format!("{all} of {all} brokers serve {} shards", plan.map.shards.len());
     (Some(Verdict::Ready(Reason::new("Serving", message))), None)
+}
+
+/// What is to be said of brokers whose pods are not ready.
+fn pods_away(input: &Input<'_>, plan: &Plan, shards: &[ShardStatus], away: &[u32]) -> String {
+    let all = plan.brokers.len();
+    let unserved = shards.iter().filter(|shard| away.contains(&shard.leader));
+    let unserved = unserved.filter(|shard| shard.state != ShardState::Leading);
+    let unserved: Vec<&str> = unserved.map(|shard| shard.name.as_str()).collect();
+    let unserved = match unserved.as_slice() {
+        [] => String::new(),
+        names => format!("; not served: {}", names.join(", ")),
+    };
+    let troubles = input.observed.troubles.iter().filter(|t| away.contains(&t.broker));
+    let troubles: Vec<String> =
+        troubles.map(|t| format!("; broker {}: {}", t.broker, t.message)).collect();
+    let still = match plan.held_back.as_slice() {
+        [] => String::new(),
+        held_back => format!("; brokers {} wait for that", list(held_back)),
+    };
+    format!(
+        "{} of {all} brokers are ready; waits for the pods of broker {}{unserved}{}{still}",
+        all - away.len(),
+        list(away),
+        troubles.concat()
+    )
 }
 
 /// What brokers run by their own word; one after the other where they differ.

@@ -292,7 +292,7 @@ async fn tell_what_stays<T: Deletable, K: Kind>(
     let (noun, name) = (T::NOUN, facts.name);
     let note = format!(
         "{noun} {name:?} may still be in brokers: its object went with namespace {}, and {}; to delete it: pinnace {noun} \
-         delete {name} --force on every broker",
+         delete {name} --force",
         facts.claim.namespace, wait.cause
     );
     warn!(object = %describe(object), "{note}");

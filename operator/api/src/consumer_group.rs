@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::limits::OFFSET_RESET_ID_BYTES_MAX;
+use crate::limits::{OFFSET_RESET_ID_BYTES_MAX, OFFSET_RESETS_REMEMBERED_MAX};
 use crate::quantity::{DurationText, TimeText};
 use crate::rules;
 use crate::topic::{AdoptionPolicy, ClusterRef, DeletionPolicy};
@@ -340,6 +340,10 @@ pub struct ConsumerGroupStatus {
     /// The last reset of progress that every broker carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset_reset: Option<OffsetResetStatus>,
+    /// The resets before that one, oldest first. None of them is carried out again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = OFFSET_RESETS_REMEMBERED_MAX))]
+    pub earlier_offset_resets: Vec<OffsetResetStatus>,
     /// Ready, Reconciling, Stalled, Active, CaughtUp, SubscriptionsConsistent, OffsetResetComplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -347,6 +351,13 @@ pub struct ConsumerGroupStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
     )]
     pub conditions: Vec<Condition>,
+}
+
+impl ConsumerGroupStatus {
+    /// The resets that every broker carried out, oldest first.
+    pub fn resets_done(&self) -> impl Iterator<Item = &OffsetResetStatus> {
+        self.earlier_offset_resets.iter().chain(&self.offset_reset)
+    }
 }
 
 /// A reset of progress that every broker carried out.

@@ -37,8 +37,8 @@ pub struct Observed {
     pub missing_topics: Vec<String>,
     /// Shards with queues of the topics that it draws from.
     pub shards: Shards,
-    /// Id of the last reset of progress that every broker carried out.
-    pub reset_done: Option<String>,
+    /// Ids of the resets of progress that every broker carried out.
+    pub resets_done: Vec<String>,
     /// For how long this process has been at work.
     pub uptime: Duration,
 }
@@ -85,7 +85,7 @@ pub fn fetch(group: &Arc<ConsumerGroup>, context: &Context) -> Observed {
         missing_topics,
         parts,
         shards,
-        reset_done: status.offset_reset.map(|done| done.id),
+        resets_done: status.resets_done().map(|done| done.id.clone()).collect(),
         uptime: context.started.elapsed(),
         name,
         cluster_key,

@@ -6,6 +6,7 @@ use operator_api::consumer_group::{
     Backoff, ConsumerGroupSpec, DeadLetterPolicy, FilterType, Model, OffsetReset, Order, Retry,
     StartFrom, Subscription,
 };
+use operator_api::limits::OFFSET_RESETS_REMEMBERED_MAX;
 
 use super::fetch::Observed;
 use super::validate::ValidGroup;
@@ -35,7 +36,10 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
     }
     let spec = &observed.group.spec;
     let group = wire_group(&observed.name, spec, &valid.owner);
-    let is_open = |wanted: &&OffsetReset| observed.reset_done.as_ref() != Some(&wanted.id);
+    let done = &observed.resets_done;
+    let is_open = |wanted: &&OffsetReset| {
+        !done.contains(&wanted.id) && done.len() < OFFSET_RESETS_REMEMBERED_MAX
+    };
     let wanted = spec.offset_reset.as_ref().filter(is_open);
     let reset = wanted.map(|wanted| wire_reset(&observed.name, wanted));
     Ok(Plan { group, reset, take_ownership: valid.take_ownership })

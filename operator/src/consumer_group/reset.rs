@@ -1,10 +1,12 @@
-//! Resets of a group's progress: asked of every broker of the cluster, once per id. Brokers remember the id, so asking
-//! again after a failure in between is harmless; the status remembers it for good.
+//! Resets of a group's progress: asked of every broker of the cluster, once per id. Brokers remember the last id, so asking
+//! again after a failure in between is harmless; the status remembers all ids for good, so that going back to an earlier
+//! manifest resets nothing.
 
 use broker_proto::admin::{Group, ResetOffsetsRequest};
 use futures::future::join_all;
 use operator_api::condition::{Finding, Truth};
 use operator_api::consumer_group::{ConsumerGroupSpec, ConsumerGroupStatus, OffsetResetStatus};
+use operator_api::limits::OFFSET_RESETS_REMEMBERED_MAX;
 
 use crate::broker_admin::AdminError;
 use crate::links::ClusterView;
@@ -48,12 +50,15 @@ impl Outcome {
     }
 }
 
-/// Writes a reset that is done into the status.
+/// Writes a reset that is done into the status, the first time only.
 pub(super) fn note(status: &mut ConsumerGroupStatus, outcome: &Outcome, now: &str) {
-    if let Outcome::Done { id } = outcome {
-        let completed_at = now.to_owned();
-        status.offset_reset = Some(OffsetResetStatus { id: id.clone(), completed_at });
+    let Outcome::Done { id } = outcome else { return };
+    if status.resets_done().any(|done| done.id == *id) {
+        return;
     }
+    let done = OffsetResetStatus { id: id.clone(), completed_at: now.to_owned() };
+    let before = status.offset_reset.replace(done);
+    status.earlier_offset_resets.extend(before);
 }
 
 /// What is said about the declared reset; nothing without one.
@@ -63,11 +68,28 @@ pub(super) fn finding(
     outcome: &Outcome,
 ) -> Option<Finding> {
     let id = &spec.offset_reset.as_ref()?.id;
-    let is_done = status.offset_reset.as_ref().is_some_and(|done| done.id == *id);
+    let done = status.resets_done().find(|done| done.id == *id);
+    if let Some(done) = done {
+        let is_last = status.offset_reset.as_ref() == Some(done);
+        let text = if is_last {
+            format!("reset {id:?} is carried out on every broker")
+        } else {
+            format!(
+                "reset {id:?} was carried out at {} and is not carried out again; to reset again, give it an id that was \
+                 never used",
+                done.completed_at
+            )
+        };
+        return Some(complete(Truth::True, "Completed", text));
+    }
+    if status.resets_done().count() >= OFFSET_RESETS_REMEMBERED_MAX {
+        let text = format!(
+            "reset {id:?} is not carried out: {OFFSET_RESETS_REMEMBERED_MAX} resets are remembered, the limit of one \
+             ConsumerGroup; use pinnace group reset"
+        );
+        return Some(complete(Truth::False, "LimitReached", text));
+    }
     let (truth, reason, message) = match outcome {
-        _ if is_done => {
-            (Truth::True, "Completed", format!("reset {id:?} is carried out on every broker"))
-        }
         Outcome::Failed { broker, error } if error.code == tonic::Code::NotFound => {
             let text = format!(
                 "reset {id:?}: broker {broker} says: {}; it is tried again until that exists",
@@ -94,7 +116,11 @@ pub(super) fn finding(
             (Truth::False, "Pending", text)
         }
     };
-    Some(Finding { type_: COMPLETE, status: truth, reason, message })
+    Some(complete(truth, reason, message))
+}
+
+fn complete(status: Truth, reason: &'static str, message: String) -> Finding {
+    Finding { type_: COMPLETE, status, reason, message }
 }
 
 #[cfg(test)]
@@ -126,6 +152,33 @@ mod tests {
         next.offset_reset = None;
         assert_eq!(said(&next, &Outcome::NotAsked), None);
         assert_eq!(status.offset_reset.unwrap().completed_at, "now");
+    }
+
+    #[test]
+    fn every_id_is_remembered_with_the_time_of_its_first_run() {
+        let mut status = ConsumerGroupStatus::default();
+        let done = |id: &str| Outcome::Done { id: id.to_owned() };
+        for (id, now) in [("one", "t1"), ("two", "t2"), ("one", "t3")] {
+            note(&mut status, &done(id), now);
+        }
+        let remembered: Vec<_> = status
+            .resets_done()
+            .map(|done| (done.id.as_str(), done.completed_at.as_str()))
+            .collect();
+        assert_eq!(remembered, [("one", "t1"), ("two", "t2")]);
+        let found = finding(&spec(), &status, &Outcome::NotAsked).unwrap();
+        assert_eq!((found.status, found.reason), (Truth::True, "Completed"));
+        assert!(found.message.contains("at t1 and is not carried out again"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_reset_that_could_not_be_remembered_is_refused() {
+        let mut status = ConsumerGroupStatus::default();
+        for number in 0..OFFSET_RESETS_REMEMBERED_MAX {
+            note(&mut status, &Outcome::Done { id: format!("reset-{number}") }, "now");
+        }
+        let found = finding(&spec(), &status, &Outcome::NotAsked).unwrap();
+        assert_eq!((found.status, found.reason), (Truth::False, "LimitReached"));
     }
 
     #[test]

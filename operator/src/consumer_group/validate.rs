@@ -64,7 +64,7 @@ fn keep_model(observed: &Observed, wanted: &admin::Group) -> Result<(), Verdict>
     let message = format!(
         "consumer group {:?} has the model {} and progress in the cluster, which {} would keep differently; set \
          spec.model back, give the group another name, or delete it with its progress: pinnace group delete {} \
-         --force on every broker",
+         --force",
         observed.name,
         model(held),
         model(wanted),

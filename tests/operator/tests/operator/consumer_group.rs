@@ -174,6 +174,37 @@ async fn a_reset_is_asked_of_every_broker_once_for_each_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn going_back_to_an_earlier_reset_resets_nothing_and_keeps_the_time_of_its_first_run() {
+    let world = World::new().await;
+    let broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    let reset = |id: &str| json!({"offsetReset": {"id": id, "to": {"position": "Latest"}}});
+    let mut done = Vec::new();
+    for id in ["one", "two"] {
+        world.apply::<ConsumerGroup>("billing", reset(id)).await;
+        let is_last = |group: &ConsumerGroup| {
+            let done = group.status.as_ref().and_then(|status| status.offset_reset.as_ref());
+            done.is_some_and(|done| done.id == id)
+        };
+        let group = world.wait::<ConsumerGroup>("billing", id, is_last).await;
+        done.extend(group.status.unwrap().offset_reset);
+    }
+    // As git revert does.
+    world.apply::<ConsumerGroup>("billing", reset("one")).await;
+    let complete = ("OffsetResetComplete", "True", "Completed");
+    let told =
+        world.wait_condition::<ConsumerGroup>("billing", complete.0, complete.1, complete.2).await;
+    let said = format!("was carried out at {} and is not carried out again", done[0].completed_at);
+    assert!(told.message.contains(&said), "{}", told.message);
+    let status = world.api::<ConsumerGroup>().get("billing").await.unwrap().status.unwrap();
+    assert_eq!(status.resets_done().cloned().collect::<Vec<_>>(), done);
+    let asked: Vec<_> = broker.memory().resets.into_iter().map(|reset| reset.id).collect();
+    assert_eq!(asked, ["one", "two"]);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_on_a_missing_cluster_or_topic_says_what_is_missing() {
     let world = World::new().await;
     let broker = world.broker("default", 0).await;

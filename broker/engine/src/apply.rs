@@ -232,12 +232,17 @@ impl<R: ReplyTo> Engine<R> {
             return;
         };
         let Some(progress) = self.state.group_topic_mut(index) else { return };
+        let was_behind = progress.ends_behind.remove(&(place.queue, place.offset));
+        let is_open_again = was_behind && progress.ends_behind.is_empty();
         let Some(queue) = progress.queues.get_mut(place.queue as usize) else { return };
         let was_full = queue.inflight() >= limits().inflight_per_group_queue as u64;
         let left = how(queue, place.offset);
         // The next message of its message group may go out now, or the next one of all.
         if was_full || queue.is_in_order() {
             self.wake(index, place.queue);
+        }
+        if is_open_again {
+            self.wake(index, ANY_QUEUE);
         }
         if let Some((first, batch)) = left {
             self.drop_expiry(index, place.queue, first, &batch);

@@ -208,7 +208,8 @@ impl<R: ReplyTo> Engine<R> {
             let (state, entries) = (progress.queues.get(*queue), topic.queues.get(*queue));
             state.zip(entries).is_some_and(|(state, entries)| state.has_ready(entries.end()))
         };
-        progress.cursors_pending == 0 && queues.iter().any(is_ready)
+        let is_open = progress.cursors_pending == 0 && progress.ends_behind.is_empty();
+        is_open && queues.iter().any(is_ready)
     }
 }
 

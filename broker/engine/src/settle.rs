@@ -40,6 +40,7 @@ impl<R: ReplyTo> Engine<R> {
                 // decided and is not may undo it: behind both a record says it once more.
                 Ok(HandleState::Done) => {
                     effects.append(&Record::Acknowledge(place_of(handle)));
+                    self.note_end(place_of(handle));
                     Ok(())
                 }
                 // Too late, it is a dead letter, and comes again when that is put back.
@@ -128,6 +129,7 @@ impl<R: ReplyTo> Engine<R> {
             // Its end is decided already, and changes nothing when it is said twice; the answer waits for it.
             Ok(HandleState::Leaving | HandleState::Exhausted | HandleState::Done) => {
                 effects.append(&Record::Acknowledge(place_of(&request.handle)));
+                self.note_end(place_of(&request.handle));
                 effects.on_commit.push((reply, Ok(Outcome::Done)));
             }
             // Clients repeat this call until it is answered with OK; what is gone needs nothing more.
@@ -138,8 +140,18 @@ impl<R: ReplyTo> Engine<R> {
         }
     }
 
+    /// A cursor that was decided before and is committed first brings the message back; between the two nobody gets it.
+    fn note_end(&mut self, place: Place) {
+        let index = self.state.group_topic_indexes.get(&(place.group, place.topic)).copied();
+        let progress = index.and_then(|index| self.state.group_topic_mut(index));
+        if let Some(progress) = progress.filter(|progress| progress.cursors_pending > 0) {
+            progress.ends_behind.insert((place.queue, place.offset));
+        }
+    }
+
     /// Between the decision and its commit the message is nobody's.
     fn begin_leaving(&mut self, place: Place) {
+        self.note_end(place);
         let Some(&index) = self.state.group_topic_indexes.get(&(place.group, place.topic)) else {
             return;
         };

@@ -83,6 +83,9 @@ pub(crate) struct GroupTopic<R> {
     pub(crate) waiters: Waiting<R>,
     /// Cursors decided and not committed: nothing is handed out meanwhile.
     pub(crate) cursors_pending: u32,
+    /// Queue and offset of messages that were ended behind such a cursor, which brings them back: nothing is handed out
+    /// until that is committed too.
+    pub(crate) ends_behind: BTreeSet<(u32, u64)>,
     /// Deadlines that passed meanwhile: a cursor decided before them may forget their deliveries.
     pub(crate) passed: Vec<Expiry>,
     /// What the last named receives of a group in order were given.
@@ -210,6 +213,7 @@ impl<R> State<R> {
             is_polled: false,
             waiters: Waiting::default(),
             cursors_pending: 0,
+            ends_behind: BTreeSet::new(),
             passed: Vec::new(),
             attempts: VecDeque::new(),
         };

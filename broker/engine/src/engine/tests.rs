@@ -20,6 +20,7 @@ mod dead_letters;
 mod declared;
 mod group_use;
 mod polls;
+mod resets;
 
 #[derive(Debug, Clone, Copy)]
 struct Here;

@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod map;
 pub mod plan;
 pub mod pods;
+pub mod standing;
 pub mod status;
 pub mod storage;
 pub mod validate;

@@ -39,6 +39,8 @@ const EVENT_NOTE_BYTES_MAX: usize = 1000;
 pub struct Settings {
     /// Name under which brokers know this operator as owner.
     pub instance: String,
+    /// Namespace of the operator.
+    pub namespace: String,
     /// Image of the brokers, without tag.
     pub broker_image: String,
     /// Version of brokers whose cluster names none.

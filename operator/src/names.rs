@@ -19,6 +19,8 @@ pub const BROKER_LABEL: &str = "pinnace.dev/broker";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY: &str = "pinnace-operator";
+/// Label that every namespace has: its name.
+pub const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// Annotation: the shards that a StatefulSet serves, and those that a volume holds.
 pub const SHARDS_ANNOTATION: &str = "pinnace.dev/shard-ids";
 /// Annotation of a volume: the disk that it was, as its broker calls it.
@@ -94,6 +96,12 @@ impl ClusterKey {
         format!("{}-brokers", self.name)
     }
 
+    /// NetworkPolicy of all brokers. Earlier charts made one that is called like the disruption budget.
+    #[must_use]
+    pub fn network_policy(&self) -> String {
+        format!("{}-broker-ports", self.name)
+    }
+
     /// DNS name of the pod of one broker.
     #[must_use]
     pub fn broker_host(&self, broker: u32) -> String {
@@ -133,6 +141,12 @@ impl ClusterKey {
         labels.insert(BROKER_LABEL.to_owned(), broker.to_string());
         labels
     }
+}
+
+/// Labels of the operator's pods, as its chart sets them.
+#[must_use]
+pub fn operator_selector() -> BTreeMap<String, String> {
+    BTreeMap::from([("app.kubernetes.io/name".to_owned(), MANAGED_BY.to_owned())])
 }
 
 /// Name of a shard; what clients see as broker name.

@@ -10,7 +10,7 @@ const READ: &[&str] = &["get", "list", "watch"];
 const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// In every namespace that the operator looks after: API group, resources, verbs.
-pub const WORK: [Rule; 12] = [
+pub const WORK: [Rule; 13] = [
     ("pinnace.dev", &["brokerclusters", "topics", "consumergroups"], READ),
     // Finalizers of objects whose deletion deletes something in the brokers.
     ("pinnace.dev", &["topics", "consumergroups"], &["patch"]),
@@ -28,6 +28,12 @@ pub const WORK: [Rule; 12] = [
     // Services of listeners that are gone are deleted.
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("policy", &["poddisruptionbudgets"], APPLY),
+    // The one of a cluster that asks for none any more is deleted.
+    (
+        "networking.k8s.io",
+        &["networkpolicies"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
     // Whether the whole namespace of an object is being deleted.
     ("", &["namespaces"], &["get"]),
     ("events.k8s.io", &["events"], &["create", "patch"]),

@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::runtime::controller::Config as ControllerConfig;
@@ -314,6 +315,7 @@ fn set_up(
     });
     let settings = Settings {
         instance: arguments.instance.clone(),
+        namespace: own_namespace(arguments.namespace.as_deref()),
         broker_image: arguments.broker_image.clone(),
         broker_version: arguments.broker_version.clone(),
     };
@@ -418,6 +420,7 @@ async fn control_clusters(
         .watches(reach.api::<PersistentVolumeClaim>(client), of_brokers(), broker_cluster::of_label)
         .watches(reach.api::<Pod>(client), of_brokers(), broker_cluster::of_label)
         .owns(reach.api::<PodDisruptionBudget>(client), ours())
+        .owns(reach.api::<NetworkPolicy>(client), ours())
         .reconcile_on(dirty)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(broker_cluster::reconcile, broker_cluster::on_error, Arc::clone(context))

@@ -74,3 +74,6 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use broker_model::{
     RetryPolicy, StartFrom, Topic, TopicName,
 };
 use operator_api::consumer_group as group_spec;
+use operator_api::limits::QUEUES_DEFAULT;
 use operator_api::manifest::{Declared, Manifest, Origin};
 use operator_api::quantity::QuantityError;
 use operator_api::topic::{AdoptionPolicy, DeletionPolicy, MessageType as TypeSpec};
@@ -76,6 +77,38 @@ pub(super) struct Declaration {
 }
 
 impl Declaration {
+    /// The topic as it is declared; what its manifest does not say is as in `held`.
+    pub(super) fn topic_beside(&self, declared: &Topic, held: Option<&Topic>) -> Topic {
+        let mut topic = declared.clone();
+        if let (Manifest::Topic(manifest), Some(held)) = (&self.manifest, held) {
+            if manifest.spec.queues.is_none() {
+                topic.queues = held.queues;
+            }
+            if manifest.spec.message_type.is_none() {
+                topic.message_type = held.message_type;
+            }
+        }
+        topic
+    }
+
+    /// The group as it is declared; what its manifest does not say is as in `held`.
+    pub(super) fn group_beside(
+        &self,
+        declared: &ConsumerGroup,
+        held: Option<&ConsumerGroup>,
+    ) -> ConsumerGroup {
+        let mut group = declared.clone();
+        if let (Manifest::ConsumerGroup(manifest), Some(held)) = (&self.manifest, held) {
+            if manifest.spec.model.is_none() {
+                group.model = held.model;
+            }
+            if manifest.spec.order.is_none() {
+                group.order = held.order;
+            }
+        }
+        group
+    }
+
     /// What it is called.
     pub(super) fn key(&self) -> Key {
         match &self.thing {
@@ -252,8 +285,8 @@ fn topic(declared: &Declared<TopicSpec>, manifest: &Manifest) -> Result<Declarat
     let lite_expiry_ms = spec.lite_expiry.as_ref().map(|expiry| expiry.as_ms()).transpose();
     let topic = Topic {
         name,
-        message_type: message_type(spec.message_type),
-        queues: spec.queues,
+        message_type: message_type(spec.message_type.unwrap_or_default()),
+        queues: spec.queues.unwrap_or(QUEUES_DEFAULT),
         placement: Vec::new(),
         owner: owner(declared),
         retention_ms: retention_ms.map_err(|e| wrong(origin, "spec.retention.time", e))?,
@@ -295,11 +328,11 @@ fn group(
     let lite_topic = spec.lite_topic.as_deref().map(TopicName::parse).transpose();
     let group = ConsumerGroup {
         name,
-        model: match spec.model {
+        model: match spec.model.unwrap_or_default() {
             group_spec::Model::Clustering => Model::Clustering,
             group_spec::Model::Broadcasting => Model::Broadcasting,
         },
-        order: match spec.order {
+        order: match spec.order.unwrap_or_default() {
             group_spec::Order::Concurrent => Order::Concurrent,
             group_spec::Order::Fifo => Order::Fifo,
         },

@@ -49,10 +49,14 @@ pub(super) async fn put(
     let options = ApplyOptions { take_ownership, ..ApplyOptions::default() };
     let outcome = match &declaration.thing {
         Thing::Topic(topic) => {
-            catalog.apply_topic((**topic).clone(), options).await.map(|(_, changed)| changed)
+            let held = catalog.topic(topic.name.as_str());
+            let topic = declaration.topic_beside(topic, held.as_ref().map(|entry| &entry.topic));
+            catalog.apply_topic(topic, options).await.map(|(_, changed)| changed)
         }
         Thing::Group(group) => {
-            catalog.apply_group((**group).clone(), options).await.map(|(_, changed)| changed)
+            let held = catalog.group(group.name.as_str());
+            let group = declaration.group_beside(group, held.as_ref().map(|entry| &entry.group));
+            catalog.apply_group(group, options).await.map(|(_, changed)| changed)
         }
     };
     let has_changed = outcome.map_err(|error| explain(declaration, &error))?;

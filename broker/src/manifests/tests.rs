@@ -1,7 +1,7 @@
 //! Manifests against a real catalog, with files and time in the hands of the test.
 
 use broker_engine::{Command, NewMessage, OffsetAt, Outcome, Send, Target, Visible};
-use broker_model::{MessageType, Model, ShardId, TopicName};
+use broker_model::{MessageType, Model, Order, ShardId, TopicName};
 use broker_replication::{Clock, Memory, ShardOptions, open_shard};
 use broker_store::Disk;
 use broker_store::limits::SEGMENT_BYTES_USUAL;
@@ -309,6 +309,29 @@ async fn changes_that_the_api_server_refuses_are_refused_and_the_old_state_stays
     assert_eq!(bench.queues("fifo"), 1);
     assert_eq!(bench.catalog.group("billing").unwrap().group.model, Model::Clustering);
     assert_eq!(bench.catalog.topic("rooms").unwrap().topic.message_type, MessageType::Lite);
+}
+
+#[tokio::test]
+async fn a_manifest_that_says_less_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &topic("orders", "messageType: PRIORITY, queues: 5"));
+    bench.write("b.yaml", &group("billing", "model: Broadcasting"));
+    bench.write("c.yaml", &group("ledger", "order: Fifo"));
+    let mut manifests = bench.start().await.unwrap();
+    bench.write("a.yaml", &topic("orders", "maxMessageBytes: 1000"));
+    bench.write("b.yaml", &group("billing", "consume: false"));
+    bench.write("c.yaml", &group("ledger", "consume: false"));
+    bench.looks(&mut manifests, 2).await;
+    let restarted = bench.restart().await.unwrap();
+    for manifests in [manifests, restarted] {
+        assert!(manifests.status().in_force, "{}", problems(&manifests));
+    }
+    let orders = bench.catalog.topic("orders").unwrap().topic.clone();
+    assert_eq!((orders.message_type, orders.queues), (MessageType::Priority, 5));
+    assert_eq!(orders.max_message_bytes, Some(1000));
+    let billing = bench.catalog.group("billing").unwrap().group.clone();
+    assert_eq!((billing.model, billing.is_consuming), (Model::Broadcasting, false));
+    assert_eq!(bench.catalog.group("ledger").unwrap().group.order, Order::Fifo);
 }
 
 #[tokio::test]

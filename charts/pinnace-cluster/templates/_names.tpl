@@ -23,6 +23,18 @@ annotations:
 {{- merge (deepCopy (index . 1)) (dict "clusterRef" (dict "name" $context.Values.cluster.name)) | toYaml -}}
 {{- end }}
 
+{{/* Spec of the BrokerCluster; where clients are named, the pods of `helm test` are among them. */}}
+{{- define "pinnace-cluster.brokers-spec" -}}
+{{- $spec := deepCopy .Values.cluster.spec -}}
+{{- $policy := $spec.networkPolicy | default dict -}}
+{{- if and .Values.test.enabled $policy.clientsFrom -}}
+{{- $labels := dict "app.kubernetes.io/name" .Chart.Name "app.kubernetes.io/instance" .Release.Name -}}
+{{- $test := dict "podSelector" (dict "matchLabels" $labels) -}}
+{{- $_ := set $policy "clientsFrom" (append $policy.clientsFrom $test) -}}
+{{- end -}}
+{{- toYaml $spec -}}
+{{- end }}
+
 {{/* Where clients in the Kubernetes cluster connect: the first listener, or the one that the operator makes. */}}
 {{- define "pinnace-cluster.endpoint" -}}
 {{- $listener := first (.Values.cluster.spec.listeners | default list) | default dict -}}

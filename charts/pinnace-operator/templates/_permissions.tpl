@@ -31,6 +31,10 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
+# The one of a cluster that asks for none any more is deleted.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 # Whether the whole namespace of an object is being deleted.
 - apiGroups: [""]
   resources: [namespaces]

@@ -7,12 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
+use crate::network_policy::NetworkPolicy;
+use crate::pod::Pod;
 use crate::quantity::{ResourceText, SizeText};
 use crate::rules;
 use crate::topic::Retention;
 
 /// What a BrokerCluster asks for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "custom-resources", derive(kube::CustomResource))]
 #[cfg_attr(
     feature = "custom-resources",
@@ -56,19 +58,25 @@ use crate::topic::Retention;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::CLUSTER_SPEC)))]
 pub struct BrokerClusterSpec {
-    /// Number of brokers; one StatefulSet of one pod each. Can only grow for now.
-    #[serde(default = "one")]
+    /// Number of brokers; one StatefulSet of one pod each. Can only grow for now. When absent it is what the cluster has;
+    /// 1 for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
-    pub brokers: u32,
-    /// Number of shards in all: the units of storage, ownership and parallel work. As many as brokers when absent. Can
-    /// only grow.
+    pub brokers: Option<u32>,
+    /// To how many brokers the cluster may be scaled, 3 when absent. No broker can be taken away again yet: this keeps a
+    /// wrong `kubectl scale` or autoscaler from going where no way leads back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_brokers: Option<u32>,
+    /// Number of shards in all: the units of storage, ownership and parallel work. Can only grow. When absent it is what
+    /// the cluster has, and one more with each new broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub shards: Option<u32>,
-    /// Copies of each shard. This release serves 1.
-    #[serde(default = "one")]
+    /// Copies of each shard. This release serves 1, which is meant when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
-    pub replication: u32,
+    pub replication: Option<u32>,
     /// Version of the brokers, like `0.1.0`; the operator's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$"))]
@@ -98,36 +106,10 @@ pub struct BrokerClusterSpec {
     /// Where and how pods run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl Default for BrokerClusterSpec {
-    fn default() -> Self {
-        Self {
-            brokers: 1,
-            shards: None,
-            replication: 1,
-            version: None,
-            image: None,
-            resources: None,
-            storage: Storage::default(),
-            listeners: Vec::new(),
-            retention: None,
-            allowed_namespaces: AllowedNamespaces::default(),
-            pod: None,
-        }
-    }
-}
-
-impl BrokerClusterSpec {
-    /// Number of shards in all.
-    #[must_use]
-    pub fn shard_count(&self) -> u32 {
-        self.shards.unwrap_or(self.brokers)
-    }
+    /// Who may reach the ports of brokers. When absent: clients and metrics everybody, the admin port the operator and the
+    /// brokers of the cluster only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
 }
 
 /// An image other than the operator's own.
@@ -178,30 +160,21 @@ pub struct Resources {
 }
 
 /// The volume of each broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::STORAGE)))]
 pub struct Storage {
-    /// Size of the volume. Cannot be changed for now.
-    #[serde(default = "size_default")]
-    pub size: SizeText,
+    /// Size of the volume. Cannot be changed for now. When absent it is what the cluster's volumes have; 10Gi for a new
+    /// cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<SizeText>,
     /// StorageClass; the Kubernetes cluster's default when absent. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
-    /// What happens to the volumes when the cluster is deleted.
+    /// What happens to the volumes when the cluster is deleted; Retain when absent.
     #[serde(default)]
     pub deletion: VolumeDeletion,
-}
-
-fn size_default() -> SizeText {
-    SizeText("10Gi".to_owned())
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self { size: size_default(), class_name: None, deletion: VolumeDeletion::default() }
-    }
 }
 
 /// What happens to the volumes when the cluster is deleted.
@@ -217,6 +190,7 @@ pub enum VolumeDeletion {
 /// One way to reach the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::LISTENER)))]
 pub struct Listener {
     /// Its name; the Service is called CLUSTER-NAME.
     #[schemars(
@@ -224,7 +198,7 @@ pub struct Listener {
         extend("x-kubernetes-validations" = rules::cel(&rules::LISTENER_NAME))
     )]
     pub name: String,
-    /// Kind of Service. This release serves ClusterIP.
+    /// Kind of Service. This release serves ClusterIP, which is meant when absent.
     #[serde(rename = "type", default)]
     pub type_: ListenerType,
     /// Port of the Service; 8081 when absent.
@@ -271,7 +245,7 @@ impl ListenerType {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedNamespaces {
-    /// The cluster's own, or every one.
+    /// The cluster's own, or every one; the own when absent.
     #[serde(default)]
     pub from: NamespacesFrom,
 }
@@ -284,77 +258,6 @@ pub enum NamespacesFrom {
     Same,
     /// Every one.
     All,
-}
-
-/// Where and how pods run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Pod {
-    /// Labels added to the pods.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64), schema_with = "text_map")]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations added to the pods.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64), schema_with = "text_map")]
-    pub annotations: BTreeMap<String, String>,
-    /// Labels that a node must have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64), schema_with = "text_map")]
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that the pods bear.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
-    pub tolerations: Vec<Toleration>,
-    /// PriorityClass of the pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub priority_class_name: Option<String>,
-}
-
-fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "additionalProperties": {"type": "string", "maxLength": 4096},
-    })
-}
-
-/// A taint that a pod bears.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Toleration {
-    /// Key of the taint; any when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 317))]
-    pub key: Option<String>,
-    /// `Exists` or `Equal`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub operator: Option<TolerationOperator>,
-    /// Value of the taint, with `Equal`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub value: Option<String>,
-    /// Effect of the taint; any when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub effect: Option<TaintEffect>,
-    /// How long the taint is borne.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub toleration_seconds: Option<i64>,
-}
-
-/// How a toleration compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TolerationOperator {
-    Exists,
-    Equal,
-}
-
-/// What a taint does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TaintEffect {
-    NoSchedule,
-    PreferNoSchedule,
-    NoExecute,
 }
 
 /// What is known of a BrokerCluster.
@@ -386,6 +289,9 @@ pub struct BrokerClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub endpoints: Vec<Endpoint>,
+    /// Size of each broker's volume, as asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_size: Option<SizeText>,
     /// Version of the cluster map that the brokers are to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map_version: Option<u64>,

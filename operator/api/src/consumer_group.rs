@@ -27,8 +27,8 @@ use crate::topic::{AdoptionPolicy, ClusterRef, DeletionPolicy};
         doc = "The identity under which consumers share logic and load: retry policy, progress, members.",
         selectable = ".spec.clusterRef.name",
         printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
-        printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
-        printcolumn(name = "Order", type_ = "string", json_path = ".spec.order"),
+        printcolumn(name = "Model", type_ = "string", json_path = ".status.model"),
+        printcolumn(name = "Order", type_ = "string", json_path = ".status.order"),
         printcolumn(name = "Members", type_ = "integer", json_path = ".status.members.count"),
         printcolumn(name = "Lag", type_ = "string", json_path = ".status.display.lag"),
         printcolumn(name = "Behind", type_ = "string", json_path = ".status.display.behind"),
@@ -66,12 +66,13 @@ pub struct ConsumerGroupSpec {
         extend("x-kubernetes-validations" = rules::cel(&rules::GROUP_NAME))
     )]
     pub group_name: Option<String>,
-    /// Point-to-point sharing, or every consumer gets every message. Cannot be changed.
-    #[serde(default)]
-    pub model: Model,
-    /// Whether message groups are consumed in order.
-    #[serde(default)]
-    pub order: Order,
+    /// Point-to-point sharing, or every consumer gets every message. Cannot be changed. When absent it is what the group
+    /// has; Clustering for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    /// Whether message groups are consumed in order. When absent it is what the group has; Concurrent for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// What the group is meant to draw from; clients decide when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -82,7 +83,7 @@ pub struct ConsumerGroupSpec {
     /// Attempts and pauses of redelivery; the broker's defaults when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// What becomes of messages whose deliveries are used up.
+    /// What becomes of messages whose deliveries are used up; they are stored when absent.
     #[serde(default)]
     pub dead_letter: DeadLetter,
     /// The LITE topic whose lite topics the group's consumers subscribe to; none for other groups. Cannot be changed.
@@ -92,16 +93,17 @@ pub struct ConsumerGroupSpec {
         extend("x-kubernetes-validations" = rules::cel(&rules::SUBSCRIPTION_TOPIC))
     )]
     pub lite_topic: Option<String>,
-    /// False pauses the group: nothing is delivered to it, its progress stays.
+    /// False pauses the group: nothing is delivered to it, its progress stays. It consumes when absent.
     #[serde(default = "yes")]
     pub consume: bool,
     /// Sets the group's progress, once for each id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset_reset: Option<OffsetReset>,
-    /// What happens in the cluster when this object is deleted.
+    /// What happens in the cluster when this object is deleted; Retain when absent.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// What happens when the cluster already has a group of this name that this object did not make.
+    /// What happens when the cluster already has a group of this name that this object did not make; IfIdentical when
+    /// absent.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 }
@@ -115,8 +117,8 @@ impl Default for ConsumerGroupSpec {
         Self {
             cluster_ref: ClusterRef::default(),
             group_name: None,
-            model: Model::default(),
-            order: Order::default(),
+            model: None,
+            order: None,
             subscriptions: Vec::new(),
             retry: None,
             dead_letter: DeadLetter::default(),
@@ -170,7 +172,7 @@ pub struct Subscription {
     /// Which messages; all when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// Where the group begins when it never received from the topic before.
+    /// Where the group begins when it never received from the topic before; Earliest when absent.
     #[serde(default)]
     pub start_from: StartFrom,
 }
@@ -189,7 +191,7 @@ pub enum StartFrom {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
-    /// Whether they are kept.
+    /// Whether they are kept; Store when absent.
     #[serde(default)]
     pub policy: DeadLetterPolicy,
 }
@@ -244,7 +246,7 @@ pub struct OffsetResetTo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Filter {
-    /// The language of the expression.
+    /// The language of the expression; Tag when absent.
     #[serde(rename = "type", default)]
     pub type_: FilterType,
     /// Tags separated by `||`, or `*` for all; or an SQL92 condition.
@@ -298,7 +300,7 @@ pub struct ExponentialBackoff {
     pub initial: DurationText,
     /// Longest pause.
     pub max: DurationText,
-    /// Growth per delivery, a whole number.
+    /// Growth per delivery, a whole number; 2 when absent.
     #[serde(default = "multiplier_default")]
     #[schemars(range(min = 1, max = 100))]
     pub multiplier: u32,
@@ -320,6 +322,12 @@ pub struct ConsumerGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub group_name: Option<String>,
+    /// Point-to-point sharing, or every consumer gets every message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    /// Whether message groups are consumed in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// Running consumers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<Members>,

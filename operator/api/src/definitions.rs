@@ -3,11 +3,11 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::rules::{self, CLUSTER_OBJECT, GROUP_OBJECT, Rule, TOPIC_OBJECT};
-use crate::{BrokerCluster, BrokerClusterSpec, ConsumerGroup, ConsumerGroupSpec, Topic, TopicSpec};
+use crate::topic::ClusterRef;
+use crate::{BrokerCluster, ConsumerGroup, Topic};
 
 /// All definitions, each with the name of its file in `crds/`.
 ///
@@ -16,30 +16,44 @@ use crate::{BrokerCluster, BrokerClusterSpec, ConsumerGroup, ConsumerGroupSpec, 
 #[must_use]
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
+        ("brokerclusters.yaml", finish(&BrokerCluster::crd(), &CLUSTER_OBJECT, &json!({}))),
         (
-            "brokerclusters.yaml",
-            finish::<BrokerClusterSpec>(&BrokerCluster::crd(), &CLUSTER_OBJECT),
+            "consumergroups.yaml",
+            finish(&ConsumerGroup::crd(), &GROUP_OBJECT, &of_default_cluster()),
         ),
-        ("consumergroups.yaml", finish::<ConsumerGroupSpec>(&ConsumerGroup::crd(), &GROUP_OBJECT)),
-        ("topics.yaml", finish::<TopicSpec>(&Topic::crd(), &TOPIC_OBJECT)),
+        ("topics.yaml", finish(&Topic::crd(), &TOPIC_OBJECT, &of_default_cluster())),
     ]
 }
 
-fn finish<S: Default + Serialize>(
+/// The one default of the schema. The cluster that an object names cannot be changed, so that leaving it out later is told of.
+fn of_default_cluster() -> Value {
+    json!({"clusterRef": ClusterRef::default()})
+}
+
+fn finish(
     definition: &CustomResourceDefinition,
-    object_rules: &[Rule],
+    object_rules: &[(&str, Rule)],
+    spec_default: &Value,
 ) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(definition).expect("a definition is plain data");
     let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    schema["x-kubernetes-validations"] = rules::cel(object_rules);
+    schema["x-kubernetes-validations"] = rules::object_cel(object_rules);
     // An object that no controller has seen counts as in progress, not as healthy.
     schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
-    // An absent spec is a spec of defaults; they are written out, because rules are checked before defaults are filled in.
+    // An absent spec is an empty one; its default is written out, because rules are checked before defaults are filled in.
     if let Some(schema) = schema.as_object_mut() {
         schema.remove("required");
     }
-    schema["properties"]["spec"]["default"] = json!(S::default());
     adapt(schema);
+    let spec = &mut schema["properties"]["spec"];
+    // A default would come back when its field is taken out of a manifest: what is there now would be changed by that.
+    remove_defaults(spec);
+    if let Some(cluster_ref) = spec_default.get("clusterRef") {
+        let properties = &mut spec["properties"]["clusterRef"];
+        properties["default"] = cluster_ref.clone();
+        properties["properties"]["name"]["default"] = cluster_ref["name"].clone();
+    }
+    spec["default"] = spec_default.clone();
     serde_json::from_value(value).expect("a definition stays a definition")
 }
 
@@ -61,6 +75,20 @@ fn adapt(schema: &mut Value) {
         }
         Value::Array(list) => list.iter_mut().for_each(adapt),
         _ => {}
+    }
+}
+
+fn remove_defaults(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    map.remove("default");
+    for part in ["properties", "additionalProperties", "items"] {
+        match map.get_mut(part) {
+            Some(Value::Object(fields)) if part == "properties" => {
+                fields.values_mut().for_each(remove_defaults);
+            }
+            Some(inner) => remove_defaults(inner),
+            None => {}
+        }
     }
 }
 
@@ -89,6 +117,31 @@ mod tests {
             let schema = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
             for part in ["spec", "status"] {
                 assert_bounded(&schema[part], &format!("{file} {part}"));
+            }
+        }
+    }
+
+    #[test]
+    fn no_field_that_can_change_has_a_default() {
+        for (file, definition) in all() {
+            let value = serde_json::to_value(&definition).unwrap();
+            let spec =
+                &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            let mut found = Vec::new();
+            defaults(&spec["properties"], "spec", &mut found);
+            found.retain(|path| !path.starts_with("spec.clusterRef"));
+            assert!(found.is_empty(), "{file}: {found:?}");
+        }
+    }
+
+    fn defaults(properties: &Value, path: &str, found: &mut Vec<String>) {
+        for (name, schema) in properties.as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            if schema.get("default").is_some() {
+                found.push(path.clone());
+            }
+            for inner in [schema, &schema["items"], &schema["additionalProperties"]] {
+                defaults(&inner["properties"], &path, found);
             }
         }
     }

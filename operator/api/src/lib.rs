@@ -13,8 +13,11 @@ pub mod consumer_group;
 pub mod definitions;
 pub mod limits;
 pub mod manifest;
+pub mod network_policy;
+pub mod pod;
 pub mod quantity;
 pub mod rules;
+pub mod selector;
 pub mod topic;
 
 pub use broker_cluster::BrokerClusterSpec;

@@ -7,7 +7,7 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 127;
 pub const GROUP_NAME_BYTES_MAX: usize = 120;
 /// Most queues of one topic over all shards.
 pub const QUEUES_PER_TOPIC_MAX: u32 = 1024;
-/// Queues of a topic that names none.
+/// Queues of a new topic that names none.
 pub const QUEUES_DEFAULT: u32 = 8;
 /// Largest message body.
 pub const MESSAGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
@@ -37,6 +37,16 @@ pub const RETENTION_MS_MAX: u64 = 87_600 * 3_600_000;
 pub const RETRY_PAUSE_MS_MAX: u64 = 168 * 3_600_000;
 /// Most brokers of a cluster.
 pub const BROKERS_MAX: u32 = 64;
+/// Brokers of a new cluster that names none.
+pub const BROKERS_DEFAULT: u32 = 1;
+/// To how many brokers a cluster grows that names no most.
+pub const SCALE_BROKERS_MAX_DEFAULT: u32 = 3;
+/// Volume of each broker of a new cluster that names none.
+pub const STORAGE_SIZE_DEFAULT: &str = "10Gi";
+/// Smallest volume of a broker: this, and as much again as [`VOLUME_BYTES_PER_SHARD_MIN`] for each shard.
+pub const VOLUME_BYTES_MIN: u64 = 24 << 20;
+/// Room that a broker's volume needs for each shard.
+pub const VOLUME_BYTES_PER_SHARD_MIN: u64 = 48 << 20;
 /// Most shards of one broker.
 pub const SHARDS_PER_BROKER_MAX: u32 = 64;
 /// Most shards of a cluster.

@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::rules;
+
 /// Longest text of a duration.
 pub const DURATION_BYTES_MAX: usize = 32;
 /// What a duration looks like, for schemas.
@@ -86,7 +88,7 @@ impl JsonSchema for DurationText {
         "Duration".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": DURATION_BYTES_MAX, "pattern": DURATION_PATTERN})
+        json_schema!({"type": "string", "maxLength": DURATION_BYTES_MAX, "pattern": DURATION_PATTERN, "x-kubernetes-validations": rules::cel(&rules::DURATION)})
     }
 }
 
@@ -130,7 +132,7 @@ impl JsonSchema for TimeText {
         "Time".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": TIME_BYTES_MAX, "pattern": TIME_PATTERN})
+        json_schema!({"type": "string", "maxLength": TIME_BYTES_MAX, "pattern": TIME_PATTERN, "x-kubernetes-validations": rules::cel(&rules::TIME)})
     }
 }
 
@@ -211,6 +213,7 @@ impl JsonSchema for SizeText {
             "x-kubernetes-int-or-string": true,
             "maxLength": SIZE_BYTES_MAX,
             "pattern": SIZE_PATTERN,
+            "x-kubernetes-validations": rules::cel(&rules::SIZE),
         })
     }
 }

@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::limits::{MESSAGE_BYTES_MAX, QUEUES_DEFAULT};
+use crate::limits::MESSAGE_BYTES_MAX;
 use crate::quantity::{DurationText, SizeText};
 use crate::rules;
 
 /// What a Topic asks for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "custom-resources", derive(kube::CustomResource))]
 #[cfg_attr(
     feature = "custom-resources",
@@ -26,8 +26,8 @@ use crate::rules;
         doc = "A named container of messages of one type, made of queues that brokers hold.",
         selectable = ".spec.clusterRef.name",
         printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
-        printcolumn(name = "Type", type_ = "string", json_path = ".spec.messageType"),
-        printcolumn(name = "Queues", type_ = "integer", json_path = ".spec.queues"),
+        printcolumn(name = "Type", type_ = "string", json_path = ".status.messageType"),
+        printcolumn(name = "Queues", type_ = "integer", json_path = ".status.queues"),
         printcolumn(name = "Retention", type_ = "string", json_path = ".spec.retention.time"),
         printcolumn(
             name = "Ready",
@@ -67,13 +67,15 @@ pub struct TopicSpec {
         extend("x-kubernetes-validations" = rules::cel(&rules::TOPIC_NAME))
     )]
     pub topic_name: Option<String>,
-    /// The one type of its messages. Cannot be changed once the topic exists in the cluster.
-    #[serde(default)]
-    pub message_type: MessageType,
-    /// Number of queues in all, over all brokers. Can only grow; of a FIFO topic it is fixed.
-    #[serde(default = "queues_default")]
+    /// The one type of its messages. Cannot be changed once the topic exists in the cluster. When absent it is what the
+    /// topic has; NORMAL for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<MessageType>,
+    /// Number of queues in all, over all brokers. Can only grow; of a FIFO topic it is fixed. When absent it is what the
+    /// topic has; 8 for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
-    pub queues: u32,
+    pub queues: Option<u32>,
     /// How long and how much is kept; the cluster's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
@@ -87,33 +89,13 @@ pub struct TopicSpec {
     /// Who may use the topic at all; everything when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// What happens in the cluster when this object is deleted.
+    /// What happens in the cluster when this object is deleted; Retain when absent.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// What happens when the cluster already has a topic of this name that this object did not make.
+    /// What happens when the cluster already has a topic of this name that this object did not make; IfIdentical when
+    /// absent.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
-}
-
-fn queues_default() -> u32 {
-    QUEUES_DEFAULT
-}
-
-impl Default for TopicSpec {
-    fn default() -> Self {
-        Self {
-            cluster_ref: ClusterRef::default(),
-            topic_name: None,
-            message_type: MessageType::default(),
-            queues: QUEUES_DEFAULT,
-            retention: None,
-            max_message_bytes: None,
-            lite_expiry: None,
-            access: None,
-            deletion_policy: DeletionPolicy::default(),
-            adoption_policy: AdoptionPolicy::default(),
-        }
-    }
 }
 
 impl TopicSpec {
@@ -248,6 +230,9 @@ pub struct TopicStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub topic_name: Option<String>,
+    /// The one type of its messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<MessageType>,
     /// Queues that exist, over all shards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queues: Option<u32>,

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use serde::Serialize;
@@ -45,6 +46,9 @@ pub async fn apply(
     if let Err(taken) = apply_one(observed, &objects.disruption_budget, context).await? {
         return Ok(Err(taken));
     }
+    if let Err(taken) = apply_network_policy(observed, &objects, context).await? {
+        return Ok(Err(taken));
+    }
     for (_, stateful_set) in &objects.stateful_sets {
         if let Err(taken) = apply_one(observed, stateful_set, context).await? {
             return Ok(Err(taken));
@@ -52,6 +56,43 @@ pub async fn apply(
     }
     prune_services(observed, &wanted, context).await?;
     Ok(Ok(()))
+}
+
+/// Applies the NetworkPolicy when it differs from what is there; takes it away when the cluster asks for none.
+async fn apply_network_policy(
+    observed: &Observed,
+    objects: &Objects,
+    context: &Context,
+) -> Result<Result<(), Verdict>, Error> {
+    let name = observed.key.network_policy();
+    let failed = |source: kube::Error| Error::Apply {
+        what: format!("NetworkPolicy {}/{name}", observed.key.namespace),
+        source: Box::new(source),
+    };
+    let api: Api<NetworkPolicy> = Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let live = api.get_opt(&name).await.map_err(failed)?;
+    let ours = live.filter(|live| is_owned(&live.metadata, &observed.cluster));
+    match (&objects.network_policy, ours) {
+        (Some(wanted), Some(live)) if is_same(wanted, &live) => Ok(Ok(())),
+        (Some(wanted), _) => apply_one(observed, wanted, context).await,
+        (None, None) => Ok(Ok(())),
+        (None, Some(live)) => {
+            let same = Preconditions { uid: live.uid(), ..Preconditions::default() };
+            let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
+            match api.delete(&name, &params).await {
+                Ok(_) => info!(object = %describe(&live), "deleted; the cluster asks for none"),
+                Err(kube::Error::Api(error)) if error.code == 404 => {}
+                Err(error) => return Err(failed(error)),
+            }
+            Ok(Ok(()))
+        }
+    }
+}
+
+/// Every field that the policy has is said; the API server fills in none.
+fn is_same(wanted: &NetworkPolicy, live: &NetworkPolicy) -> bool {
+    let has = |label: (&String, &String)| live.labels().get(label.0) == Some(label.1);
+    wanted.spec == live.spec && wanted.labels().iter().all(has)
 }
 
 async fn apply_one<K: Kind + Serialize>(

@@ -2,6 +2,7 @@
 
 mod config_map;
 mod disruption_budget;
+mod network_policy;
 mod service;
 mod stateful_set;
 
@@ -9,8 +10,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::plan::{Plan, Rollout};
 use super::validate::ValidCluster;
@@ -24,6 +29,8 @@ pub struct Objects {
     pub services: Vec<Service>,
     /// One for all brokers.
     pub disruption_budget: PodDisruptionBudget,
+    /// Who reaches which port; none when the cluster asks for none.
+    pub network_policy: Option<NetworkPolicy>,
     /// One for each broker, with its number.
     pub stateful_sets: Vec<(u32, StatefulSet)>,
 }
@@ -38,6 +45,7 @@ pub fn build(valid: &ValidCluster, plan: &Plan) -> Objects {
         config_map: config_map::cluster_map(valid, &plan.map, &plan.disks),
         services: headless.chain(listeners).collect(),
         disruption_budget: disruption_budget::brokers(valid),
+        network_policy: network_policy::brokers(valid),
         stateful_sets: brokers.map(|b| (b.id, stateful_set::broker(valid, b))).collect(),
     }
 }
@@ -49,6 +57,13 @@ impl Objects {
         self.stateful_sets.retain(|(broker, _)| rollout.apply.contains(broker));
         self
     }
+}
+
+/// What people say in the words of Kubernetes, as the type that Kubernetes has for it.
+fn as_kubernetes<T: Serialize, K: DeserializeOwned>(said: &T) -> K {
+    let value = serde_json::to_value(said).expect("plain data of texts and numbers");
+    serde_json::from_value(value)
+        .expect("fields are named and typed as in Kubernetes; tests make every one")
 }
 
 /// Name, labels and owner of every object.

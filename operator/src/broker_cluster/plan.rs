@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt as _;
+use operator_api::quantity::SizeText;
 
 use super::fetch::Observed;
 use super::map::Record;
@@ -23,6 +24,8 @@ pub struct Plan {
     pub map: Record,
     /// Version that the brokers are to run.
     pub version: String,
+    /// Size of the volume of each broker.
+    pub storage_size: SizeText,
     /// Where clients connect: listener and address.
     pub endpoints: Vec<(String, String)>,
     /// Brokers whose change waits for others.
@@ -190,6 +193,7 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         brokers,
         map,
         version: valid.version.clone(),
+        storage_size: valid.storage_size.clone(),
         endpoints: valid.listeners.iter().map(address).collect(),
         held_back: Vec::new(),
         disks,

@@ -150,6 +150,7 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
         brokers: Some(BrokerCounts { desired, ready }),
         shards,
         endpoints: plan.endpoints.iter().map(endpoint).collect(),
+        storage_size: Some(plan.storage_size.clone()),
         map_version: Some(plan.map.version),
         display: Some(display),
         conditions: Vec::new(),

@@ -3,10 +3,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
-use operator_api::broker_cluster::{BrokerClusterSpec, Listener, ListenerType, PullPolicy};
+use operator_api::broker_cluster::{BrokerClusterSpec, Listener, PullPolicy};
+use operator_api::quantity::SizeText;
 use operator_api::rules;
 
 use super::fetch::Observed;
+use super::standing;
 use crate::context::Settings;
 use crate::names::ClusterKey;
 use crate::verdict::Verdict;
@@ -22,6 +24,8 @@ pub struct ValidCluster {
     pub brokers: u32,
     /// Number of shards.
     pub shards: u32,
+    /// Size of the volume of each broker.
+    pub storage_size: SizeText,
     /// Version that the brokers are to run.
     pub version: String,
     /// The image with its tag or digest.
@@ -32,11 +36,13 @@ pub struct ValidCluster {
     pub pull_secrets: Vec<String>,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// Where the operator runs.
+    pub operator_namespace: String,
     /// The rest of the spec, used as it is.
     pub spec: BrokerClusterSpec,
 }
 
-/// Checks the spec as the API server did (an older definition may have let something pass), then what this release serves.
+/// Checks the spec as the API server did: an older definition may have let something pass.
 ///
 /// # Errors
 /// The verdict that says what to change.
@@ -46,7 +52,6 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Result<ValidCluster
         let message = format!("{}: {}", violation.field, violation.message);
         return Err(Verdict::stalled("InvalidSpec", message));
     }
-    served(spec)?;
     let owner = observed
         .cluster
         .controller_owner_ref(&())
@@ -56,17 +61,20 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Result<ValidCluster
     if listeners.is_empty() {
         listeners.push(Listener::default());
     }
+    let size = standing::size(observed);
     let image = spec.image.clone().unwrap_or_default();
     Ok(ValidCluster {
         key: observed.key.clone(),
         owner,
-        brokers: spec.brokers,
-        shards: spec.shard_count(),
+        brokers: size.brokers,
+        shards: size.shards,
+        storage_size: size.storage_size,
         image: image_name(&image, &settings.broker_image, &version),
         version,
         pull_policy: image.pull_policy,
         pull_secrets: image.pull_secrets,
         listeners,
+        operator_namespace: settings.namespace.clone(),
         spec: spec.clone(),
     })
 }
@@ -82,26 +90,4 @@ fn image_name(
         (None, Some(tag)) => format!("{repository}:{tag}"),
         (None, None) => format!("{repository}:{version}"),
     }
-}
-
-/// Refuses what a later release serves, saying what works now.
-fn served(spec: &BrokerClusterSpec) -> Result<(), Verdict> {
-    if spec.replication != 1 {
-        let message = format!(
-            "replication {} is not served yet; set spec.replication to 1",
-            spec.replication
-        );
-        return Err(Verdict::stalled("ReplicationNotServed", message));
-    }
-    let other = spec.listeners.iter().find(|l| l.type_ != ListenerType::ClusterIP);
-    if let Some(listener) = other {
-        let message = format!(
-            "listener {:?}: type {} is not served yet, because clients are sent to DNS names of pods, which only \
-             resolve inside the Kubernetes cluster; use ClusterIP",
-            listener.name,
-            listener.type_.as_str()
-        );
-        return Err(Verdict::stalled("ListenerTypeNotServed", message));
-    }
-    Ok(())
 }

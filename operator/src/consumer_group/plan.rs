@@ -3,10 +3,12 @@
 use broker_proto::admin::reset_offsets_request::To;
 use broker_proto::admin::{self, ResetOffsetsRequest, retry_policy};
 use operator_api::consumer_group::{
-    Backoff, ConsumerGroupSpec, DeadLetterPolicy, FilterType, Model, OffsetReset, Order, Retry,
-    StartFrom, Subscription,
+    Backoff, DeadLetterPolicy, FilterType, Model, OffsetReset, Order, Retry, StartFrom,
+    Subscription,
 };
 use operator_api::limits::OFFSET_RESETS_REMEMBERED_MAX;
+
+use operator_api::rules;
 
 use super::fetch::Observed;
 use super::validate::ValidGroup;
@@ -24,6 +26,34 @@ pub struct Plan {
     pub take_ownership: bool,
 }
 
+fn held(observed: &Observed) -> Option<&admin::Group> {
+    observed.view.iter().flat_map(|view| &view.brokers).find_map(|broker| broker.held.as_ref())
+}
+
+/// The model: what the spec says; else that of the group in the brokers, or as the status remembers it.
+#[must_use]
+pub fn model(observed: &Observed) -> Model {
+    let held = held(observed).and_then(|held| match held.model() {
+        admin::Model::Clustering => Some(Model::Clustering),
+        admin::Model::Broadcasting => Some(Model::Broadcasting),
+        admin::Model::Unspecified => None,
+    });
+    let told = observed.group.status.as_ref().and_then(|status| status.model);
+    observed.group.spec.model.or(held).or(told).unwrap_or_default()
+}
+
+/// The order, found in the same way.
+#[must_use]
+pub fn order(observed: &Observed) -> Order {
+    let held = held(observed).and_then(|held| match held.order() {
+        admin::Order::Concurrent => Some(Order::Concurrent),
+        admin::Order::Ordered => Some(Order::Fifo),
+        admin::Order::Unspecified => None,
+    });
+    let told = observed.group.status.as_ref().and_then(|status| status.order);
+    observed.group.spec.order.or(held).or(told).unwrap_or_default()
+}
+
 /// Plans a validated group.
 ///
 /// # Errors
@@ -35,7 +65,10 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
         return Err(Verdict::waiting("ClusterNotReady", message));
     }
     let spec = &observed.group.spec;
-    let group = wire_group(&observed.name, spec, &valid.owner);
+    let group = wire_group(observed, &valid.owner);
+    if (model(observed), order(observed)) == (Model::Broadcasting, Order::Fifo) {
+        return Err(Verdict::stalled("InvalidSpec", rules::GROUP_SPEC[3].message));
+    }
     let done = &observed.resets_done;
     let is_open = |wanted: &&OffsetReset| {
         !done.contains(&wanted.id) && done.len() < OFFSET_RESETS_REMEMBERED_MAX
@@ -46,23 +79,20 @@ pub fn plan(observed: &Observed, valid: &ValidGroup) -> Result<Plan, Verdict> {
 }
 
 /// What every broker is asked for.
-pub(super) fn wire_group(
-    name: &str,
-    spec: &ConsumerGroupSpec,
-    owner: &admin::Owner,
-) -> admin::Group {
-    let model = match spec.model {
-        Model::Clustering => admin::Model::Clustering,
-        Model::Broadcasting => admin::Model::Broadcasting,
-    };
-    let order = match spec.order {
-        Order::Concurrent => admin::Order::Concurrent,
-        Order::Fifo => admin::Order::Ordered,
-    };
+pub(super) fn wire_group(observed: &Observed, owner: &admin::Owner) -> admin::Group {
+    let spec = &observed.group.spec;
     admin::Group {
-        name: name.to_owned(),
-        model: model.into(),
-        order: order.into(),
+        name: observed.name.clone(),
+        model: match model(observed) {
+            Model::Clustering => admin::Model::Clustering,
+            Model::Broadcasting => admin::Model::Broadcasting,
+        }
+        .into(),
+        order: match order(observed) {
+            Order::Concurrent => admin::Order::Concurrent,
+            Order::Fifo => admin::Order::Ordered,
+        }
+        .into(),
         retry: spec.retry.as_ref().map(wire_retry),
         subscriptions: spec.subscriptions.iter().map(wire_subscription).collect(),
         owner: Some(owner.clone()),

@@ -6,6 +6,7 @@ use operator_api::condition::{Finding, Truth, merge};
 use operator_api::consumer_group::ConsumerGroupStatus;
 
 use super::fetch::Observed;
+use super::plan;
 use super::progress::{CAUGHT_UP_SECONDS_MAX, fill};
 use super::reset;
 use super::subscriptions::inconsistent_members;
@@ -76,6 +77,8 @@ pub fn status(
     reset::note(&mut status, reset, now);
     findings.extend(reset::finding(&observed.group.spec, &status, reset));
     if is_held {
+        status.model = Some(plan::model(observed));
+        status.order = Some(plan::order(observed));
         fill(&mut status, &observed.parts);
         findings.extend(consumption(&status, observed));
     }

@@ -36,7 +36,7 @@ pub fn validate(observed: &Observed, instance: &str) -> Result<ValidGroup, Verdi
     let policy = group.spec.adoption_policy;
     let granted = own(&what, &claim, &observed.rivals, &marks, instance, policy)?;
     let owner = claim.mark(instance);
-    let wanted = wire_group(&observed.name, &group.spec, &owner);
+    let wanted = wire_group(observed, &owner);
     let held = observed.view.iter().flat_map(|view| &view.brokers);
     // A group made by its first use was declared by nobody: there is nothing to be identical with.
     let held = held.filter_map(|broker| broker.held.as_ref()).filter(|held| !held.auto_created);

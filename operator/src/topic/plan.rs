@@ -1,9 +1,9 @@
 //! From a validated topic to what every broker is asked for: settings, and the placement of its queues. Pure.
 
-use broker_proto::admin::{self, Owner, QueuePlacement};
-use operator_api::TopicSpec;
+use broker_proto::admin::{self, MessageType as WireType, Owner, QueuePlacement};
+use operator_api::limits::QUEUES_DEFAULT;
 use operator_api::quantity::DurationText;
-use operator_api::topic::{MessageType, Retention};
+use operator_api::topic::Retention;
 
 use super::fetch::Observed;
 use super::validate::{ValidTopic, wire_type};
@@ -60,6 +60,24 @@ fn existing(observed: &Observed, view: &ClusterView<admin::Topic>) -> Vec<Placed
     placed
 }
 
+/// Type and number of queues: what the spec says; what it does not say is as in the brokers, or as the status remembers it.
+fn size(observed: &Observed) -> (WireType, u32) {
+    let (spec, status) = (&observed.topic.spec, observed.topic.status.as_ref());
+    let brokers = observed.view.iter().flat_map(|view| &view.brokers);
+    let held: Vec<_> = brokers.filter_map(|broker| broker.held.as_ref()).collect();
+    let message_type = (spec.message_type.map(wire_type))
+        .or_else(|| held.first().map(|held| held.r#type()))
+        .or_else(|| status.and_then(|status| status.message_type).map(wire_type))
+        .unwrap_or(WireType::Normal);
+    let placed = observed.view.as_ref().map(|view| existing(observed, view)).unwrap_or_default();
+    let placed = placed.iter().map(|placed| placed.queues).sum();
+    let there = held.iter().map(|held| held.queues).chain([placed]).max();
+    let queues = (spec.queues.or(there.filter(|queues| *queues > 0)))
+        .or_else(|| status.and_then(|status| status.queues))
+        .unwrap_or(QUEUES_DEFAULT);
+    (message_type, queues)
+}
+
 /// Plans a validated topic.
 ///
 /// # Errors
@@ -72,11 +90,12 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
     };
     let spec = &observed.topic.spec;
     let shards: Vec<u32> = view.map.shards.iter().map(|shard| shard.id).collect();
-    let spread = match spec.message_type {
-        MessageType::Priority => Spread::Together,
+    let (message_type, queues) = size(observed);
+    let spread = match message_type {
+        WireType::Priority => Spread::Together,
         _ => Spread::Even,
     };
-    let placed = place(&observed.name, spec.queues, &shards, spread, &existing(observed, view));
+    let placed = place(&observed.name, queues, &shards, spread, &existing(observed, view));
     let placed = placed.map_err(|error| match error {
         PlacementError::NoShard => Verdict::waiting("ClusterNotReady", error.to_string()),
         PlacementError::Shrinks { .. } => Verdict::stalled("ImmutableChange", error.to_string()),
@@ -86,21 +105,23 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
         .iter()
         .filter_map(|p| Some(QueuePlacement { shard: name_of(p.shard)?, queues: p.queues }));
     let retention = spec.retention.as_ref().or(valid.cluster.spec.retention.as_ref());
-    let topic = wire_topic(&observed.name, spec, retention, placement.collect(), &valid.owner);
+    let topic = wire_topic(observed, retention, placement.collect(), &valid.owner);
     Ok(Plan { topic, take_ownership: valid.take_ownership })
 }
 
+/// What every broker is asked for.
 pub(super) fn wire_topic(
-    name: &str,
-    spec: &TopicSpec,
+    observed: &Observed,
     retention: Option<&Retention>,
     placement: Vec<QueuePlacement>,
     owner: &Owner,
 ) -> admin::Topic {
+    let spec = &observed.topic.spec;
+    let (message_type, queues) = size(observed);
     admin::Topic {
-        name: name.to_owned(),
-        r#type: wire_type(spec.message_type).into(),
-        queues: spec.queues,
+        name: observed.name.clone(),
+        r#type: message_type.into(),
+        queues,
         placement,
         owner: Some(owner.clone()),
         version: 0,

@@ -9,6 +9,7 @@ use operator_api::topic::{QueuePlacement, TopicStatus};
 
 use super::fetch::Observed;
 use super::plan::Plan;
+use super::validate::spec_type;
 use crate::links::ClusterView;
 use crate::push::Outcome as Pushed;
 use crate::reach::{Shards, judge, settle, silence};
@@ -50,6 +51,7 @@ pub fn status(observed: &Observed, found: &Found, before: &TopicStatus, now: &st
         status.topic_name = Some(observed.name.clone());
     }
     if let (Found::Pushed(plan, _), Some(view), true) = (found, &observed.view, is_held) {
+        status.message_type = spec_type(plan.topic.r#type());
         status.queues = Some(plan.topic.queues);
         status.placement = placement(&plan.topic, view);
         status.groups = observed.groups.iter().take(STATUS_NAMES_MAX).cloned().collect();

@@ -41,6 +41,20 @@ pub fn wire_type(message_type: MessageType) -> WireType {
     }
 }
 
+/// The type as manifests call it.
+#[must_use]
+pub fn spec_type(wire: WireType) -> Option<MessageType> {
+    match wire {
+        WireType::Normal => Some(MessageType::Normal),
+        WireType::Fifo => Some(MessageType::Fifo),
+        WireType::Delay => Some(MessageType::Delay),
+        WireType::Transaction => Some(MessageType::Transaction),
+        WireType::Priority => Some(MessageType::Priority),
+        WireType::Lite => Some(MessageType::Lite),
+        _ => None,
+    }
+}
+
 /// The cluster that an object names, if it may name it.
 ///
 /// # Errors
@@ -133,7 +147,7 @@ pub fn validate(observed: &Observed, instance: &str) -> Result<ValidTopic, Verdi
     let granted = own(&what, &claim, &observed.rivals, &marks, instance, policy)?;
     let owner = claim.mark(instance);
     let retention = spec.retention.as_ref().or(cluster.spec.retention.as_ref());
-    let wanted = wire_topic(&observed.name, spec, retention, Vec::new(), &owner);
+    let wanted = wire_topic(observed, retention, Vec::new(), &owner);
     let held = observed.view.iter().flat_map(|view| &view.brokers);
     let held = held.filter_map(|broker| broker.held.as_ref());
     let differ = |held: &admin::Topic| differences(held, &wanted);
@@ -143,7 +157,8 @@ pub fn validate(observed: &Observed, instance: &str) -> Result<ValidTopic, Verdi
 }
 
 fn keep_type(observed: &Observed) -> Result<(), Verdict> {
-    let wanted = wire_type(observed.topic.spec.message_type);
+    let Some(wanted) = observed.topic.spec.message_type else { return Ok(()) };
+    let wanted = wire_type(wanted);
     let brokers = observed.view.iter().flat_map(|view| &view.brokers);
     for held in brokers.filter_map(|broker| broker.held.as_ref()) {
         if held.r#type() != wanted {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::*;
-use crate::consumer_group::{FilterType, Model};
+use crate::consumer_group::FilterType;
 use crate::topic::MessageType;
 use crate::{API_VERSION, rules};
 
@@ -98,14 +98,28 @@ fn legal_manifests_are_read_with_their_defaults() {
     else {
         panic!("{manifests:?}")
     };
-    assert_eq!((topic.name.as_str(), topic.spec.queues), ("orders", 4));
-    assert_eq!(topic.spec.message_type, MessageType::Normal);
+    assert_eq!((topic.name.as_str(), topic.spec.queues), ("orders", Some(4)));
+    assert_eq!(topic.spec.message_type, None, "what is not said stays unsaid");
     assert_eq!(topic.spec.cluster_ref.name, "default");
     assert_eq!(group.origin.to_string(), "orders.yaml document 3");
-    assert_eq!((group.namespace.as_deref(), group.spec.model), (Some("shop"), Model::Clustering));
+    assert_eq!((group.namespace.as_deref(), group.spec.model), (Some("shop"), None));
     let filter = group.spec.subscriptions[0].filter.as_ref().unwrap();
     assert_eq!((filter.type_, filter.expression.as_str()), (FilterType::Tag, "paid || refunded"));
-    assert_eq!((cluster.spec.brokers, cluster.spec.shard_count()), (1, 1));
+    assert_eq!((cluster.spec.brokers, cluster.spec.shards), (None, None));
+}
+
+#[test]
+fn a_filter_that_does_not_compile_is_refused_with_its_place() {
+    let sql = |text: &str| {
+        let filter = format!("filter: {{type: Sql92, expression: \"{text}\"}}");
+        ORDERS.replace("filter: {expression: paid || refunded}", &filter)
+    };
+    assert!(load("f.yaml", &sql("amount > 3 AND region = 'EU'")).is_ok());
+    let errors = load("f.yaml", &sql("amount >")).unwrap_err();
+    assert_eq!(errors[0].field, "spec.subscriptions[0].filter.expression");
+    assert!(errors[0].message.contains("wrong at character 9"), "{errors:?}");
+    let errors = load("f.yaml", &ORDERS.replace("paid || refunded", "'||'")).unwrap_err();
+    assert!(errors[0].message.contains("names no tag"), "{errors:?}");
 }
 
 #[test]
@@ -208,15 +222,15 @@ fn what_kubectl_reads_is_read_the_same() {
         other => panic!("{other:?}"),
     };
     let head = "apiVersion: pinnace.dev/v1alpha1\nkind: Topic\nmetadata: {name: t}\n";
-    assert_eq!(topic("f.yaml", &format!("\u{feff}{head}spec: {{queues: 2}}")).spec.queues, 2);
+    assert_eq!(topic("f.yaml", &format!("\u{feff}{head}spec: {{queues: 2}}")).spec.queues, Some(2));
     let merged = format!("{head}spec: {{<<: {{queues: 3, messageType: FIFO}}, queues: 5}}");
     let merged = topic("f.yaml", &merged).spec;
-    assert_eq!((merged.queues, merged.message_type), (5, MessageType::Fifo));
+    assert_eq!((merged.queues, merged.message_type), (Some(5), Some(MessageType::Fifo)));
     let json = "{\n\t\"apiVersion\": \"pinnace.dev/v1alpha1\", \"kind\": \"Topic\",\n\t\"metadata\": {\"name\": \"t\"}, \"spec\": {\"queues\": 7}}";
-    assert_eq!(topic("f.JSON", json).spec.queues, 7);
+    assert_eq!(topic("f.JSON", json).spec.queues, Some(7));
     let nulls = format!("{head}spec: {{queues: null, retention: null, access: {{write: no}}}}");
     let nulls = topic("f.yaml", &nulls).spec;
-    assert_eq!((nulls.queues, nulls.retention.is_none()), (8, true));
+    assert_eq!((nulls.queues, nulls.retention.is_none()), (None, true));
     assert!(!nulls.access.unwrap().write);
     assert_eq!(topic("f.yaml", &format!("{head}spec:")).spec, TopicSpec::default());
     assert_eq!(
@@ -265,7 +279,7 @@ metadata:
     let loaded = load_all([("all.yaml", exported)]);
     let [Manifest::Topic(topic)] = loaded.manifests.as_slice() else { panic!("{loaded:?}") };
     assert_eq!(topic.origin.to_string(), "all.yaml document 1 item 1");
-    assert_eq!((topic.spec.queues, topic.namespace.as_deref()), (4, Some("shop")));
+    assert_eq!((topic.spec.queues, topic.namespace.as_deref()), (Some(4), Some("shop")));
     let text = loaded.errors[0].to_string();
     assert!(text.starts_with("all.yaml document 1 item 2, field metadata.name: "), "{text}");
     assert!(text.contains("lower-case") && text.contains("spec.groupName"), "{text}");

@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 
 use super::{
     BACKOFF, CLUSTER_OBJECT, CLUSTER_REF, CLUSTER_SPEC, EXPONENTIAL, GROUP_NAME, GROUP_OBJECT,
-    GROUP_SPEC, LISTENER_NAME, OFFSET_RESET, OFFSET_RESET_TO, RETENTION, Rule, STORAGE,
+    GROUP_SPEC, LISTENER, LISTENER_NAME, OFFSET_RESET, OFFSET_RESET_TO, RETENTION, Rule, STORAGE,
     SUBSCRIPTION_TOPIC, SYSTEM_TOPICS, TOPIC_NAME, TOPIC_OBJECT, TOPIC_SPEC,
 };
-use crate::broker_cluster::BrokerClusterSpec;
-use crate::consumer_group::{Backoff, ConsumerGroupSpec, OffsetReset, Retry};
+use crate::broker_cluster::{BrokerClusterSpec, ListenerType};
+use crate::consumer_group::{
+    Backoff, ConsumerGroupSpec, FilterType, Model, OffsetReset, Order, Retry,
+};
 use crate::limits::{
-    ATTEMPTS_MAX, BACKOFF_ENTRIES_MAX, BROKERS_MAX, CLUSTER_NAME_BYTES_MAX,
+    ATTEMPTS_MAX, BACKOFF_ENTRIES_MAX, BROKERS_DEFAULT, BROKERS_MAX, CLUSTER_NAME_BYTES_MAX,
     FILTER_EXPRESSION_BYTES_MAX, GROUP_NAME_BYTES_MAX, LISTENER_NAME_BYTES_MAX, LISTENERS_MAX,
     LITE_EXPIRY_MS_MAX, LITE_EXPIRY_MS_MIN, MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX,
     OFFSET_RESET_ID_BYTES_MAX, QUEUES_PER_TOPIC_MAX, REPLICATION_MAX, RETENTION_MS_MAX,
-    RETENTION_MS_MIN, RETRY_PAUSE_MS_MAX, SHARDS_MAX, SHARDS_PER_BROKER_MAX, SUBSCRIPTIONS_MAX,
-    SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
+    RETENTION_MS_MIN, RETRY_PAUSE_MS_MAX, SCALE_BROKERS_MAX_DEFAULT, SHARDS_MAX,
+    SHARDS_PER_BROKER_MAX, SUBSCRIPTIONS_MAX, SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
+    VOLUME_BYTES_MIN, VOLUME_BYTES_PER_SHARD_MIN,
 };
 use crate::quantity::{DurationText, TimeText};
 use crate::topic::{ClusterRef, MessageType, Retention, TopicSpec};
@@ -31,14 +34,14 @@ pub struct Violation {
 
 /// Collects broken rules.
 #[derive(Debug, Default)]
-struct Findings(Vec<Violation>);
+pub(super) struct Findings(Vec<Violation>);
 
 impl Findings {
     fn add(&mut self, field: &str, message: impl Into<String>) {
         self.0.push(Violation { field: field.to_owned(), message: message.into() });
     }
 
-    fn rule(&mut self, holds: bool, field: &str, rule: Rule) {
+    pub(super) fn rule(&mut self, holds: bool, field: &str, rule: Rule) {
         if !holds {
             self.add(field, rule.message);
         }
@@ -123,16 +126,18 @@ pub fn check_topic(object_name: &str, spec: &TopicSpec) -> Vec<Violation> {
         None => {
             let legal =
                 has_name_characters(object_name) && object_name.len() <= TOPIC_NAME_BYTES_MAX;
-            findings.rule(legal, "metadata.name", TOPIC_OBJECT[0]);
+            findings.rule(legal, "metadata.name", TOPIC_OBJECT[0].1);
         }
     }
-    findings.range(spec.queues, 1, QUEUES_PER_TOPIC_MAX, "spec.queues");
+    if let Some(queues) = spec.queues {
+        findings.range(queues, 1, QUEUES_PER_TOPIC_MAX, "spec.queues");
+    }
     if let Some(bytes) = spec.max_message_bytes {
         findings.range(bytes, 1, MESSAGE_BYTES_MAX, "spec.maxMessageBytes");
     }
     retention(&mut findings, spec.retention.as_ref());
     if let Some(expiry) = &spec.lite_expiry {
-        let is_lite = spec.message_type == MessageType::Lite;
+        let is_lite = spec.message_type == Some(MessageType::Lite);
         findings.rule(is_lite, "spec", TOPIC_SPEC[3]);
         if let Some(ms) = findings.duration(expiry, "spec.liteExpiry") {
             findings.rule(ms >= LITE_EXPIRY_MS_MIN, "spec", TOPIC_SPEC[4]);
@@ -148,9 +153,11 @@ pub fn change_of_topic(old: &TopicSpec, new: &TopicSpec) -> Vec<Violation> {
     let mut findings = Findings::default();
     findings.rule(old.cluster_ref == new.cluster_ref, "spec.clusterRef", CLUSTER_REF[0]);
     findings.rule(old.topic_name == new.topic_name, "spec", TOPIC_SPEC[0]);
-    findings.rule(new.queues >= old.queues, "spec", TOPIC_SPEC[1]);
-    let is_fifo = old.message_type == MessageType::Fifo;
-    findings.rule(!is_fifo || new.queues == old.queues, "spec", TOPIC_SPEC[2]);
+    if let (Some(old_queues), Some(new_queues)) = (old.queues, new.queues) {
+        findings.rule(new_queues >= old_queues, "spec", TOPIC_SPEC[1]);
+        let is_fifo = old.message_type == Some(MessageType::Fifo);
+        findings.rule(!is_fifo || new_queues == old_queues, "spec", TOPIC_SPEC[2]);
+    }
     findings.0
 }
 
@@ -169,9 +176,11 @@ pub fn check_consumer_group(object_name: &str, spec: &ConsumerGroupSpec) -> Vec<
         None => {
             let legal =
                 has_name_characters(object_name) && object_name.len() <= GROUP_NAME_BYTES_MAX;
-            findings.rule(legal, "metadata.name", GROUP_OBJECT[0]);
+            findings.rule(legal, "metadata.name", GROUP_OBJECT[0].1);
         }
     }
+    let is_ordered = spec.model == Some(Model::Broadcasting) && spec.order == Some(Order::Fifo);
+    findings.rule(!is_ordered, "spec.order", GROUP_SPEC[3]);
     subscriptions(&mut findings, spec);
     retry(&mut findings, spec.retry.as_ref());
     if let Some(topic) = &spec.lite_topic {
@@ -221,6 +230,13 @@ fn subscriptions(findings: &mut Findings, spec: &ConsumerGroupSpec) {
         if let Some(filter) = &subscription.filter {
             let field = format!("{field}.filter.expression");
             findings.length(&filter.expression, FILTER_EXPRESSION_BYTES_MAX, &field);
+            let compiled = match filter.type_ {
+                FilterType::Tag => broker_model::Filter::parse_tags(&filter.expression),
+                FilterType::Sql92 => broker_model::Filter::parse_sql(&filter.expression),
+            };
+            if let Err(error) = compiled {
+                findings.add(&field, error.to_string());
+            }
         }
     }
 }
@@ -272,7 +288,8 @@ pub fn change_of_consumer_group(
     let mut findings = Findings::default();
     findings.rule(old.cluster_ref == new.cluster_ref, "spec.clusterRef", CLUSTER_REF[0]);
     findings.rule(old.group_name == new.group_name, "spec", GROUP_SPEC[0]);
-    findings.rule(old.model == new.model, "spec", GROUP_SPEC[1]);
+    let same_model = old.model.is_none() || new.model.is_none() || old.model == new.model;
+    findings.rule(same_model, "spec", GROUP_SPEC[1]);
     findings.rule(old.lite_topic == new.lite_topic, "spec", GROUP_SPEC[2]);
     if let (Some(old), Some(new)) = (&old.offset_reset, &new.offset_reset) {
         findings.rule(old.id != new.id || old == new, "spec.offsetReset", OFFSET_RESET[0]);
@@ -285,20 +302,42 @@ pub fn change_of_consumer_group(
 pub fn check_broker_cluster(object_name: &str, spec: &BrokerClusterSpec) -> Vec<Violation> {
     let mut findings = Findings::default();
     let legal = is_label(object_name) && object_name.len() <= CLUSTER_NAME_BYTES_MAX;
-    findings.rule(legal, "metadata.name", CLUSTER_OBJECT[0]);
-    findings.range(spec.brokers, 1, BROKERS_MAX, "spec.brokers");
-    findings.range(spec.replication, 1, REPLICATION_MAX, "spec.replication");
+    findings.rule(legal, "metadata.name", CLUSTER_OBJECT[0].1);
+    if let Some(brokers) = spec.brokers {
+        findings.range(brokers, 1, BROKERS_MAX, "spec.brokers");
+    }
+    if let Some(max_brokers) = spec.max_brokers {
+        findings.range(max_brokers, 1, BROKERS_MAX, "spec.maxBrokers");
+    }
+    if let Some(replication) = spec.replication {
+        findings.range(replication, 1, REPLICATION_MAX, "spec.replication");
+        findings.rule(replication == 1, "spec.replication", CLUSTER_SPEC[3]);
+    }
     if let Some(shards) = spec.shards {
         findings.range(shards, 1, SHARDS_MAX, "spec.shards");
-        let most = spec.brokers.saturating_mul(SHARDS_PER_BROKER_MAX);
-        findings.rule((spec.brokers..=most).contains(&shards), "spec", CLUSTER_SPEC[0]);
+        let most = |brokers: u32| brokers.saturating_mul(SHARDS_PER_BROKER_MAX);
+        let fits = spec.brokers.is_none_or(|brokers| (brokers..=most(brokers)).contains(&shards));
+        findings.rule(fits, "spec", CLUSTER_SPEC[0]);
     }
-    if let Err(error) = spec.storage.size.as_bytes() {
-        findings.add("spec.storage.size", error.to_string());
-    }
+    storage(&mut findings, spec);
     retention(&mut findings, spec.retention.as_ref());
     listeners(&mut findings, spec);
+    super::pod::check(&mut findings, spec);
     findings.0
+}
+
+fn storage(findings: &mut Findings, spec: &BrokerClusterSpec) {
+    let Some(size) = &spec.storage.size else { return };
+    let field = "spec.storage.size";
+    let size_bytes = match size.as_bytes() {
+        Ok(size_bytes) => size_bytes,
+        Err(error) => return findings.add(field, error.to_string()),
+    };
+    let least = |shards: u32| VOLUME_BYTES_MIN + VOLUME_BYTES_PER_SHARD_MIN * u64::from(shards);
+    findings.rule(size_bytes >= least(1), field, STORAGE[2]);
+    if let (Some(shards), Some(brokers @ 1..)) = (spec.shards, spec.brokers) {
+        findings.rule(size_bytes >= least(shards.div_ceil(brokers)), field, CLUSTER_SPEC[4]);
+    }
 }
 
 fn listeners(findings: &mut Findings, spec: &BrokerClusterSpec) {
@@ -309,6 +348,8 @@ fn listeners(findings: &mut Findings, spec: &BrokerClusterSpec) {
         findings.length(&listener.name, LISTENER_NAME_BYTES_MAX, &field);
         findings.rule(is_label(&listener.name), &field, LISTENER_NAME[0]);
         findings.rule(listener.name != "brokers", &field, LISTENER_NAME[1]);
+        let type_field = format!("spec.listeners[{index}].type");
+        findings.rule(listener.type_ == ListenerType::ClusterIP, &type_field, LISTENER[0]);
         if !seen.insert(&listener.name) {
             findings.add(&field, format!("Duplicate value: listener {:?}", listener.name));
         }
@@ -322,9 +363,19 @@ pub fn change_of_broker_cluster(
     new: &BrokerClusterSpec,
 ) -> Vec<Violation> {
     let mut findings = Findings::default();
-    findings.rule(new.brokers >= old.brokers, "spec", CLUSTER_SPEC[1]);
-    findings.rule(new.shard_count() >= old.shard_count(), "spec", CLUSTER_SPEC[2]);
-    findings.rule(old.storage.size == new.storage.size, "spec.storage", STORAGE[0]);
+    if let (Some(old), Some(new)) = (old.brokers, new.brokers) {
+        findings.rule(new >= old, "spec", CLUSTER_SPEC[1]);
+    }
+    let most = new.max_brokers.unwrap_or(SCALE_BROKERS_MAX_DEFAULT);
+    let before = old.brokers.unwrap_or(BROKERS_DEFAULT);
+    let may_grow = new.brokers.is_none_or(|brokers| brokers <= most || brokers <= before);
+    findings.rule(may_grow, "spec.brokers", CLUSTER_OBJECT[2].1);
+    if let (Some(old), Some(new)) = (old.shards, new.shards) {
+        findings.rule(new >= old, "spec", CLUSTER_SPEC[2]);
+    }
+    if let (Some(old), Some(new)) = (&old.storage.size, &new.storage.size) {
+        findings.rule(old == new, "spec.storage", STORAGE[0]);
+    }
     let same_class = old.storage.class_name == new.storage.class_name;
     findings.rule(same_class, "spec.storage", STORAGE[1]);
     findings.0

@@ -6,21 +6,21 @@ use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, LocalObjectReference,
+    Affinity, Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, Toleration, VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
+    SecurityContext, TopologySpreadConstraint, VolumeMount, VolumeResourceRequirements,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use operator_api::broker_cluster::{
-    PullPolicy, Resources, TaintEffect, TolerationOperator, VolumeDeletion,
-};
+use operator_api::broker_cluster::{PullPolicy, Resources, VolumeDeletion};
+use operator_api::pod::{LogFormat, Pod};
 use operator_api::quantity::ResourceText;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::metadata;
+use super::{as_kubernetes, metadata};
 use crate::broker_cluster::plan::BrokerPlan;
 use crate::broker_cluster::validate::ValidCluster;
 use crate::names::{ADMIN_PORT, CLIENT_PORT, HTTP_PORT, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION};
@@ -74,7 +74,7 @@ fn shard_list(broker: &BrokerPlan) -> String {
 
 fn claim(valid: &ValidCluster) -> PersistentVolumeClaim {
     let storage = &valid.spec.storage;
-    let size = BTreeMap::from([("storage".to_owned(), Quantity(storage.size.0.clone()))]);
+    let size = BTreeMap::from([("storage".to_owned(), Quantity(valid.storage_size.0.clone()))]);
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some("data".to_owned()),
@@ -97,30 +97,34 @@ fn claim(valid: &ValidCluster) -> PersistentVolumeClaim {
 
 fn template(valid: &ValidCluster, broker: &BrokerPlan) -> PodTemplateSpec {
     let pod = valid.spec.pod.clone().unwrap_or_default();
-    let mut labels = pod.labels;
+    let mut labels = pod.labels.clone();
     // The labels that select the pod win over anybody's.
     labels.extend(valid.key.labels());
     labels.extend(valid.key.broker_selector(broker.id));
     let secrets = valid.pull_secrets.iter();
     let secrets: Vec<_> = secrets.map(|name| LocalObjectReference { name: name.clone() }).collect();
-    let tolerations: Vec<_> = pod.tolerations.iter().map(toleration).collect();
+    let affinity = pod.affinity.as_ref().map_or_else(|| spread(valid), as_kubernetes);
+    let constraints = pod.topology_spread_constraints.iter().map(|asked| constraint(valid, asked));
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
-            annotations: some_map(pod.annotations),
+            annotations: some_map(pod.annotations.clone()),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            containers: vec![container(valid, broker)],
-            affinity: Some(spread(valid)),
+            containers: vec![container(valid, broker, &pod)],
+            affinity: Some(affinity),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             image_pull_secrets: some_list(secrets),
-            node_selector: some_map(pod.node_selector),
-            priority_class_name: pod.priority_class_name,
+            node_selector: some_map(pod.node_selector.clone()),
+            priority_class_name: pod.priority_class_name.clone(),
+            service_account_name: pod.service_account_name.clone(),
+            topology_spread_constraints: some_list(constraints.collect()),
+            volumes: some_list(pod.volumes.iter().map(as_kubernetes).collect()),
             security_context: Some(pod_security()),
             termination_grace_period_seconds: Some(GRACE_SECONDS),
-            tolerations: some_list(tolerations),
+            tolerations: some_list(pod.tolerations.iter().map(as_kubernetes).collect()),
             ..PodSpec::default()
         }),
     }
@@ -134,13 +138,19 @@ fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
     if list.is_empty() { None } else { Some(list) }
 }
 
-fn container(valid: &ValidCluster, broker: &BrokerPlan) -> Container {
+fn container(valid: &ValidCluster, broker: &BrokerPlan, pod: &Pod) -> Container {
     let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.to_owned()),
         container_port: number.into(),
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
+    let data = VolumeMount {
+        name: "data".to_owned(),
+        mount_path: "/data".to_owned(),
+        ..VolumeMount::default()
+    };
+    let mounts = std::iter::once(data).chain(pod.volume_mounts.iter().map(as_kubernetes));
     Container {
         name: "broker".to_owned(),
         image: Some(valid.image.clone()),
@@ -153,6 +163,7 @@ fn container(valid: &ValidCluster, broker: &BrokerPlan) -> Container {
             word.to_owned()
         }),
         args: Some(arguments(valid, broker)),
+        env: some_list(environment(pod)),
         ports: Some(vec![
             port("client", CLIENT_PORT),
             port("http", HTTP_PORT),
@@ -165,11 +176,7 @@ fn container(valid: &ValidCluster, broker: &BrokerPlan) -> Container {
         startup_probe: Some(probe("/readyz", 1, STARTUP_PROBES_MAX)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         liveness_probe: Some(probe("/healthz", 10, 6)),
-        volume_mounts: Some(vec![VolumeMount {
-            name: "data".to_owned(),
-            mount_path: "/data".to_owned(),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(mounts.collect()),
         ..Container::default()
     }
 }
@@ -187,6 +194,34 @@ fn arguments(valid: &ValidCluster, broker: &BrokerPlan) -> Vec<String> {
     flag("shard-ids", shard_list(broker));
     flag("advertise", format!("{}:{CLIENT_PORT}", valid.key.broker_host(id)));
     arguments
+}
+
+/// What and how to log, then what people add.
+fn environment(pod: &Pod) -> Vec<EnvVar> {
+    let log = pod.log.clone().unwrap_or_default();
+    let format = log.format.map(|format| match format {
+        LogFormat::Text => "text".to_owned(),
+        LogFormat::Json => "json".to_owned(),
+    });
+    let known = [("PINNACE_LOG", log.filter), ("PINNACE_LOG_FORMAT", format)];
+    let known = known.into_iter().filter_map(|(name, value)| {
+        let value = Some(value?);
+        Some(EnvVar { name: name.to_owned(), value, ..EnvVar::default() })
+    });
+    known.chain(pod.env.iter().map(as_kubernetes)).collect()
+}
+
+/// A constraint that names no pods is about the brokers of the cluster.
+fn constraint(
+    valid: &ValidCluster,
+    asked: &operator_api::pod::TopologySpreadConstraint,
+) -> TopologySpreadConstraint {
+    let mut constraint: TopologySpreadConstraint = as_kubernetes(asked);
+    constraint.label_selector.get_or_insert_with(|| LabelSelector {
+        match_labels: Some(valid.key.selector()),
+        ..LabelSelector::default()
+    });
+    constraint
 }
 
 fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
@@ -271,24 +306,5 @@ fn spread(valid: &ValidCluster) -> Affinity {
             ..PodAntiAffinity::default()
         }),
         ..Affinity::default()
-    }
-}
-
-fn toleration(asked: &operator_api::broker_cluster::Toleration) -> Toleration {
-    let operator = asked.operator.map(|operator| match operator {
-        TolerationOperator::Exists => "Exists",
-        TolerationOperator::Equal => "Equal",
-    });
-    let effect = asked.effect.map(|effect| match effect {
-        TaintEffect::NoSchedule => "NoSchedule",
-        TaintEffect::PreferNoSchedule => "PreferNoSchedule",
-        TaintEffect::NoExecute => "NoExecute",
-    });
-    Toleration {
-        key: asked.key.clone(),
-        operator: operator.map(str::to_owned),
-        value: asked.value.clone(),
-        effect: effect.map(str::to_owned),
-        toleration_seconds: asked.toleration_seconds,
     }
 }

@@ -14,6 +14,7 @@ use crate::names::ClusterKey;
 
 fn settings() -> Settings {
     Settings {
+        namespace: "pinnace-system".to_owned(),
         instance: "kubernetes".to_owned(),
         broker_image: "pinnace.dev/pinnace".to_owned(),
         broker_version: "0.1.0".to_owned(),
@@ -21,7 +22,7 @@ fn settings() -> Settings {
 }
 
 fn observed(brokers: u32, shards: Option<u32>, sets: Vec<StatefulSet>) -> Observed {
-    let spec = BrokerClusterSpec { brokers, shards, ..BrokerClusterSpec::default() };
+    let spec = BrokerClusterSpec { brokers: Some(brokers), shards, ..BrokerClusterSpec::default() };
     let mut cluster = BrokerCluster::new("default", spec);
     cluster.metadata.namespace = Some("shop".to_owned());
     cluster.metadata.uid = Some("uid-1".to_owned());

@@ -50,6 +50,7 @@ fn plan() -> Plan {
         brokers,
         map,
         version: "0.1.0".to_owned(),
+        storage_size: operator_api::quantity::SizeText("10Gi".to_owned()),
         endpoints,
         held_back: Vec::new(),
         disks: BTreeMap::new(),

@@ -67,6 +67,23 @@ fn queues(topic: &admin::Topic) -> Vec<(&str, u32)> {
 }
 
 #[tokio::test]
+async fn what_the_spec_does_not_say_is_as_in_the_brokers() {
+    let mut held = planned(&observed("{messageType: PRIORITY, queues: 12}", None)).unwrap();
+    held.owner = None;
+    let kept = planned(&observed("{}", Some(held))).unwrap();
+    assert_eq!((kept.r#type(), kept.queues), (MessageType::Priority, 12));
+    let new = planned(&observed("{}", None)).unwrap();
+    assert_eq!((new.r#type(), new.queues), (MessageType::Normal, 8));
+    // Brokers that have nothing yet, as after a start: the status remembers.
+    let mut forgotten = observed("{}", None);
+    let status = serde_json::json!({"messageType": "FIFO", "queues": 5});
+    let topic = Arc::make_mut(&mut forgotten.topic);
+    topic.status = Some(serde_json::from_value(status).unwrap());
+    let kept = planned(&forgotten).unwrap();
+    assert_eq!((kept.r#type(), kept.queues), (MessageType::Fifo, 5));
+}
+
+#[tokio::test]
 async fn every_setting_arrives_and_the_cluster_fills_in_retention() {
     let spec = "{messageType: FIFO, queues: 6, maxMessageBytes: 1024, access: {write: false}}";
     let wanted = planned(&observed(spec, None)).unwrap();

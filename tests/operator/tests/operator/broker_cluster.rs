@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::PostParams;
@@ -54,27 +55,49 @@ async fn a_cluster_gets_its_objects_and_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_served_yet_is_said_and_nothing_is_made() {
+async fn a_manifest_that_says_less_leaves_brokers_shards_and_volumes_as_they_are() {
     let world = World::new().await;
+    let _brokers = [world.broker("default", 0).await, world.broker("default", 1).await];
     let operator = world.operator("a");
-    world.apply::<BrokerCluster>("default", json!({"replication": 3})).await;
-    let stalled = world
-        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "ReplicationNotServed")
-        .await;
-    assert!(stalled.message.contains("set spec.replication to 1"), "{}", stalled.message);
-    assert!(
-        world
-            .api::<StatefulSet>()
-            .list(&kube::api::ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
-    let _broker = world.broker("default", 0).await;
-    world.apply::<BrokerCluster>("default", json!({"replication": 1})).await;
+    let said = json!({"brokers": 2, "shards": 3, "storage": {"size": "5Gi"}});
+    world.apply::<BrokerCluster>("default", said).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let cluster = world.apply::<BrokerCluster>("default", json!({})).await;
+    assert_eq!(cluster.spec, operator_api::BrokerClusterSpec::default());
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let status = world.api::<BrokerCluster>().get("default").await.unwrap().status.unwrap();
+    assert_eq!((status.replicas, status.shards.len()), (Some(2), 3));
+    assert_eq!(status.storage_size.unwrap().0, "5Gi");
+    // What a manifest does not say any more is remembered: going back is refused all the same.
+    for (less, words) in [
+        (json!({"brokers": 1}), "brokers can only grow"),
+        (json!({"shards": 2}), "shards can only grow"),
+        (json!({"storage": {"size": "6Gi"}}), "storage.size cannot be changed"),
+    ] {
+        let error = world.try_apply::<BrokerCluster>("default", less).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
     operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scaling_by_mistake_goes_no_further_than_was_allowed() {
+    let world = World::new().await;
+    let api = world.api::<BrokerCluster>();
+    let params = kube::api::PatchParams::default();
+    let to = |brokers: u32| kube::api::Patch::Merge(json!({"spec": {"replicas": brokers}}));
+    world.apply::<BrokerCluster>("silent", json!({})).await;
+    let scaled = api.patch_scale("silent", &params, &to(2)).await.unwrap();
+    assert_eq!(scaled.spec.unwrap().replicas, Some(2), "a manifest that does not say brokers");
+    world.apply::<BrokerCluster>("default", json!({"brokers": 2})).await;
+    api.patch_scale("default", &params, &to(3)).await.unwrap();
+    let error = api.patch_scale("default", &params, &to(64)).await.unwrap_err().to_string();
+    assert!(error.contains("to have more, set spec.maxBrokers as well"), "{error}");
+    let most = kube::api::Patch::Merge(json!({"spec": {"maxBrokers": 5}}));
+    api.patch("default", &params, &most).await.unwrap();
+    api.patch_scale("default", &params, &to(5)).await.unwrap();
+    assert!(api.patch_scale("default", &params, &to(6)).await.is_err());
+    assert!(api.patch_scale("default", &params, &to(4)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +156,7 @@ async fn a_growing_cluster_keeps_its_shards_and_gives_every_broker_the_new_map()
     assert_eq!(first.memory().map, map);
     assert_eq!(map.version, 2);
     let refused = world.apply::<BrokerCluster>("default", json!({"brokers": 3, "shards": 3})).await;
-    assert_eq!(refused.spec.brokers, 3);
+    assert_eq!(refused.spec.brokers, Some(3));
     let stalled = world
         .wait_condition::<BrokerCluster>("default", "Stalled", "True", "BrokerWithoutShard")
         .await;
@@ -270,5 +293,51 @@ async fn a_cluster_that_would_leave_a_volume_unserved_says_so() {
     world.delete::<ConfigMap>("default-cluster-map").await;
     world.delete::<PersistentVolumeClaim>("data-default-broker-1-0").await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_gets_a_network_policy_that_is_kept_and_not_written_again() {
+    let world = World::new().await;
+    let _broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let made = world.api::<NetworkPolicy>().get("default-broker-ports").await.unwrap();
+    let spec = serde_json::to_value(made.spec.as_ref().unwrap()).unwrap();
+    let admin = &spec["ingress"][2];
+    assert_eq!(admin["ports"][0]["port"], 8083);
+    let from = &admin["from"][0];
+    assert_eq!(
+        from["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        world.namespace
+    );
+    assert_eq!(from["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "pinnace-operator");
+    assert_eq!(spec["ingress"][0].get("from"), None, "clients are everybody");
+
+    // Another reconcile that changes another object leaves it alone.
+    let listeners = json!({"listeners": [{"name": "client", "port": 9081}]});
+    world.apply::<BrokerCluster>("default", listeners.clone()).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let kept = world.api::<NetworkPolicy>().get("default-broker-ports").await.unwrap();
+    let written = |policy: &NetworkPolicy| policy.metadata.managed_fields.clone();
+    assert_eq!(
+        (kept.resource_version(), written(&kept)),
+        (made.resource_version(), written(&made))
+    );
+
+    world.delete::<NetworkPolicy>("default-broker-ports").await;
+    let wanted = |policy: &NetworkPolicy| policy.uid() != made.uid();
+    world.wait::<NetworkPolicy>("default-broker-ports", "a new uid", wanted).await;
+
+    let clients = json!({"networkPolicy": {"clientsFrom": [{"podSelector": {}}]}});
+    world.apply::<BrokerCluster>("default", clients).await;
+    let limited = |policy: &NetworkPolicy| {
+        let ingress = policy.spec.as_ref().and_then(|spec| spec.ingress.as_ref());
+        ingress.is_some_and(|rules| rules[0].from.as_ref().is_some_and(|from| from.len() == 2))
+    };
+    world.wait::<NetworkPolicy>("default-broker-ports", "clients that are named", limited).await;
+    world.apply::<BrokerCluster>("default", json!({"networkPolicy": {"enabled": false}})).await;
+    world.wait_gone::<NetworkPolicy>("default-broker-ports").await;
     operator.stop().await;
 }

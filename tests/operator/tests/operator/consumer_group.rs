@@ -2,8 +2,9 @@
 
 use broker_proto::admin::reset_offsets_request::To;
 use broker_proto::admin::{
-    Assignment, DeadLetterPolicy, GroupStatus, Member, StartFrom, Subscription, TopicLag,
+    self, Assignment, DeadLetterPolicy, GroupStatus, Member, StartFrom, Subscription, TopicLag,
 };
+use operator_api::consumer_group::{Model, Order};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::json;
 
@@ -28,6 +29,51 @@ fn member(client_id: &str, expression: &str) -> Member {
 
 fn lag(lag_messages: u64, lag_ms: u64) -> TopicLag {
     TopicLag { topic: "orders".to_owned(), lag_messages, lag_ms, ..TopicLag::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_does_not_compile_is_told_with_its_place() {
+    let world = World::new().await;
+    let _broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    let filter = json!({"type": "Sql92", "expression": "amount >"});
+    let spec = json!({"subscriptions": [{"topic": "orders", "filter": filter}]});
+    world.apply::<ConsumerGroup>("billing", spec).await;
+    let stalled =
+        world.wait_condition::<ConsumerGroup>("billing", "Stalled", "True", "InvalidSpec").await;
+    let place = "spec.subscriptions[0].filter.expression: the SQL filter is wrong at character 9";
+    assert!(stalled.message.contains(place), "{}", stalled.message);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_says_less_leaves_model_and_order_as_they_are() {
+    let world = World::new().await;
+    let broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    world.apply::<ConsumerGroup>("ledger", json!({"order": "Fifo"})).await;
+    world.apply::<ConsumerGroup>("prices", json!({"model": "Broadcasting"})).await;
+    for name in ["ledger", "prices"] {
+        world.wait_condition::<ConsumerGroup>(name, "Ready", "True", "Synced").await;
+        world.apply::<ConsumerGroup>(name, json!({"consume": false})).await;
+        world.wait_condition::<ConsumerGroup>(name, "Ready", "True", "Synced").await;
+    }
+    let status = |name: &'static str| async {
+        let group = world.api::<ConsumerGroup>().get(name).await.unwrap();
+        group.status.map(|status| (status.model, status.order)).unwrap()
+    };
+    let (clustering, broadcasting) = (Some(Model::Clustering), Some(Model::Broadcasting));
+    assert_eq!(status("ledger").await, (clustering, Some(Order::Fifo)));
+    assert_eq!(status("prices").await, (broadcasting, Some(Order::Concurrent)));
+    let memory = broker.memory().groups.clone();
+    assert_eq!(memory["ledger"].order(), admin::Order::Ordered);
+    assert_eq!(memory["prices"].model(), admin::Model::Broadcasting);
+    let changed = world.try_apply::<ConsumerGroup>("prices", json!({"model": "Clustering"})).await;
+    let error = changed.unwrap_err().to_string();
+    assert!(error.contains("model cannot be changed"), "{error}");
+    operator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,15 +88,29 @@ async fn the_api_server_refuses_every_change_of_the_table_with_its_message() {
 }
 
 #[tokio::test]
-async fn what_is_not_said_is_filled_in_and_a_new_object_counts_as_in_progress() {
+async fn what_is_not_said_stays_unsaid_and_a_new_object_counts_as_in_progress() {
     let world = World::new().await;
     let topic: Topic = world.apply("orders", json!({})).await;
-    assert_eq!((topic.spec.queues, topic.spec.cluster_ref.name.as_str()), (8, "default"));
+    assert_eq!(topic.spec, operator_api::TopicSpec::default());
+    assert_eq!((topic.spec.queues, topic.spec.cluster_ref.name.as_str()), (None, "default"));
     assert_eq!(topic.status.unwrap().observed_generation, Some(-1));
     let group: ConsumerGroup = world.apply("billing", json!({})).await;
     assert_eq!(group.spec, operator_api::ConsumerGroupSpec::default());
     let cluster: BrokerCluster = world.apply("default", json!({})).await;
     assert_eq!(cluster.spec, operator_api::BrokerClusterSpec::default());
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_field_and_speaks_no_other_language() {
+    let world = World::new().await;
+    for refusal in table().objects {
+        let error = create(&world, &refusal.object).await.expect_err(&refusal.name);
+        // The API server's own word when the schema was broken before any rule was looked at.
+        let error = error.replace("<nil>: Invalid value: null: some validation rules", "");
+        let foreign = ["<nil>", "type conversion error", "no such overload", "no such key"];
+        let found = foreign.iter().find(|words| error.contains(**words));
+        assert!(found.is_none(), "{}: {error}", refusal.name);
+    }
 }
 
 #[tokio::test]

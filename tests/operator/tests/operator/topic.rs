@@ -4,6 +4,7 @@ use broker_proto::admin::{Owner, Topic as WireTopic};
 use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
+use operator_api::topic::MessageType;
 use operator_api::{BrokerCluster, Topic};
 use serde_json::json;
 
@@ -104,6 +105,35 @@ async fn what_somebody_else_declared_in_the_broker_is_taken_over_only_on_request
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_says_less_leaves_type_and_queues_as_they_are() {
+    let world = World::new().await;
+    let broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    world.apply::<Topic>("orders", json!({"messageType": "FIFO", "queues": 12})).await;
+    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+    world.apply::<Topic>("orders", json!({"retention": {"time": "1h"}})).await;
+    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+    let status = world.api::<Topic>().get("orders").await.unwrap().status.unwrap();
+    assert_eq!((status.message_type, status.queues), (Some(MessageType::Fifo), Some(12)));
+    let held = broker.memory().topics["orders"].clone();
+    assert_eq!((held.queues, held.retention.is_some()), (12, true));
+    for (spec, words) in [
+        (json!({"queues": 8}), "queues can only grow"),
+        (json!({"queues": 16}), "the number of queues of a FIFO topic cannot be changed"),
+        (json!({"messageType": "NORMAL"}), "messageType of a topic that exists cannot be changed"),
+    ] {
+        let error = world.try_apply::<Topic>("orders", spec).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    world.apply::<Topic>("new", json!({})).await;
+    world.wait_condition::<Topic>("new", "Ready", "True", "Synced").await;
+    let status = world.api::<Topic>().get("new").await.unwrap().status.unwrap();
+    assert_eq!((status.message_type, status.queues), (Some(MessageType::Normal), Some(8)));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_type_never_changes_and_what_brokers_refuse_is_told_in_their_words() {
     let world = World::new().await;
     let broker = world.broker("default", 0).await;
@@ -111,6 +141,8 @@ async fn a_type_never_changes_and_what_brokers_refuse_is_told_in_their_words() {
     world.apply::<BrokerCluster>("default", json!({})).await;
     world.apply::<Topic>("orders", json!({})).await;
     world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+    world.delete::<Topic>("orders").await;
+    world.wait_gone::<Topic>("orders").await;
     world.apply::<Topic>("orders", json!({"messageType": "FIFO"})).await;
     let stalled =
         world.wait_condition::<Topic>("orders", "Stalled", "True", "ImmutableChange").await;

@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use crate::plan::{Plan, PlannedGroup, queues_of};
 use progress::Progress;
-use resets::Reset;
+use resets::{EndBehind, Reset};
 use retention::Retention;
 use settings::Settings;
 use times::Between;
@@ -170,6 +170,7 @@ pub struct Checker {
     /// The volume always has room.
     has_room_always: bool,
     questions: Questions,
+    ends_behind: Vec<EndBehind>,
     /// Names of deliveries that somebody was given, by reader and place.
     given: BTreeSet<(u32, Place, u32)>,
     /// How often the process died.
@@ -230,6 +231,7 @@ impl Checker {
             }),
             has_room_always: plan.faults.disk_full == 0,
             questions: Questions::default(),
+            ends_behind: Vec::new(),
             given: BTreeSet::new(),
             lives: 0,
             given_up_polls: BTreeSet::new(),
@@ -282,6 +284,7 @@ impl Checker {
         self.begun.retain(|_, begun| *begun < durable);
         let seq = self.seq;
         self.resets.iter_mut().for_each(|reset| reset.settled = reset.settled.or(Some(seq)));
+        self.end_settled(None);
         self.left.values_mut().filter(|left| **left == u64::MAX).for_each(|left| *left = seq);
         // A named receive is remembered in memory only, and so is whose turn it is.
         self.attempt_ids.clear();

@@ -24,6 +24,7 @@ impl Checker {
             self.lose(asked);
             return Ok(());
         }
+        self.end_settled(Some(ticket));
         self.note_durable(&asked, reply);
         match (&asked.command, reply) {
             (Command::SetOffset(_) | Command::ResetOffsets(_), reply) => {

@@ -26,6 +26,7 @@ impl Checker {
                 }
             }
             Command::Acknowledge(request) => {
+                self.end_asked(ticket, &request.group.to_string(), &request.topic.to_string());
                 for handle in &request.handles {
                     if self.is_given(handle) {
                         let progress = self.progress_mut(handle.group, place_of(handle));
@@ -39,6 +40,7 @@ impl Checker {
                 progress.is_renaming |= progress.nonce == change.handle.nonce;
             }
             Command::ForwardToDeadLetter(forward) if self.is_given(&forward.handle) => {
+                self.end_asked(ticket, &forward.group.to_string(), &forward.topic.to_string());
                 let progress = self.progress_mut(forward.handle.group, place_of(&forward.handle));
                 progress.give_up(forward.handle.nonce, seq);
             }

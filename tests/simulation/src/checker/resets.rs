@@ -32,6 +32,15 @@ pub(super) struct Reset {
     pub(super) to: To,
 }
 
+/// An end of messages that was asked while a reset was under way: until both are stored nothing is handed out.
+#[derive(Debug)]
+pub(super) struct EndBehind {
+    ticket: u64,
+    group: String,
+    topic: String,
+    settled: Option<u64>,
+}
+
 /// What a reset makes of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -157,10 +166,31 @@ impl Checker {
 
     /// Whether a reset of any queue may have been under way since then: meanwhile nothing of the topic is handed out.
     pub(super) fn is_being_reset(&self, group: &str, topic: &str, since: u64) -> bool {
-        self.resets.iter().any(|reset| {
-            let is_its = reset.concerns(group, topic, reset.queue.unwrap_or(0));
-            is_its && reset.settled.is_none_or(|settled| settled > since)
-        })
+        let is_behind = self.ends_behind.iter().any(|end| {
+            let is_its = end.group == group && end.topic == topic;
+            is_its && end.settled.is_none_or(|settled| settled > since)
+        });
+        is_behind
+            || self.resets.iter().any(|reset| {
+                let is_its = reset.concerns(group, topic, reset.queue.unwrap_or(0));
+                is_its && reset.settled.is_none_or(|settled| settled > since)
+            })
+    }
+
+    /// An acknowledgement, or giving up, was asked.
+    pub(super) fn end_asked(&mut self, ticket: u64, group: &str, topic: &str) {
+        if self.is_being_reset(group, topic, self.seq) {
+            let (group, topic) = (group.to_owned(), topic.to_owned());
+            self.ends_behind.push(EndBehind { ticket, group, topic, settled: None });
+        }
+    }
+
+    /// It was answered; all are settled without a ticket, because the process died.
+    pub(super) fn end_settled(&mut self, ticket: Option<u64>) {
+        let seq = self.seq;
+        let open = self.ends_behind.iter_mut().filter(|end| end.settled.is_none());
+        open.filter(|end| ticket.is_none_or(|ticket| ticket == end.ticket))
+            .for_each(|end| end.settled = Some(seq));
     }
 
     fn for_concerned(&mut self, reset: &Reset, mut change: impl FnMut(&mut Progress, Effect)) {

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod build;
 pub mod fetch;
+pub mod growth;
 pub mod map;
 pub mod plan;
 pub mod pods;
@@ -87,6 +88,8 @@ async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action,
                 let reported = volumes::reported(&context.links.reports(&observed.key));
                 let notes = volumes::to_note(&observed.volumes, &reported, &plan.disks);
                 apply::note_volumes(&observed, &notes, context).await?;
+                let mut plan = plan;
+                plan.growth.refused = apply::grow_volumes(&observed, &plan, context).await?;
                 return report(&observed, Ok(&plan), context).await;
             }
         }

@@ -164,7 +164,7 @@ pub struct Resources {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::STORAGE)))]
 pub struct Storage {
-    /// Size of the volume. Cannot be changed for now. When absent it is what the cluster's volumes have; 10Gi for a new
+    /// Size of the volume. Can only grow, where the StorageClass allows it. When absent it is what the cluster's volumes have; 10Gi for a new
     /// cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<SizeText>,

@@ -257,7 +257,7 @@ pub const CLUSTER_OBJECT: [(&str, Rule); 5] = [
             cel: "!has(self.spec.storage) || !has(self.spec.storage.size) || \
                   (has(oldSelf.spec.storage) && has(oldSelf.spec.storage.size)) || !has(oldSelf.status) || \
                   !has(oldSelf.status.storageSize) || \
-                  string(self.spec.storage.size) == string(oldSelf.status.storageSize)",
+                  quantity(string(self.spec.storage.size)).compareTo(quantity(string(oldSelf.status.storageSize))) >= 0",
             message: STORAGE[0].message,
         },
     ),
@@ -407,8 +407,9 @@ pub const CLUSTER_SPEC: [Rule; 5] = [
 /// Rules of a volume. The first two look at the change.
 pub const STORAGE: [Rule; 3] = [
     Rule {
-        cel: "!has(self.size) || !has(oldSelf.size) || string(self.size) == string(oldSelf.size)",
-        message: "storage.size cannot be changed yet; create another BrokerCluster",
+        cel: "!has(self.size) || !has(oldSelf.size) || \
+              quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+        message: "storage.size can only grow: volumes cannot be made smaller",
     },
     Rule {
         cel: "has(self.className) == has(oldSelf.className) && \

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::build::Objects;
 use super::fetch::{Observed, is_left_behind, is_of_earlier, is_owned};
+use super::plan::Plan;
 use super::volumes::{self, Note};
 use crate::context::Context;
 use crate::error::Error;
@@ -156,6 +157,38 @@ pub async fn note_volumes(
         }
     }
     Ok(())
+}
+
+/// Asks for larger volumes where they are to grow; answers the claims that may not, with the words of Kubernetes.
+///
+/// # Errors
+/// [`Error::Apply`].
+pub async fn grow_volumes(
+    observed: &Observed,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Vec<(String, String)>, Error> {
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let mut refused = Vec::new();
+    for volume in &plan.growth.to_ask {
+        let patch = json!({
+            "metadata": {"uid": volume.uid},
+            "spec": {"resources": {"requests": {"storage": plan.storage_size}}},
+        });
+        match api.patch(&volume.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => info!(volume = volume.name, size = %plan.storage_size, "asked to grow"),
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(kube::Error::Api(error)) if matches!(error.code, 400 | 403 | 422) => {
+                refused.push((volume.name.clone(), error.message));
+            }
+            Err(source) => {
+                let what = format!("the size of PersistentVolumeClaim {}", volume.name);
+                return Err(Error::Apply { what, source: Box::new(source) });
+            }
+        }
+    }
+    Ok(refused)
 }
 
 /// Deletes Services of listeners that are gone.

@@ -132,11 +132,14 @@ mod tests {
     #[test]
     fn the_version_grows_only_when_the_map_says_something_else() {
         let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
-        let one = [BrokerPlan { id: 0, shards: vec![0] }];
+        let one = [BrokerPlan { id: 0, shards: vec![0], claim_size: None }];
         let first = Record::next(&key, &one, Vec::new(), None, 0);
         assert_eq!(first.version, 1);
         assert_eq!(Record::next(&key, &one, Vec::new(), Some(&first), 1), first);
-        let two = [BrokerPlan { id: 0, shards: vec![0] }, BrokerPlan { id: 1, shards: vec![1] }];
+        let two = [
+            BrokerPlan { id: 0, shards: vec![0], claim_size: None },
+            BrokerPlan { id: 1, shards: vec![1], claim_size: None },
+        ];
         let second = Record::next(&key, &two, Vec::new(), Some(&first), 1);
         assert_eq!((second.version, second.shards.len()), (2, 2));
     }
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn a_lost_record_never_leads_to_an_older_version_than_brokers_hold() {
         let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
-        let one = [BrokerPlan { id: 0, shards: vec![0] }];
+        let one = [BrokerPlan { id: 0, shards: vec![0], claim_size: None }];
         assert_eq!(Record::next(&key, &one, Vec::new(), None, 7).version, 8);
         assert_eq!(
             Record::next(&key, &one, Vec::new(), None, u64::MAX).version,

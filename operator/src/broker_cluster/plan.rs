@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use operator_api::quantity::SizeText;
 
 use super::fetch::Observed;
+use super::growth::{Growth, growth};
 use super::map::Record;
 use super::validate::ValidCluster;
 use super::volumes::{Disks, Replaced, disks, parse};
@@ -24,14 +25,16 @@ pub struct Plan {
     pub map: Record,
     /// Version that the brokers are to run.
     pub version: String,
-    /// Size of the volume of each broker.
-    pub storage_size: SizeText,
     /// Where clients connect: listener and address.
     pub endpoints: Vec<(String, String)>,
     /// Brokers whose change waits for others.
     pub held_back: Vec<u32>,
     /// The disks of brokers from now on.
     pub disks: Disks,
+    /// Size of the volume of each broker.
+    pub storage_size: SizeText,
+    /// Volumes that are smaller.
+    pub growth: Growth,
     /// Disks that came in the place of others, and that nobody accepted yet.
     pub replaced: Vec<Replaced>,
 }
@@ -43,6 +46,15 @@ pub struct BrokerPlan {
     pub id: u32,
     /// The shards that it serves.
     pub shards: Vec<u32>,
+    /// The size in the claim of its StatefulSet, which cannot be changed after it was made; none = as the spec says.
+    pub claim_size: Option<String>,
+}
+
+/// The size in the claim of a StatefulSet.
+fn claim_size(set: &StatefulSet) -> Option<String> {
+    let claim = set.spec.volume_claim_templates.as_ref()?.first()?;
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    Some(requests.get("storage")?.0.clone())
 }
 
 /// Number of the broker that a StatefulSet runs.
@@ -147,8 +159,14 @@ fn serve_everything(
 fn place_shards(observed: &Observed, valid: &ValidCluster) -> Result<Vec<BrokerPlan>, Verdict> {
     let placed = placed_before(observed)?;
     serve_everything(observed, valid, &placed)?;
-    let mut brokers: Vec<BrokerPlan> =
-        (0..valid.brokers).map(|id| BrokerPlan { id, shards: Vec::new() }).collect();
+    let mut brokers: Vec<BrokerPlan> = (0..valid.brokers)
+        .map(|id| BrokerPlan { id, shards: Vec::new(), claim_size: None })
+        .collect();
+    for set in &observed.stateful_sets {
+        if let Some(broker) = broker_of(set).and_then(|id| brokers.get_mut(id as usize)) {
+            broker.claim_size = claim_size(set);
+        }
+    }
     for (&shard, &broker) in &placed {
         brokers[broker as usize].shards.push(shard);
     }
@@ -176,6 +194,7 @@ fn place_shards(observed: &Observed, valid: &ValidCluster) -> Result<Vec<BrokerP
 /// The verdict that says why it cannot be.
 pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> {
     let brokers = place_shards(observed, valid)?;
+    let storage_size = &valid.storage_size;
     let accepted = observed.cluster.annotations().get(ACCEPT_DISKS_ANNOTATION);
     let accepted = accepted.map_or("", String::as_str).split(',').map(str::trim).collect();
     let (disks, replaced) =
@@ -193,9 +212,10 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         brokers,
         map,
         version: valid.version.clone(),
-        storage_size: valid.storage_size.clone(),
         endpoints: valid.listeners.iter().map(address).collect(),
         held_back: Vec::new(),
+        storage_size: storage_size.clone(),
+        growth: growth(&observed.volumes, valid.brokers, storage_size),
         disks,
         replaced,
     })

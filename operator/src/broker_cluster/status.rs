@@ -208,6 +208,10 @@ fn judge(
             format!("restarts brokers one by one; still to come: {}", list(&plan.held_back));
         return (Some(Verdict::waiting("Rolling", message)), None);
     }
+    if let Some(verdict) = plan.growth.verdict(&plan.storage_size) {
+        // A StorageClass may allow it later, and nothing tells of that.
+        return (Some(verdict), Some(Duration::from_secs(60)));
+    }
     if storage::refuses_all_sends(input.reports) {
         let message =
             "every shard refuses sends because its volume is nearly full; see StorageHealthy";

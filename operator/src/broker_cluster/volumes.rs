@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
 use crate::links::BrokerReport;
@@ -22,6 +23,10 @@ pub struct Volume {
     pub shards: Option<BTreeSet<u32>>,
     /// The disk that it was when its broker first reported.
     pub disk: Option<String>,
+    /// The size that the claim asks for.
+    pub asked: Option<String>,
+    /// The size that the volume has; none while there is none.
+    pub capacity: Option<String>,
 }
 
 /// What a connected broker found on its volume.
@@ -49,7 +54,14 @@ impl Volume {
         }
         let shards = claim.annotations().get(SHARDS_ANNOTATION).map(|text| parse(text));
         let disk = claim.annotations().get(DISK_ANNOTATION).cloned();
-        Some(Self { broker, name, uid: claim.uid(), shards, disk })
+        let spec = claim.spec.as_ref();
+        let requests = spec.and_then(|s| s.resources.as_ref()).and_then(|r| r.requests.as_ref());
+        let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
+        let storage = |sizes: Option<&BTreeMap<String, Quantity>>| {
+            sizes.and_then(|sizes| sizes.get("storage")).map(|size| size.0.clone())
+        };
+        let (asked, capacity) = (storage(requests), storage(capacity));
+        Some(Self { broker, name, uid: claim.uid(), shards, disk, asked, capacity })
     }
 }
 

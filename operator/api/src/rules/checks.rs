@@ -374,7 +374,7 @@ pub fn change_of_broker_cluster(
         findings.rule(new >= old, "spec", CLUSTER_SPEC[2]);
     }
     if let (Some(old), Some(new)) = (&old.storage.size, &new.storage.size) {
-        findings.rule(old == new, "spec.storage", STORAGE[0]);
+        findings.rule(new.as_bytes().ok() >= old.as_bytes().ok(), "spec.storage", STORAGE[0]);
     }
     let same_class = old.storage.class_name == new.storage.class_name;
     findings.rule(same_class, "spec.storage", STORAGE[1]);

@@ -59,7 +59,7 @@ pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan) -> StatefulSet {
             pod_management_policy: Some("Parallel".to_owned()),
             selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             template,
-            volume_claim_templates: Some(vec![claim(valid)]),
+            volume_claim_templates: Some(vec![claim(valid, broker)]),
             persistent_volume_claim_retention_policy: Some(retention),
             ..StatefulSetSpec::default()
         },
@@ -72,9 +72,10 @@ fn shard_list(broker: &BrokerPlan) -> String {
     ids.join(",")
 }
 
-fn claim(valid: &ValidCluster) -> PersistentVolumeClaim {
+fn claim(valid: &ValidCluster, broker: &BrokerPlan) -> PersistentVolumeClaim {
     let storage = &valid.spec.storage;
-    let size = BTreeMap::from([("storage".to_owned(), Quantity(valid.storage_size.0.clone()))]);
+    let size = broker.claim_size.clone().unwrap_or_else(|| valid.storage_size.0.clone());
+    let size = BTreeMap::from([("storage".to_owned(), Quantity(size))]);
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some("data".to_owned()),

@@ -103,6 +103,8 @@ fn noted(volumes: &[(u32, Option<&str>)]) -> Vec<Volume> {
         uid: None,
         shards: shards.map(parse),
         disk: None,
+        asked: None,
+        capacity: None,
     };
     volumes.iter().map(volume).collect()
 }

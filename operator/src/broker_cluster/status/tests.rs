@@ -43,16 +43,17 @@ fn observed(pods_ready: bool) -> Observed {
 }
 
 fn plan() -> Plan {
-    let brokers = vec![BrokerPlan { id: 0, shards: vec![0] }];
+    let brokers = vec![BrokerPlan { id: 0, shards: vec![0], claim_size: None }];
     let map = Record::next(&key(), &brokers, Vec::new(), None, 0);
     let endpoints = vec![("client".to_owned(), "default-client.shop.svc:8081".to_owned())];
     Plan {
         brokers,
         map,
         version: "0.1.0".to_owned(),
-        storage_size: operator_api::quantity::SizeText("10Gi".to_owned()),
         endpoints,
         held_back: Vec::new(),
+        storage_size: operator_api::quantity::SizeText("10Gi".to_owned()),
+        growth: crate::broker_cluster::growth::Growth::default(),
         disks: BTreeMap::new(),
         replaced: Vec::new(),
     }

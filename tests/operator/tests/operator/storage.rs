@@ -1,8 +1,9 @@
 //! Disks that are lost or full are seen.
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use operator_api::BrokerCluster;
 use serde_json::json;
 
@@ -96,5 +97,88 @@ async fn a_full_disk_is_said_and_a_cluster_that_takes_no_sends_is_not_ready() {
     }
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
     world.wait_condition::<BrokerCluster>("default", "StorageHealthy", "True", "HasRoom").await;
+    operator.stop().await;
+}
+
+/// A StorageClass whose volumes may grow or not, and a volume of it for each broker of the cluster.
+async fn volumes(world: &World, class: &str, may_grow: bool) {
+    let object = json!({
+        "metadata": {"name": class}, "provisioner": "pinnace.dev/none", "allowVolumeExpansion": may_grow,
+    });
+    let classes: Api<StorageClass> = Api::all(world.client.clone());
+    let object = serde_json::from_value(object).unwrap();
+    classes.create(&PostParams::default(), &object).await.unwrap();
+    let object = json!({
+        "metadata": {"name": class},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": "/nowhere"},
+            "claimRef": {"namespace": world.namespace, "name": "data-default-broker-0-0"},
+        },
+    });
+    let all: Api<PersistentVolume> = Api::all(world.client.clone());
+    let object = serde_json::from_value(object).unwrap();
+    all.create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// A cluster of one broker whose claim is bound to a volume of 1Gi.
+async fn bound(world: &World, class: &str, may_grow: bool) -> FakeBroker {
+    volumes(world, class, may_grow).await;
+    let broker = world.broker("default", 0).await;
+    let spec = json!({"storage": {"size": "1Gi", "className": class}});
+    world.apply::<BrokerCluster>("default", spec).await;
+    let bound = |claim: &PersistentVolumeClaim| asked_and_has(claim).1.as_deref() == Some("1Gi");
+    world.wait::<PersistentVolumeClaim>("data-default-broker-0-0", "a volume", bound).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    broker
+}
+
+fn asked_and_has(claim: &PersistentVolumeClaim) -> (Option<String>, Option<String>) {
+    let claim = serde_json::to_value(claim).unwrap();
+    let text = |value: &serde_json::Value| value["storage"].as_str().map(str::to_owned);
+    (text(&claim["spec"]["resources"]["requests"]), text(&claim["status"]["capacity"]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_grow_with_the_spec_and_what_somebody_resized_stays() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let class = format!("grows-{}", world.namespace);
+    let _broker = bound(&world, &class, true).await;
+    let spec = json!({"storage": {"size": "2Gi", "className": class}});
+    world.apply::<BrokerCluster>("default", spec).await;
+    let waits =
+        world.wait_condition::<BrokerCluster>("default", "Ready", "False", "VolumesGrow").await;
+    assert!(waits.message.contains("2Gi: data-default-broker-0-0"), "{}", waits.message);
+    let asked = |claim: &PersistentVolumeClaim| asked_and_has(claim).0.as_deref() == Some("2Gi");
+    world.wait::<PersistentVolumeClaim>("data-default-broker-0-0", "a larger claim", asked).await;
+    // What the resizer of a StorageClass does, for more than was asked.
+    let claims = world.api::<PersistentVolumeClaim>();
+    let more = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": "3Gi"}}}}));
+    claims.patch("data-default-broker-0-0", &PatchParams::default(), &more).await.unwrap();
+    let more = Patch::Merge(json!({"status": {"capacity": {"storage": "3Gi"}}}));
+    claims.patch_status("data-default-broker-0-0", &PatchParams::default(), &more).await.unwrap();
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let claim = claims.get("data-default-broker-0-0").await.unwrap();
+    assert_eq!(asked_and_has(&claim).0.as_deref(), Some("3Gi"));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_may_not_grow_is_said_with_the_words_of_kubernetes() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let class = format!("stays-{}", world.namespace);
+    let _broker = bound(&world, &class, false).await;
+    let spec = json!({"storage": {"size": "2Gi", "className": class}});
+    world.apply::<BrokerCluster>("default", spec).await;
+    let stalled = world
+        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "VolumesCannotGrow")
+        .await;
+    for part in
+        ["data-default-broker-0-0 cannot grow to 2Gi", "storageclass", "allowVolumeExpansion"]
+    {
+        assert!(stalled.message.contains(part), "{}", stalled.message);
+    }
     operator.stop().await;
 }

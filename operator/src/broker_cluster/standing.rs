@@ -26,7 +26,7 @@ pub fn size(observed: &Observed) -> Size {
     let spec = &observed.cluster.spec;
     let (brokers_there, shards_there) = there(observed);
     let brokers = (spec.brokers)
-        .or(Some(brokers_there).filter(|brokers| *brokers > 0))
+        .or_else(|| Some(brokers_there).filter(|brokers| *brokers > 0))
         .unwrap_or(BROKERS_DEFAULT);
     let grown = shards_there.saturating_add(brokers.saturating_sub(brokers_there));
     let storage_size = (spec.storage.size.clone())

@@ -72,7 +72,7 @@ fn size(observed: &Observed) -> (WireType, u32) {
     let placed = observed.view.as_ref().map(|view| existing(observed, view)).unwrap_or_default();
     let placed = placed.iter().map(|placed| placed.queues).sum();
     let there = held.iter().map(|held| held.queues).chain([placed]).max();
-    let queues = (spec.queues.or(there.filter(|queues| *queues > 0)))
+    let queues = (spec.queues.or_else(|| there.filter(|queues| *queues > 0)))
         .or_else(|| status.and_then(|status| status.queues))
         .unwrap_or(QUEUES_DEFAULT);
     (message_type, queues)

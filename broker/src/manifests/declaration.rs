@@ -599,9 +599,10 @@ spec:
         let fifo = TOPIC.replace("NORMAL", "FIFO");
         let reset = |to: &str| format!("{GROUP}  offsetReset: {{id: a, to: {{position: {to}}}}}\n");
         let lite = format!("{GROUP}  liteTopic: rooms\n");
+        let plain = GROUP.replace("order: Fifo", "model: Clustering");
         for (before, after, words) in [
             (fifo.clone(), fifo.replace("queues: 4", "queues: 5"), "FIFO topic cannot be changed"),
-            (GROUP.into(), format!("{GROUP}  model: Broadcasting\n"), "model cannot be changed"),
+            (plain.clone(), plain.replace("Clustering", "Broadcasting"), "model cannot be changed"),
             (lite.clone(), lite.replace("rooms", "other"), "liteTopic cannot be changed"),
             (reset("Latest"), reset("Earliest"), "give it another id to reset again"),
         ] {

@@ -1,10 +1,10 @@
 //! Deletions: what they destroy, what they wait for and say, and what makes them give way.
 
 use broker_proto::admin::{GroupStatus, Member, Subscription, TopicLag};
-use k8s_openapi::api::core::v1::{Event, Namespace};
+use k8s_openapi::api::core::v1::{Event, Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::{Value, json};
@@ -104,7 +104,11 @@ async fn a_deletion_waits_for_every_broker_before_it_asks_the_first_and_says_so(
 async fn a_cluster_that_never_served_is_named_by_the_deletion_that_waits_for_it() {
     let world = World::new().await;
     let operator = world.operator("a");
-    world.apply::<BrokerCluster>("default", json!({"replication": 3})).await;
+    // A name that is taken keeps the cluster from being set up.
+    let taken = json!({"metadata": {"name": "default-client"}, "spec": {"ports": [{"port": 80}]}});
+    let taken: Service = serde_json::from_value(taken).unwrap();
+    world.api::<Service>().create(&PostParams::default(), &taken).await.unwrap();
+    world.apply::<BrokerCluster>("default", json!({})).await;
     world.apply::<ConsumerGroup>("billing", fleeting(json!({}))).await;
     world.wait_condition::<ConsumerGroup>("billing", "Ready", "False", "ClusterNotReady").await;
     world.delete::<ConsumerGroup>("billing").await;

@@ -62,11 +62,12 @@ test-long: ## more at one moment than fits into a second, killed in the middle, 
 test-operator: ## the operator against a real API server (needs Go; makes one from Go modules, once)
 	tests/operator/run
 
-test-charts: ## the Helm charts: lint, schemas, goldens, and an install on a real API server (needs Go, jq)
+test-charts: ## the Helm charts: lint, schemas, goldens, an install on a real API server, health for Argo CD (needs Go, jq, lua5.4)
 	$(CARGO) build --workspace --locked
 	tests/cluster/build control
 	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check
 	OPERATOR=$(abspath $(DEVELOPMENT))/pinnace-operator charts/check-install
+	tests/health/run
 
 LAYOUTS := one-shard
 conformance: build ## the official clients in five languages (needs Go, Java with Maven, Python and Node.js); LAYOUTS="one-shard three-shards two-brokers" for all

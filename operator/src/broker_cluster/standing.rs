@@ -30,8 +30,7 @@ pub fn size(observed: &Observed) -> Size {
         .unwrap_or(BROKERS_DEFAULT);
     let grown = shards_there.saturating_add(brokers.saturating_sub(brokers_there));
     let storage_size = (spec.storage.size.clone())
-        .or_else(|| observed.stateful_sets.iter().find_map(claimed))
-        .or_else(|| observed.cluster.status.as_ref().and_then(|status| status.storage_size.clone()))
+        .or_else(|| largest_volume(observed))
         .unwrap_or_else(|| SizeText(STORAGE_SIZE_DEFAULT.to_owned()));
     Size { brokers, shards: spec.shards.unwrap_or(grown), storage_size }
 }
@@ -58,6 +57,15 @@ fn there(observed: &Observed) -> (u32, u32) {
         (status.replicas.unwrap_or_default(), count(shards))
     });
     if found.0 >= told.0 { found } else { told }
+}
+
+/// The largest size that was asked for: a volume that grew is larger than its StatefulSet says, whose claim cannot change.
+fn largest_volume(observed: &Observed) -> Option<SizeText> {
+    let sets = observed.stateful_sets.iter().filter_map(claimed);
+    let volumes = observed.volumes.iter().filter_map(|volume| volume.asked.clone()).map(SizeText);
+    let status = observed.cluster.status.as_ref();
+    let told = status.and_then(|status| status.storage_size.clone());
+    sets.chain(volumes).chain(told).max_by_key(|size| size.as_bytes().unwrap_or_default())
 }
 
 /// The size that a StatefulSet asks for.

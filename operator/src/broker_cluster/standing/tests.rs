@@ -7,6 +7,7 @@ use operator_api::BrokerCluster;
 use serde_json::json;
 
 use super::*;
+use crate::broker_cluster::volumes::Volume;
 use crate::names::ClusterKey;
 
 fn observed(spec: serde_json::Value, status: serde_json::Value, shards: &[&str]) -> Observed {
@@ -56,6 +57,25 @@ fn a_new_cluster_gets_what_is_documented() {
 fn what_is_taken_out_of_a_manifest_stays_as_it_is() {
     let there = ["0,2,4", "1,3"];
     assert_eq!(sized(&observed(json!({}), json!(null), &there)), (2, 5, "20Gi".to_owned()));
+}
+
+#[test]
+fn volumes_that_grew_stay_as_large_as_they_are() {
+    let mut grown = observed(json!({}), json!({"storageSize": "25Gi"}), &["0"]);
+    assert_eq!(sized(&grown).2, "25Gi", "the claim of a StatefulSet cannot change");
+    let volume = |asked: &str| Volume {
+        broker: 0,
+        name: "data-default-broker-0-0".to_owned(),
+        uid: None,
+        shards: None,
+        disk: None,
+        asked: Some(asked.to_owned()),
+        capacity: None,
+    };
+    grown.volumes = vec![volume("30Gi")];
+    assert_eq!(sized(&grown).2, "30Gi", "somebody resized it");
+    grown.volumes = vec![volume("15Gi")];
+    assert_eq!(sized(&grown).2, "25Gi");
 }
 
 #[test]

@@ -72,7 +72,7 @@ async fn a_manifest_that_says_less_leaves_brokers_shards_and_volumes_as_they_are
     for (less, words) in [
         (json!({"brokers": 1}), "brokers can only grow"),
         (json!({"shards": 2}), "shards can only grow"),
-        (json!({"storage": {"size": "6Gi"}}), "storage.size cannot be changed"),
+        (json!({"storage": {"size": "4Gi"}}), "storage.size can only grow"),
     ] {
         let error = world.try_apply::<BrokerCluster>("default", less).await.unwrap_err();
         assert!(error.to_string().contains(words), "{error}");

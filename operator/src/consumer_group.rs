@@ -1,7 +1,7 @@
 //! The controller of ConsumerGroups: the same group in every broker of its cluster, and what runs of it.
 //! fetch -> validate -> plan -> push -> reset -> status.
 
-pub mod delete;
+mod delete;
 pub mod difference;
 pub mod fetch;
 pub mod plan;
@@ -18,6 +18,7 @@ use operator_api::ConsumerGroup;
 use tokio::time::Instant;
 
 use crate::context::{Context, RESYNC, now};
+use crate::deletion;
 use crate::error::Error;
 use crate::push;
 use crate::verdict::Verdict;
@@ -33,7 +34,7 @@ pub const CONTROLLER: &str = "consumer-group";
 pub async fn reconcile(group: Arc<ConsumerGroup>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let outcome = if group.metadata.deletion_timestamp.is_some() {
-        delete::delete(&group, &context).await
+        deletion::delete(group.as_ref(), &context).await
     } else {
         work(&group, &context).await
     };
@@ -48,7 +49,7 @@ pub fn on_error(group: Arc<ConsumerGroup>, error: &Error, context: Arc<Context>)
 }
 
 async fn work(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, Error> {
-    delete::keep_finalizer(group, context).await?;
+    deletion::keep_finalizer(group.as_ref(), context).await?;
     let observed = fetch::fetch(group, context);
     let found = match prepare(&observed, context) {
         Err(verdict) => status::Found::Verdict(verdict),

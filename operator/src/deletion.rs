@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_proto::admin::GroupStatus;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
@@ -12,18 +13,21 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use operator_api::BrokerCluster;
+use operator_api::condition::merge;
 use operator_api::topic::DeletionPolicy;
 use serde_json::json;
 use tracing::{info, warn};
 
 use crate::broker_admin::{Answer, BrokerAdmin};
-use crate::context::Context;
+use crate::claims::Claims;
+use crate::context::{Context, now};
 use crate::error::Error;
 use crate::links::state::Thing;
 use crate::links::{BrokerView, ClusterView};
 use crate::names::{ClusterKey, FINALIZER};
 use crate::ownership::Claim;
-use crate::status_writer::{Kind, describe};
+use crate::status_writer::{Kind, Reported, StatusWriter, describe};
+use crate::topic::fetch::{claim, rivals};
 use crate::topic::validate::allows;
 use crate::verdict::Verdict;
 
@@ -145,7 +149,7 @@ fn verdict(noun: &str, wait: &Wait) -> Verdict {
 }
 
 /// Makes the finalizer present or absent.
-pub(crate) async fn set_finalizer<K: Kind>(
+async fn set_finalizer<K: Kind>(
     object: &K,
     wanted: bool,
     context: &Context,
@@ -174,47 +178,88 @@ pub(crate) async fn set_finalizer<K: Kind>(
     }
 }
 
-/// An object that is being deleted.
-#[derive(Debug)]
-pub(crate) struct Leaving<'a, K> {
-    pub(crate) object: &'a K,
-    pub(crate) claim: &'a Claim,
-    pub(crate) policy: DeletionPolicy,
-    pub(crate) key: &'a ClusterKey,
-    pub(crate) name: &'a str,
-    pub(crate) has_successor: bool,
-    pub(crate) uses: Option<Vec<String>>,
+/// A kind whose objects declare something that brokers hold.
+pub(crate) trait Declaration: Kind {
+    /// What they declare.
+    type Thing: Deletable;
+    /// What is said of them.
+    type Status: Reported;
+
+    /// The cluster, and the name of the thing there.
+    fn target(&self) -> (ClusterKey, String);
+    /// What their deletion does.
+    fn policy(&self) -> DeletionPolicy;
+    /// What the watch has of their status.
+    fn reported(&self) -> Option<&Self::Status>;
+    /// Who else declares the same.
+    fn claims(context: &Context) -> &Claims;
+    /// Who writes their status.
+    fn statuses(context: &Context) -> &StatusWriter<Self::Status>;
+    /// Who uses the thing, from what brokers say of all groups. Numbers are left out: they move, and would be written to
+    /// the API server each time.
+    fn uses(name: &str, parts: &[GroupStatus]) -> Vec<String>;
+}
+
+/// Adds or removes the finalizer as the policy asks.
+///
+/// # Errors
+/// [`Error::Finalizer`].
+pub(crate) async fn keep_finalizer<K: Declaration>(
+    object: &K,
+    context: &Context,
+) -> Result<(), Error> {
+    set_finalizer(object, object.policy() != DeletionPolicy::Retain, context).await
+}
+
+/// Looks at an object that is being deleted.
+///
+/// # Errors
+/// What is worth another attempt by itself.
+pub(crate) async fn delete<K: Declaration>(object: &K, context: &Context) -> Result<Action, Error> {
+    let Some(verdict) = release(object, context).await? else {
+        return Ok(Action::await_change());
+    };
+    let statuses = K::statuses(context);
+    let before = statuses.before(object, object.reported());
+    let generation = object.meta().generation.unwrap_or_default();
+    let mut status = before.status.clone();
+    *status.observed_generation_mut() = Some(generation);
+    let conditions = merge(before.status.conditions(), &verdict.findings(), generation, &now());
+    status.conditions_mut().clone_from(&conditions);
+    if statuses.write(object, &before, status).await? {
+        context.tell(object, before.status.conditions(), &conditions).await;
+    }
+    Ok(Action::requeue(ASK_AGAIN))
 }
 
 /// The cluster, unless it is gone or going.
-pub(crate) fn standing_cluster(context: &Context, key: &ClusterKey) -> Option<Arc<BrokerCluster>> {
+fn standing_cluster(context: &Context, key: &ClusterKey) -> Option<Arc<BrokerCluster>> {
     context.cluster(key).filter(|cluster| cluster.metadata.deletion_timestamp.is_none())
 }
 
-/// Deletes from every broker what the object declared and nobody else declares, then lets the object go.
-///
-/// # Errors
-/// What is worth another attempt by itself. A verdict is what the deletion waits for.
-pub(crate) async fn delete_thing<T: Deletable, K: Kind>(
-    leaving: Leaving<'_, K>,
-    context: &Context,
-) -> Result<Option<Verdict>, Error> {
-    let Leaving { object, claim, policy, key, name, has_successor, uses } = leaving;
+/// Deletes from every broker what the object declared and nobody else declares, then lets the object go. A verdict is what
+/// the deletion waits for.
+async fn release<K: Declaration>(object: &K, context: &Context) -> Result<Option<Verdict>, Error> {
     if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(None);
     }
-    let cluster = standing_cluster(context, key);
-    let view = context.links.view::<T>(key, name);
+    let (key, name) = object.target();
+    let claim = claim(object);
+    let cluster = standing_cluster(context, &key);
+    let rivals = rivals(K::claims(context), &key, cluster.as_ref(), &name, &claim);
+    let view = context.links.view::<K::Thing>(&key, &name);
+    let asks_for_uses = object.policy() == DeletionPolicy::DeleteIfUnused;
+    let parts = asks_for_uses.then(|| context.links.all_group_status(&key)).flatten();
     let facts = Facts {
-        name,
-        claim,
-        policy,
+        name: &name,
+        claim: &claim,
+        policy: object.policy(),
         instance: &context.settings.instance,
         cluster: cluster.as_deref(),
-        key,
-        has_successor,
+        key: &key,
+        has_successor: rivals.iter().any(|rival| rival.takes_over),
         view: view.as_ref(),
-        uses,
+        uses: parts.map(|parts| K::uses(&name, &parts)),
     };
     let wait = match decide(&facts) {
         Decision::LetGo(why) => {
@@ -230,9 +275,9 @@ pub(crate) async fn delete_thing<T: Deletable, K: Kind>(
     };
     if let Some(wait) = &wait {
         if !gives_way(object, context).await? {
-            return Ok(Some(verdict(T::NOUN, wait)));
+            return Ok(Some(verdict(K::Thing::NOUN, wait)));
         }
-        tell_what_stays::<T, K>(object, &facts, wait, context).await;
+        tell_what_stays(object, &facts, wait, context).await;
     }
     set_finalizer(object, false, context).await?;
     Ok(None)
@@ -283,13 +328,13 @@ async fn gives_way<K: Kind>(object: &K, context: &Context) -> Result<bool, Error
 }
 
 /// Tells it where it can still be read: no event can be written into a namespace that is being deleted.
-async fn tell_what_stays<T: Deletable, K: Kind>(
+async fn tell_what_stays<K: Declaration>(
     object: &K,
-    facts: &Facts<'_, T>,
+    facts: &Facts<'_, K::Thing>,
     wait: &Wait,
     context: &Context,
 ) {
-    let (noun, name) = (T::NOUN, facts.name);
+    let (noun, name) = (K::Thing::NOUN, facts.name);
     let note = format!(
         "{noun} {name:?} may still be in brokers: its object went with namespace {}, and {}; to delete it: pinnace {noun} \
          delete {name} --force",
@@ -299,11 +344,6 @@ async fn tell_what_stays<T: Deletable, K: Kind>(
     if let Some(cluster) = facts.cluster {
         context.warn(cluster, "LeftInBrokers", &note).await;
     }
-}
-
-/// What a controller does after a look at an object that is being deleted.
-pub(crate) fn next_look(verdict: Option<&Verdict>) -> Action {
-    verdict.map_or_else(Action::await_change, |_| Action::requeue(ASK_AGAIN))
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@ use std::sync::Mutex;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt as _};
+use operator_api::broker_cluster::BrokerClusterStatus;
+use operator_api::condition::Condition;
+use operator_api::consumer_group::ConsumerGroupStatus;
+use operator_api::topic::TopicStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -51,6 +55,34 @@ pub struct Before<S> {
     pub written_at: Option<Instant>,
 }
 
+/// A status that says its conditions.
+pub trait Reported: Serialize + Clone + PartialEq + Default + fmt::Debug {
+    /// What is said.
+    fn conditions(&self) -> &[Condition];
+    /// What is said.
+    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
+    /// The generation that it is about.
+    fn observed_generation_mut(&mut self) -> &mut Option<i64>;
+}
+
+macro_rules! reported {
+    ($($status:ty),*) => {$(
+        impl Reported for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+            fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+                &mut self.conditions
+            }
+            fn observed_generation_mut(&mut self) -> &mut Option<i64> {
+                &mut self.observed_generation
+            }
+        }
+    )*};
+}
+
+reported!(BrokerClusterStatus, TopicStatus, ConsumerGroupStatus);
+
 /// Kinds whose status this module can write.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -84,7 +116,7 @@ fn version_of(object: &impl kube::ResourceExt) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-impl<S: Serialize + Clone + PartialEq + Default + fmt::Debug> StatusWriter<S> {
+impl<S: Reported> StatusWriter<S> {
     /// A writer for one controller.
     pub fn new(client: Client, controller: &'static str, metrics: Metrics) -> Self {
         let field_manager = format!("pinnace.dev/{controller}-status");

@@ -1,7 +1,7 @@
 //! The controller of Topics: the same topic in every broker of its cluster, with its queues placed.
 //! fetch -> validate -> plan -> push -> status.
 
-pub mod delete;
+mod delete;
 pub mod difference;
 pub mod fetch;
 pub mod plan;
@@ -15,6 +15,7 @@ use operator_api::Topic;
 use tokio::time::Instant;
 
 use crate::context::{Context, RESYNC, now};
+use crate::deletion;
 use crate::error::Error;
 use crate::push;
 use crate::verdict::Verdict;
@@ -30,7 +31,7 @@ pub const CONTROLLER: &str = "topic";
 pub async fn reconcile(topic: Arc<Topic>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let outcome = if topic.metadata.deletion_timestamp.is_some() {
-        delete::delete(&topic, &context).await
+        deletion::delete(topic.as_ref(), &context).await
     } else {
         work(&topic, &context).await
     };
@@ -45,7 +46,7 @@ pub fn on_error(topic: Arc<Topic>, error: &Error, context: Arc<Context>) -> Acti
 }
 
 async fn work(topic: &Arc<Topic>, context: &Context) -> Result<Action, Error> {
-    delete::keep_finalizer(topic, context).await?;
+    deletion::keep_finalizer(topic.as_ref(), context).await?;
     let observed = fetch::fetch(topic, context);
     let found = match prepare(&observed, context) {
         Err(verdict) => status::Found::Verdict(verdict),

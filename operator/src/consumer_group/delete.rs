@@ -1,23 +1,21 @@
-//! The deletion of a ConsumerGroup: who uses the group, and what the object says while it waits.
+//! The deletion of a ConsumerGroup: what is asked of brokers, and who uses the group. The order of waiting and asking is
+//! that of all kinds, in `deletion`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use broker_proto::admin::{DeleteGroupRequest, Group as WireGroup, GroupStatus};
-use kube::runtime::controller::Action;
 use operator_api::ConsumerGroup;
-use operator_api::condition::merge;
+use operator_api::consumer_group::ConsumerGroupStatus;
 use operator_api::topic::DeletionPolicy;
 
 use super::fetch::target;
 use crate::broker_admin::{Answer, BrokerAdmin};
-use crate::context::{Context, now};
-use crate::deletion::{
-    Deletable, Leaving, delete_thing, next_look, set_finalizer, standing_cluster,
-};
-use crate::error::Error;
+use crate::claims::Claims;
+use crate::context::Context;
+use crate::deletion::{Declaration, Deletable};
+use crate::names::ClusterKey;
 use crate::ownership::Claim;
-use crate::topic::fetch::{claim, rivals};
+use crate::status_writer::StatusWriter;
 
 impl Deletable for WireGroup {
     const NOUN: &'static str = "group";
@@ -33,51 +31,34 @@ impl Deletable for WireGroup {
     }
 }
 
-/// Adds or removes the finalizer as the policy asks.
-pub(super) async fn keep_finalizer(
-    group: &Arc<ConsumerGroup>,
-    context: &Context,
-) -> Result<(), Error> {
-    let wanted = group.spec.deletion_policy != DeletionPolicy::Retain;
-    set_finalizer(group.as_ref(), wanted, context).await
-}
+impl Declaration for ConsumerGroup {
+    type Thing = WireGroup;
+    type Status = ConsumerGroupStatus;
 
-/// The object is being deleted.
-pub(super) async fn delete(group: &Arc<ConsumerGroup>, context: &Context) -> Result<Action, Error> {
-    let (key, name) = target(group);
-    let claim = claim(group.as_ref());
-    let cluster = standing_cluster(context, &key);
-    let rivals = rivals(&context.group_claims, &key, cluster.as_ref(), &name, &claim);
-    let leaving = Leaving {
-        object: group.as_ref(),
-        claim: &claim,
-        policy: group.spec.deletion_policy,
-        key: &key,
-        name: &name,
-        has_successor: rivals.iter().any(|rival| rival.takes_over),
-        uses: context.links.all_group_status(&key).map(|parts| uses(&name, &parts)),
-    };
-    let waits = delete_thing::<WireGroup, _>(leaving, context).await?;
-    if let Some(verdict) = &waits {
-        let group = group.as_ref();
-        let before = context.group_status.before(group, group.status.as_ref());
-        let generation = group.metadata.generation.unwrap_or_default();
-        let mut status = before.status.clone();
-        status.observed_generation = Some(generation);
-        status.conditions =
-            merge(&before.status.conditions, &verdict.findings(), generation, &now());
-        let told = status.conditions.clone();
-        if context.group_status.write(group, &before, status).await? {
-            context.tell(group, &before.status.conditions, &told).await;
-        }
+    fn target(&self) -> (ClusterKey, String) {
+        target(self)
     }
-    Ok(next_look(waits.as_ref()))
+    fn policy(&self) -> DeletionPolicy {
+        self.spec.deletion_policy
+    }
+    fn reported(&self) -> Option<&ConsumerGroupStatus> {
+        self.status.as_ref()
+    }
+    fn claims(context: &Context) -> &Claims {
+        &context.group_claims
+    }
+    fn statuses(context: &Context) -> &StatusWriter<ConsumerGroupStatus> {
+        &context.group_status
+    }
+    fn uses(name: &str, parts: &[GroupStatus]) -> Vec<String> {
+        uses(name, parts)
+    }
 }
 
 /// Topics that are named with messages left to get.
 const TOPICS_NAMED_MAX: usize = 8;
 
-/// Who uses a group. Numbers are left out: they move, and would be written to the API server each time.
+/// Who uses a group.
 fn uses(group: &str, parts: &[GroupStatus]) -> Vec<String> {
     let parts = || parts.iter().filter(|part| part.name == group);
     let mut uses = Vec::new();

@@ -1,22 +1,20 @@
-//! The deletion of a Topic: who uses the topic, and what the object says while it waits.
+//! The deletion of a Topic: what is asked of brokers, and who uses the topic. The order of waiting and asking is that of
+//! all kinds, in `deletion`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use broker_proto::admin::{DeleteTopicRequest, GroupStatus, Topic as WireTopic};
-use kube::runtime::controller::Action;
 use operator_api::Topic;
-use operator_api::condition::merge;
-use operator_api::topic::DeletionPolicy;
+use operator_api::topic::{DeletionPolicy, TopicStatus};
 
-use super::fetch::{claim, rivals, target};
+use super::fetch::target;
 use crate::broker_admin::{Answer, BrokerAdmin};
-use crate::context::{Context, now};
-use crate::deletion::{
-    Deletable, Leaving, delete_thing, next_look, set_finalizer, standing_cluster,
-};
-use crate::error::Error;
+use crate::claims::Claims;
+use crate::context::Context;
+use crate::deletion::{Declaration, Deletable};
+use crate::names::ClusterKey;
 use crate::ownership::Claim;
+use crate::status_writer::StatusWriter;
 
 impl Deletable for WireTopic {
     const NOUN: &'static str = "topic";
@@ -32,45 +30,31 @@ impl Deletable for WireTopic {
     }
 }
 
-/// Adds or removes the finalizer as the policy asks.
-pub(super) async fn keep_finalizer(topic: &Arc<Topic>, context: &Context) -> Result<(), Error> {
-    let wanted = topic.spec.deletion_policy != DeletionPolicy::Retain;
-    set_finalizer(topic.as_ref(), wanted, context).await
-}
+impl Declaration for Topic {
+    type Thing = WireTopic;
+    type Status = TopicStatus;
 
-/// The object is being deleted.
-pub(super) async fn delete(topic: &Arc<Topic>, context: &Context) -> Result<Action, Error> {
-    let (key, name) = target(topic);
-    let claim = claim(topic.as_ref());
-    let cluster = standing_cluster(context, &key);
-    let rivals = rivals(&context.topic_claims, &key, cluster.as_ref(), &name, &claim);
-    let leaving = Leaving {
-        object: topic.as_ref(),
-        claim: &claim,
-        policy: topic.spec.deletion_policy,
-        key: &key,
-        name: &name,
-        has_successor: rivals.iter().any(|rival| rival.takes_over),
-        uses: context.links.all_group_status(&key).map(|parts| uses(&name, &parts)),
-    };
-    let waits = delete_thing::<WireTopic, _>(leaving, context).await?;
-    if let Some(verdict) = &waits {
-        let topic = topic.as_ref();
-        let before = context.topic_status.before(topic, topic.status.as_ref());
-        let generation = topic.metadata.generation.unwrap_or_default();
-        let mut status = before.status.clone();
-        status.observed_generation = Some(generation);
-        status.conditions =
-            merge(&before.status.conditions, &verdict.findings(), generation, &now());
-        let told = status.conditions.clone();
-        if context.topic_status.write(topic, &before, status).await? {
-            context.tell(topic, &before.status.conditions, &told).await;
-        }
+    fn target(&self) -> (ClusterKey, String) {
+        target(self)
     }
-    Ok(next_look(waits.as_ref()))
+    fn policy(&self) -> DeletionPolicy {
+        self.spec.deletion_policy
+    }
+    fn reported(&self) -> Option<&TopicStatus> {
+        self.status.as_ref()
+    }
+    fn claims(context: &Context) -> &Claims {
+        &context.topic_claims
+    }
+    fn statuses(context: &Context) -> &StatusWriter<TopicStatus> {
+        &context.topic_status
+    }
+    fn uses(name: &str, parts: &[GroupStatus]) -> Vec<String> {
+        uses(name, parts)
+    }
 }
 
-/// Who uses a topic. Numbers are left out: they move, and would be written to the API server each time.
+/// Who uses a topic.
 fn uses(topic: &str, parts: &[GroupStatus]) -> Vec<String> {
     let mut behind = BTreeSet::new();
     let mut running = BTreeSet::new();

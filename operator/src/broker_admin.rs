@@ -61,6 +61,12 @@ impl AdminError {
                 | Code::Unimplemented
         )
     }
+
+    /// The broker's words; the code where it has none.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.message.is_empty() { format!("{:?}", self.code) } else { self.message.clone() }
+    }
 }
 
 impl From<Status> for AdminError {

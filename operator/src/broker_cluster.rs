@@ -8,6 +8,7 @@ pub mod growth;
 pub mod map;
 pub mod plan;
 pub mod pods;
+pub mod restarts;
 pub mod standing;
 pub mod status;
 pub mod storage;
@@ -70,6 +71,7 @@ async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action,
         return Ok(Action::await_change());
     }
     let observed = fetch::fetch(cluster, context).await?;
+    restarts::tell_back(&observed, context).await;
     let verdict = match prepare(&observed, context) {
         Err(refusal) => refusal,
         Ok((plan, objects)) => {

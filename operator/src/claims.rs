@@ -22,6 +22,8 @@ pub struct Entry {
     pub is_deleted: bool,
     /// Whether its adoption policy lets it take over what exists.
     pub takes_over: bool,
+    /// Topics that it subscribes to.
+    pub topics: BTreeSet<String>,
 }
 
 /// All objects of one kind by what they claim.
@@ -32,15 +34,25 @@ pub struct Claims(Mutex<Index>);
 struct Index {
     claims: BTreeMap<Target, BTreeMap<ObjectKey, Entry>>,
     targets: HashMap<ObjectKey, Target>,
+    /// Objects by a topic that they subscribe to.
+    subscribers: BTreeMap<Target, BTreeSet<ObjectKey>>,
 }
 
 impl Index {
     fn remove(&mut self, object: &ObjectKey) {
         let Some(target) = self.targets.remove(object) else { return };
-        if let Some(entries) = self.claims.get_mut(&target) {
-            entries.remove(object);
-            if entries.is_empty() {
-                self.claims.remove(&target);
+        let Some(entries) = self.claims.get_mut(&target) else { return };
+        let removed = entries.remove(object);
+        if entries.is_empty() {
+            self.claims.remove(&target);
+        }
+        for topic in removed.into_iter().flat_map(|entry| entry.topics) {
+            let topic = (target.0.clone(), topic);
+            if let Some(objects) = self.subscribers.get_mut(&topic) {
+                objects.remove(object);
+                if objects.is_empty() {
+                    self.subscribers.remove(&topic);
+                }
             }
         }
     }
@@ -56,9 +68,11 @@ impl Claims {
         let object = (entry.claim.namespace.clone(), entry.claim.name.clone());
         let target = (cluster, name);
         let mut index = self.lock();
-        // An object that was created again may claim something else.
-        if index.targets.get(&object).is_some_and(|before| *before != target) {
-            index.remove(&object);
+        // An object that was created again may claim something else, and one that changed subscribe to something else.
+        index.remove(&object);
+        for topic in &entry.topics {
+            let topic = (target.0.clone(), topic.clone());
+            index.subscribers.entry(topic).or_default().insert(object.clone());
         }
         index.targets.insert(object.clone(), target.clone());
         index.claims.entry(target).or_default().insert(object, entry);
@@ -97,6 +111,10 @@ impl Claims {
                     let entries = index.claims.get(&(cluster.clone(), name.clone()));
                     objects.extend(entries.into_iter().flat_map(BTreeMap::keys).cloned());
                 }
+                Scope::Subscribers(cluster, topic) => {
+                    let found = index.subscribers.get(&(cluster.clone(), topic.clone()));
+                    objects.extend(found.into_iter().flatten().cloned());
+                }
                 Scope::All(cluster) => {
                     let first = (cluster.clone(), String::new());
                     let of_cluster = index.claims.range(first..);
@@ -124,7 +142,7 @@ mod tests {
             uid: uid.to_owned(),
             created: String::new(),
         };
-        Entry { claim, is_deleted: false, takes_over: true }
+        Entry { claim, is_deleted: false, takes_over: true, topics: BTreeSet::new() }
     }
 
     fn note(claims: &Claims, of: &str, name: &str, entry: Entry) {
@@ -146,6 +164,24 @@ mod tests {
         assert_eq!(objects(&claims, one), ["first", "second"]);
         assert_eq!(objects(&claims, Scope::All(cluster("a"))), ["first", "second", "third"]);
         assert_eq!(objects(&claims, Scope::All(cluster("c"))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn subscribers_of_a_topic_are_those_of_its_cluster_as_they_are_now() {
+        let claims = Claims::default();
+        let subscribed = |name: &str, topics: &[&str]| Entry {
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            ..entry(name, name)
+        };
+        note(&claims, "a", "billing", subscribed("billing", &["orders", "refunds"]));
+        note(&claims, "a", "audit", subscribed("audit", &["orders"]));
+        note(&claims, "b", "billing", subscribed("elsewhere", &["orders"]));
+        let of = |topic: &str| Scope::Subscribers(cluster("a"), topic.to_owned());
+        assert_eq!(objects(&claims, of("orders")), ["audit", "billing"]);
+        note(&claims, "a", "billing", subscribed("billing", &["refunds"]));
+        claims.forget(&entry("audit", "audit").claim);
+        assert_eq!(objects(&claims, of("orders")), Vec::<String>::new());
+        assert_eq!(objects(&claims, of("refunds")), ["billing"]);
     }
 
     #[test]

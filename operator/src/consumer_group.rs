@@ -13,6 +13,7 @@ pub mod validate;
 
 use std::sync::Arc;
 
+use broker_proto::admin::Group as WireGroup;
 use kube::runtime::controller::Action;
 use operator_api::ConsumerGroup;
 use tokio::time::Instant;
@@ -71,7 +72,10 @@ async fn bring(
         return (push::Outcome::Everywhere, reset::Outcome::NotAsked);
     };
     let key = &observed.cluster_key;
-    let pushed = push::push(&context.links, key, view, &plan.group, plan.take_ownership).await;
+    let pushing = push::push(&context.links, key, view, &plan.group, plan.take_ownership).await;
+    let (group, name) = (observed.group.as_ref(), &observed.name);
+    push::tell_repairs::<WireGroup, _>(group, name, &pushing.repairs, context).await;
+    let pushed = pushing.outcome;
     let reset = match &plan.reset {
         Some(wanted) if pushed == push::Outcome::Everywhere => reset::carry_out(view, wanted).await,
         _ => reset::Outcome::NotAsked,

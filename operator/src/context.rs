@@ -6,22 +6,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt as _};
 use operator_api::broker_cluster::BrokerClusterStatus;
-use operator_api::condition::{Condition, READY, STALLED, Truth};
+use operator_api::condition::Condition;
 use operator_api::consumer_group::ConsumerGroupStatus;
 use operator_api::topic::TopicStatus;
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use crate::applied::Applied;
+use crate::broker_cluster::restarts::Restarts;
 use crate::claims::Claims;
 use crate::error::Error;
+use crate::events::{Events, Happening};
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::names::ClusterKey;
+use crate::news;
 use crate::signals::Signals;
 use crate::status_writer::{Kind, StatusWriter, describe};
 
@@ -31,8 +34,6 @@ pub const RESYNC: Duration = Duration::from_secs(600);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// Longest pause after a failed reconcile.
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// Longest note of an event that Kubernetes takes.
-const EVENT_NOTE_BYTES_MAX: usize = 1000;
 
 /// What does not change while the operator runs.
 #[derive(Debug, Clone)]
@@ -78,7 +79,11 @@ pub struct Context {
     /// Counters.
     pub metrics: Metrics,
     /// Events.
-    pub recorder: Recorder,
+    pub events: Events,
+    /// What was applied last.
+    pub applied: Applied,
+    /// Brokers that are being restarted.
+    pub restarts: Restarts,
     /// When this process began to work.
     pub started: Instant,
     /// Failed attempts in a row, by uid.
@@ -137,32 +142,19 @@ impl Context {
         }
     }
 
-    /// Tells people when the reason of readiness changed.
+    /// Tells people what changed of the conditions of an object.
     pub async fn tell<K: Kind>(&self, object: &K, before: &[Condition], after: &[Condition]) {
-        let ready = |list: &[Condition]| list.iter().find(|c| c.type_ == READY).cloned();
-        let (before, Some(after_ready)) = (ready(before), ready(after)) else { return };
-        if before.as_ref().is_some_and(|b| b.reason == after_ready.reason) {
-            return;
+        for happening in news::of_conditions(before, after) {
+            if let Some(outcome) = happening.reason.strip_prefix("OffsetReset") {
+                self.metrics.reset(outcome);
+            }
+            self.events.tell(object, &happening).await;
         }
-        let stalled = after.iter().any(|c| c.type_ == STALLED);
-        let is_warning = stalled || after_ready.status == Truth::Unknown;
-        let type_ = if is_warning { EventType::Warning } else { EventType::Normal };
-        self.publish(object, type_, after_ready.reason, &after_ready.message).await;
     }
 
     /// Warns people of something that no condition tells.
     pub async fn warn<K: Kind>(&self, object: &K, reason: &str, note: &str) {
-        self.publish(object, EventType::Warning, reason.to_owned(), note).await;
-    }
-
-    async fn publish<K: Kind>(&self, object: &K, type_: EventType, reason: String, note: &str) {
-        let note = Some(shorten(note, EVENT_NOTE_BYTES_MAX));
-        let action = "Reconcile".to_owned();
-        let event = Event { type_, reason, note, action, secondary: None };
-        // An event that cannot be written is no reason to stop; the condition says the same.
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            debug!(object = %describe(object), %error, "cannot write an event");
-        }
+        self.events.tell(object, &Happening::warning(reason, note)).await;
     }
 
     /// The cluster of a key, unless it is gone.

@@ -22,6 +22,7 @@ use crate::broker_admin::{Answer, BrokerAdmin};
 use crate::claims::Claims;
 use crate::context::{Context, now};
 use crate::error::Error;
+use crate::events::Happening;
 use crate::links::state::Thing;
 use crate::links::{BrokerView, ClusterView};
 use crate::names::{ClusterKey, FINALIZER};
@@ -149,11 +150,7 @@ fn verdict(noun: &str, wait: &Wait) -> Verdict {
 }
 
 /// Makes the finalizer present or absent.
-async fn set_finalizer<K: Kind>(
-    object: &K,
-    wanted: bool,
-    context: &Context,
-) -> Result<(), Error> {
+async fn set_finalizer<K: Kind>(object: &K, wanted: bool, context: &Context) -> Result<(), Error> {
     let mut finalizers = object.finalizers().to_vec();
     if finalizers.iter().any(|name| name == FINALIZER) == wanted {
         return Ok(());
@@ -264,14 +261,18 @@ async fn release<K: Declaration>(object: &K, context: &Context) -> Result<Option
     let wait = match decide(&facts) {
         Decision::LetGo(why) => {
             info!(object = %describe(object), why, "let go, nothing is deleted from the brokers");
+            let note = format!("nothing is deleted from the brokers: {why}");
+            context.events.tell(object, &Happening::normal("KeptInBrokers", note)).await;
             None
         }
         _ if is_kind_going::<K>(context).await? => {
-            warn!(object = %describe(object), "its definition is being removed: the brokers keep what they hold");
+            let note = "nothing is deleted from the brokers: its definition is being removed";
+            warn!(object = %describe(object), "{note}");
+            context.warn(object, "KeptInBrokers", note).await;
             None
         }
         Decision::Wait(wait) => Some(wait),
-        Decision::Destroy(brokers) => destroy(&facts, &brokers).await,
+        Decision::Destroy(brokers) => destroy(object, &facts, &brokers, context).await,
     };
     if let Some(wait) = &wait {
         if !gives_way(object, context).await? {
@@ -284,11 +285,18 @@ async fn release<K: Declaration>(object: &K, context: &Context) -> Result<Option
 }
 
 /// Asks brokers one by one; answers what is left to wait for.
-async fn destroy<T: Deletable>(facts: &Facts<'_, T>, brokers: &[&BrokerView<T>]) -> Option<Wait> {
+async fn destroy<K: Declaration>(
+    object: &K,
+    facts: &Facts<'_, K::Thing>,
+    brokers: &[&BrokerView<K::Thing>],
+    context: &Context,
+) -> Option<Wait> {
+    let mut asked = Vec::new();
     for broker in brokers {
-        let deleted = T::delete(broker.admin.as_ref(), facts.name, facts.claim, facts.instance);
-        match deleted.await {
-            Ok(()) => {}
+        let (admin, name) = (broker.admin.as_ref(), facts.name);
+        context.links.note_delete::<K::Thing>(facts.key, broker.broker, name);
+        match K::Thing::delete(admin, name, facts.claim, facts.instance).await {
+            Ok(()) => asked.push(broker.broker.to_string()),
             // The broker knows another owner: it is not this object's to delete any more.
             Err(error) if error.code == tonic::Code::FailedPrecondition => {}
             Err(error) => {
@@ -298,7 +306,13 @@ async fn destroy<T: Deletable>(facts: &Facts<'_, T>, brokers: &[&BrokerView<T>])
             }
         }
     }
-    info!(name = facts.name, cluster = %facts.key, noun = T::NOUN, "deleted from the brokers");
+    let (noun, name) = (K::Thing::NOUN, facts.name);
+    info!(name, cluster = %facts.key, noun, "deleted from the brokers");
+    let note =
+        format!("{noun} {name:?} is deleted with all it held from broker {}", asked.join(", "));
+    if !asked.is_empty() {
+        context.events.tell(object, &Happening::normal("DeletedFromBrokers", note)).await;
+    }
     None
 }
 

@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api_server;
+pub mod applied;
 pub mod arguments;
 pub mod broker_admin;
 pub mod broker_cluster;
@@ -14,11 +15,13 @@ pub mod definitions_file;
 pub mod deletion;
 pub mod difference;
 pub mod error;
+pub mod events;
 pub mod http;
 pub mod lease;
 pub mod links;
 pub mod metrics;
 pub mod names;
+pub mod news;
 pub mod ownership;
 pub mod permissions;
 pub mod placement;
@@ -27,5 +30,7 @@ pub mod reach;
 pub mod run;
 pub mod signals;
 pub mod status_writer;
+pub mod survey;
 pub mod topic;
 pub mod verdict;
+mod watches;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::broker_admin::{BrokerAdmin, BrokerEndpoint, Connect};
 use crate::names::ClusterKey;
 use crate::signals::Signals;
-use state::{BrokerState, Pushed, Thing};
+use state::{BrokerState, Pushed, Thing, Vanished};
 
 /// A broker that is silent for less than this keeps what was last reported of it: a restart is no news.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -237,6 +237,17 @@ impl Links {
         brokers.into_iter().flatten().map(report).collect()
     }
 
+    /// Brokers of all clusters that are connected, and those that are silent.
+    #[must_use]
+    pub fn counts(&self) -> (i64, i64) {
+        let clusters = self.clusters();
+        let links = clusters.values().flat_map(|cluster| cluster.brokers.values());
+        links.fold((0, 0), |(connected, silent), link| {
+            let is_silent = link.shared.lock().silent_since.is_some();
+            if is_silent { (connected, silent + 1) } else { (connected + 1, silent) }
+        })
+    }
+
     fn sessions<R>(&self, key: &ClusterKey, mut read: impl FnMut(&BrokerState) -> R) -> Vec<R> {
         let clusters = self.clusters();
         let brokers = clusters.get(key).map(|cluster| &cluster.brokers);
@@ -288,26 +299,38 @@ impl Links {
         self.sessions(key, |state| state.topics.get(topic).is_some()).contains(&true)
     }
 
-    /// Notes an answered push, unless the session that it belongs to ended meanwhile.
+    /// Notes that a broker is asked to delete something: its end is no loss.
+    pub fn note_delete<T: Thing>(&self, key: &ClusterKey, broker: u32, name: &str) {
+        let clusters = self.clusters();
+        let link = clusters.get(key).and_then(|cluster| cluster.brokers.get(&broker));
+        let Some(link) = link else { return };
+        T::held_mut(&mut link.shared.lock().state).note_delete(name);
+    }
+
+    /// Notes an answered push, unless the session that it belongs to ended meanwhile. Answers what had vanished before.
     pub fn note_push<T: Thing>(
         &self,
         key: &ClusterKey,
         view: &BrokerView<T>,
         answer: T,
         hash: u64,
-    ) {
+    ) -> Option<Vanished> {
         let name = answer.name().to_owned();
         let clusters = self.clusters();
         let link = clusters.get(key).and_then(|cluster| cluster.brokers.get(&view.broker));
-        let Some(link) = link else { return };
-        let mut session = link.shared.lock();
-        let is_same = session.number == view.session;
-        let is_new = is_same && T::held_mut(&mut session.state).note_push(answer, hash);
+        let mut session = link?.shared.lock();
+        if session.number != view.session {
+            return None;
+        }
+        let held = T::held_mut(&mut session.state);
+        let vanished = held.take_vanished(&name);
+        let is_new = held.note_push(answer, hash);
         drop(session);
         drop(clusters);
         if is_new {
             watch::signal(&self.signals, key, T::appearance(name));
         }
+        vanished
     }
 
     /// Notes that a broker holds a version of the cluster map; who waited for that is woken.

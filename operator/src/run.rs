@@ -1,12 +1,10 @@
 //! Wiring: signals of the system, the lease, the definitions, then three controllers until the end.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
@@ -14,29 +12,31 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::runtime::controller::Config as ControllerConfig;
-use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{Controller, WatchStreamExt as _, watcher as watch};
+use kube::runtime::{Controller, watcher as watch};
 use kube::{Api, Client, Config, ResourceExt as _};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic, definitions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::applied::Applied;
 use crate::arguments::{LogFormat, RunArguments};
 use crate::broker_admin::{Connect, GrpcConnector};
+use crate::broker_cluster::restarts::Restarts;
 use crate::claims::Claims;
 use crate::context::{Context, Settings};
+use crate::events::Events;
 use crate::http::{self, Readiness};
 use crate::lease::Election;
 use crate::links::Links;
 use crate::metrics::Metrics;
-use crate::names::{ClusterKey, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::names::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::signals::{Scope, Signals};
 use crate::status_writer::{Kind, StatusWriter};
-use crate::{api_server, broker_cluster, consumer_group, topic};
+use crate::watches::{Hearer, Objects, watch_kind};
+use crate::{api_server, broker_cluster, consumer_group, survey, topic};
 
 /// Reconciles that are under way may take this long after the stop; the pod is killed 5 s later.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -112,6 +112,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::default();
+    let client = api_server::counted(client, metrics.clone());
     let readiness = Readiness::default();
     let listener = http::bind(arguments.http).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", arguments.http))?;
@@ -176,7 +177,9 @@ async fn lead(
     let work_stop = stop.child_token();
     let lease_stop = CancellationToken::new();
     let mut keep = Box::pin(held.keep(&lease_stop));
-    let mut work = Box::pin(control(arguments, client, connector, metrics.clone(), work_stop));
+    let identity = &election.identity;
+    let mut work =
+        Box::pin(control(arguments, client, connector, identity, metrics.clone(), work_stop));
     let kept = tokio::select! {
         // The lease is lost: nothing more may be done, not even what is under way.
         lost = &mut keep => lost.map(|()| None),
@@ -217,60 +220,6 @@ impl Reach {
     }
 }
 
-type Objects<K> = BoxStream<'static, Result<K, watcher::Error>>;
-
-/// Watches one kind into a store; `noted` hears of every object as it is told, `gone` of those that are there no more, also
-/// when a watch that was interrupted missed their end.
-fn watch_kind<K: Kind>(
-    api: Api<K>,
-    noted: impl Fn(&K) + Send + 'static,
-    gone: impl Fn(&K) + Send + 'static,
-) -> (Store<K>, Objects<K>) {
-    let (store, writer) = reflector::store();
-    let events = watch(api, watch::Config::default()).default_backoff();
-    let known = store.clone();
-    let mut before: Vec<Arc<K>> = Vec::new();
-    let mut listed: HashSet<String> = HashSet::new();
-    // The store is ahead of whoever is woken here, and keeps what it had until a new list is complete.
-    let events = reflector::reflector(writer, events).inspect(move |event| match event {
-        Ok(Event::Init) => {
-            before = known.state();
-            listed.clear();
-        }
-        Ok(Event::InitApply(object)) => {
-            listed.extend(object.uid());
-            noted(object);
-        }
-        Ok(Event::InitDone) => {
-            let is_gone = |object: &Arc<K>| object.uid().is_none_or(|uid| !listed.contains(&uid));
-            before.drain(..).filter(is_gone).for_each(|object| gone(&object));
-            listed.clear();
-        }
-        Ok(Event::Apply(object)) => noted(object),
-        Ok(Event::Delete(object)) => gone(object),
-        Err(_) => {}
-    });
-    (store, events.touched_objects().boxed())
-}
-
-/// Late-bound hearers of deletions: watches are made before the context that hears them.
-#[derive(Clone, Default)]
-struct Hearer(Arc<std::sync::OnceLock<Arc<Context>>>);
-
-impl fmt::Debug for Hearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hearer")
-    }
-}
-
-impl Hearer {
-    fn with(&self, hear: impl FnOnce(&Context)) {
-        if let Some(context) = self.0.get() {
-            hear(context);
-        }
-    }
-}
-
 /// The three watches of our own kinds.
 struct Watches {
     clusters: Objects<BrokerCluster>,
@@ -282,37 +231,27 @@ fn set_up(
     arguments: &RunArguments,
     client: &Client,
     connector: Arc<dyn Connect>,
+    identity: &str,
     metrics: Metrics,
     reach: &Reach,
 ) -> (Arc<Context>, Watches) {
     let signals = Signals::default();
     let hearer = Hearer::default();
-    let heard = hearer.clone();
-    let (clusters, cluster_watch) = watch_kind(
-        reach.api(client),
-        |_| {},
-        move |cluster: &BrokerCluster| {
-            heard.with(|context| cluster_is_gone(context, cluster));
-        },
-    );
+    let (clusters, cluster_watch) = watch_kind(reach.api(client), hearer.clone(), |_| {});
     let topic_claims = Arc::new(Claims::default());
-    let (heard, claims) = (hearer.clone(), Arc::clone(&topic_claims));
+    let claims = Arc::clone(&topic_claims);
     let note = move |topic: &Topic| {
         let (key, name) = topic::fetch::target(topic);
         claims.note(key, name, topic::fetch::entry(topic));
     };
-    let (topics, topic_watch) = watch_kind(reach.api(client), note, move |topic: &Topic| {
-        heard.with(|context| topic_is_gone(context, topic));
-    });
+    let (topics, topic_watch) = watch_kind(reach.api(client), hearer.clone(), note);
     let group_claims = Arc::new(Claims::default());
-    let (heard, claims) = (hearer.clone(), Arc::clone(&group_claims));
+    let claims = Arc::clone(&group_claims);
     let note = move |group: &ConsumerGroup| {
         let (key, name) = consumer_group::fetch::target(group);
         claims.note(key, name, consumer_group::fetch::entry(group));
     };
-    let (groups, group_watch) = watch_kind(reach.api(client), note, move |group| {
-        heard.with(|context| group_is_gone(context, group));
-    });
+    let (groups, group_watch) = watch_kind(reach.api(client), hearer.clone(), note);
     let settings = Settings {
         instance: arguments.instance.clone(),
         namespace: own_namespace(arguments.namespace.as_deref()),
@@ -339,43 +278,19 @@ fn set_up(
         cluster_status: StatusWriter::new(c.0, c.1, c.2),
         topic_status: StatusWriter::new(t.0, t.1, t.2),
         group_status: StatusWriter::new(g.0, g.1, g.2),
+        applied: Applied::default(),
+        restarts: Restarts::default(),
+        events: Events::new(client.clone(), identity.to_owned(), metrics.clone()),
         metrics,
-        recorder: Recorder::new(client.clone(), Reporter::from("pinnace-operator")),
         started: tokio::time::Instant::now(),
         failures: Mutex::new(HashMap::new()),
     });
-    let first = hearer.0.set(Arc::clone(&context));
-    debug_assert!(first.is_ok(), "the context is set once");
+    hearer.set(Arc::clone(&context));
+    let surveyed = Arc::downgrade(&context);
+    let look = move || surveyed.upgrade().map(|context| survey::survey(&context));
+    context.metrics.survey_with(move || look().unwrap_or_default());
     let watches = Watches { clusters: cluster_watch, topics: topic_watch, groups: group_watch };
     (context, watches)
-}
-
-fn cluster_is_gone(context: &Context, cluster: &BrokerCluster) {
-    let key =
-        ClusterKey { namespace: cluster.namespace().unwrap_or_default(), name: cluster.name_any() };
-    context.links.remove(&key);
-    context.signals.all_of(&key);
-    // Another one of the name may have taken its place while nobody watched.
-    context.signals.clusters.mark(key);
-    context.cluster_status.forget(cluster);
-    context.forget(cluster);
-}
-
-/// Whoever else claimed the name may have it now.
-fn topic_is_gone(context: &Context, topic: &Topic) {
-    let (key, name) = topic::fetch::target(topic);
-    context.topic_claims.forget(&topic::fetch::claim(topic));
-    context.signals.topics.mark(Scope::One(key, name));
-    context.topic_status.forget(topic);
-    context.forget(topic);
-}
-
-fn group_is_gone(context: &Context, group: &ConsumerGroup) {
-    let (key, name) = consumer_group::fetch::target(group);
-    context.group_claims.forget(&topic::fetch::claim(group));
-    context.signals.groups.mark(Scope::One(key, name));
-    context.group_status.forget(group);
-    context.forget(group);
 }
 
 /// The three controllers until `stop`; what is under way then is finished.
@@ -383,12 +298,13 @@ async fn control(
     arguments: &RunArguments,
     client: Client,
     connector: Arc<dyn Connect>,
+    identity: &str,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let namespace = arguments.watch_namespace.clone().filter(|name| !name.is_empty());
     let reach = Reach(namespace);
-    let (context, watches) = set_up(arguments, &client, connector, metrics, &reach);
+    let (context, watches) = set_up(arguments, &client, connector, identity, metrics, &reach);
     let config = ControllerConfig::default().concurrency(arguments.concurrency);
     let clusters = control_clusters(&context, watches.clusters, &client, &reach, &config, &stop);
     let topics = control_topics(&context, watches.topics, &config, &stop);

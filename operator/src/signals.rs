@@ -10,13 +10,15 @@ use tokio::sync::Notify;
 
 use crate::names::ClusterKey;
 
-/// A topic or group of a cluster by its name there, or all of them.
+/// Topics or groups of a cluster: one by its name there, those about a topic, or all of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// Everything in the cluster.
     All(ClusterKey),
     /// One name in the cluster.
     One(ClusterKey, String),
+    /// The groups of the cluster that subscribe to a topic.
+    Subscribers(ClusterKey, String),
 }
 
 /// A set that wakes its one reader.

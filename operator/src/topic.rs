@@ -10,6 +10,7 @@ pub mod validate;
 
 use std::sync::Arc;
 
+use broker_proto::admin::Topic as WireTopic;
 use kube::runtime::controller::Action;
 use operator_api::Topic;
 use tokio::time::Instant;
@@ -54,7 +55,12 @@ async fn work(topic: &Arc<Topic>, context: &Context) -> Result<Action, Error> {
             let outcome = match &observed.view {
                 Some(view) => {
                     let key = &observed.cluster_key;
-                    push::push(&context.links, key, view, &plan.topic, plan.take_ownership).await
+                    let take = plan.take_ownership;
+                    let pushing = push::push(&context.links, key, view, &plan.topic, take).await;
+                    let (name, repairs) = (&observed.name, &pushing.repairs);
+                    push::tell_repairs::<WireTopic, _>(topic.as_ref(), name, repairs, context)
+                        .await;
+                    pushing.outcome
                 }
                 None => push::Outcome::Everywhere,
             };

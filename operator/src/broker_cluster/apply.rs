@@ -9,14 +9,17 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use serde::Serialize;
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::build::Objects;
 use super::fetch::{Observed, is_left_behind, is_of_earlier, is_owned};
 use super::plan::Plan;
+use super::restarts;
 use super::volumes::{self, Note};
+use crate::applied::Standing;
 use crate::context::Context;
 use crate::error::Error;
+use crate::metrics::Drift;
 use crate::names::{
     CLUSTER_LABEL, DISK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SHARDS_ANNOTATION,
 };
@@ -36,6 +39,8 @@ pub async fn apply(
     context: &Context,
 ) -> Result<Result<(), Verdict>, Error> {
     let wanted: BTreeSet<String> = objects.services.iter().map(|s| s.name_any()).collect();
+    // What is not wanted any more is nobody's loss.
+    context.applied.retain(&observed.key, &objects.described());
     if let Err(taken) = apply_one(observed, &objects.config_map, context).await? {
         return Ok(Err(taken));
     }
@@ -50,16 +55,20 @@ pub async fn apply(
     if let Err(taken) = apply_network_policy(observed, &objects, context).await? {
         return Ok(Err(taken));
     }
-    for (_, stateful_set) in &objects.stateful_sets {
+    for (broker, stateful_set) in &objects.stateful_sets {
+        let cause = restarts::cause(observed, *broker, stateful_set);
         if let Err(taken) = apply_one(observed, stateful_set, context).await? {
             return Ok(Err(taken));
+        }
+        if let Some(cause) = cause {
+            restarts::begin(observed, *broker, &cause, context).await;
         }
     }
     prune_services(observed, &wanted, context).await?;
     Ok(Ok(()))
 }
 
-/// Applies the NetworkPolicy when it differs from what is there; takes it away when the cluster asks for none.
+/// Applies the NetworkPolicy; takes it away when the cluster asks for none.
 async fn apply_network_policy(
     observed: &Observed,
     objects: &Objects,
@@ -70,14 +79,14 @@ async fn apply_network_policy(
         what: format!("NetworkPolicy {}/{name}", observed.key.namespace),
         source: Box::new(source),
     };
+    if let Some(wanted) = &objects.network_policy {
+        return apply_one(observed, wanted, context).await;
+    }
     let api: Api<NetworkPolicy> = Api::namespaced(context.client.clone(), &observed.key.namespace);
     let live = api.get_opt(&name).await.map_err(failed)?;
-    let ours = live.filter(|live| is_owned(&live.metadata, &observed.cluster));
-    match (&objects.network_policy, ours) {
-        (Some(wanted), Some(live)) if is_same(wanted, &live) => Ok(Ok(())),
-        (Some(wanted), _) => apply_one(observed, wanted, context).await,
-        (None, None) => Ok(Ok(())),
-        (None, Some(live)) => {
+    match live.filter(|live| is_owned(&live.metadata, &observed.cluster)) {
+        None => Ok(Ok(())),
+        Some(live) => {
             let same = Preconditions { uid: live.uid(), ..Preconditions::default() };
             let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
             match api.delete(&name, &params).await {
@@ -88,12 +97,6 @@ async fn apply_network_policy(
             Ok(Ok(()))
         }
     }
-}
-
-/// Every field that the policy has is said; the API server fills in none.
-fn is_same(wanted: &NetworkPolicy, live: &NetworkPolicy) -> bool {
-    let has = |label: (&String, &String)| live.labels().get(label.0) == Some(label.1);
-    wanted.spec == live.spec && wanted.labels().iter().all(has)
 }
 
 async fn apply_one<K: Kind + Serialize>(
@@ -122,12 +125,44 @@ async fn apply_one<K: Kind + Serialize>(
         );
         return Ok(Err(Verdict::stalled("NameTaken", message)));
     }
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(&name, &params, &Patch::Apply(object)).await.map_err(failed)?;
-    if live.is_none() {
-        info!(object = %describe(object), "created");
+    let what = describe(object);
+    let (wanted, seen) = (plain(object), live.as_ref().map(plain));
+    let standing = context.applied.standing(&observed.key, &what, &wanted, seen.as_ref());
+    if standing == Standing::InPlace {
+        return Ok(Ok(()));
     }
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let answer = api.patch(&name, &params, &Patch::Apply(object)).await.map_err(failed)?;
+    context.applied.note(&observed.key, &what, wanted, &plain(&answer));
+    if live.is_none() {
+        info!(object = what, "created");
+    }
+    tell_drift::<K>(observed, &what, standing, context).await;
     Ok(Ok(()))
+}
+
+/// An object as it goes over the wire.
+fn plain<K: Serialize>(object: &K) -> serde_json::Value {
+    serde_json::to_value(object).expect("an object is plain data")
+}
+
+/// Tells of what somebody else did to an object, and counts it.
+async fn tell_drift<K: Kind>(
+    observed: &Observed,
+    what: &str,
+    standing: Standing,
+    context: &Context,
+) {
+    let (drift, note) = match standing {
+        Standing::InPlace | Standing::ToApply => return,
+        Standing::Changed(fields) => {
+            (Drift::Changed, format!("somebody else changed {what}; it is put back: {fields}"))
+        }
+        Standing::Gone => (Drift::Gone, format!("somebody else deleted {what}; it is made again")),
+    };
+    context.metrics.repaired(&K::kind(&()), drift);
+    warn!(cluster = %observed.key, "{note}");
+    context.warn(observed.cluster.as_ref(), "DriftRepaired", &note).await;
 }
 
 /// Notes on the claims of volumes what their brokers found there. Nothing is noted before: a plan may be wrong.

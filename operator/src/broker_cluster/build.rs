@@ -6,7 +6,7 @@ mod network_policy;
 mod service;
 mod stateful_set;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::plan::{Plan, Rollout};
 use super::validate::ValidCluster;
+use crate::status_writer::describe;
 
 /// Every object of a cluster.
 #[derive(Debug, Clone)]
@@ -51,6 +52,16 @@ pub fn build(valid: &ValidCluster, plan: &Plan) -> Objects {
 }
 
 impl Objects {
+    /// What each of them is called, with its kind.
+    #[must_use]
+    pub fn described(&self) -> BTreeSet<String> {
+        let services = self.services.iter().map(describe);
+        let sets = self.stateful_sets.iter().map(|(_, set)| describe(set));
+        let one = [describe(&self.config_map), describe(&self.disruption_budget)];
+        let policy = self.network_policy.iter().map(describe);
+        services.chain(sets).chain(one).chain(policy).collect()
+    }
+
     /// Without the StatefulSets that wait.
     #[must_use]
     pub fn only(mut self, rollout: &Rollout) -> Self {

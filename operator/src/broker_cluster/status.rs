@@ -21,7 +21,7 @@ use crate::verdict::{Reason, Verdict};
 const VERSION_BYTES_MAX: usize = 128;
 
 /// Condition and reason: a broker lost its disk.
-const DISK_REPLACED: &str = "DiskReplaced";
+pub const DISK_REPLACED: &str = "DiskReplaced";
 
 /// What the status is made of.
 #[derive(Debug)]

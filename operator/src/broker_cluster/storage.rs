@@ -7,7 +7,7 @@ use operator_api::condition::{Finding, Truth};
 use crate::links::BrokerReport;
 
 /// Condition: volumes have room.
-const HEALTHY: &str = "StorageHealthy";
+pub const HEALTHY: &str = "StorageHealthy";
 /// A volume with less than one part in so many free is nearly full.
 const FREE_PART_MIN: u64 = 10;
 

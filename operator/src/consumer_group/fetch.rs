@@ -58,6 +58,7 @@ pub fn entry(group: &ConsumerGroup) -> Entry {
         claim: claim(group),
         is_deleted: group.metadata.deletion_timestamp.is_some(),
         takes_over: group.spec.adoption_policy != AdoptionPolicy::Never,
+        topics: group.spec.subscriptions.iter().map(|s| s.topic.clone()).collect(),
     }
 }
 

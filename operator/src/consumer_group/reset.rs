@@ -12,7 +12,7 @@ use crate::broker_admin::AdminError;
 use crate::links::ClusterView;
 
 /// Condition: the declared reset is carried out.
-const COMPLETE: &str = "OffsetResetComplete";
+pub const COMPLETE: &str = "OffsetResetComplete";
 
 /// What came of a reset.
 #[derive(Debug, Clone, PartialEq, Eq)]

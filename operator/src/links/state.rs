@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use broker_proto::admin::state_event::Event;
-use broker_proto::admin::{BrokerStatus, Group, GroupStatus, Owner, StateEvent, Topic};
+use broker_proto::admin::{BrokerStatus, Group, GroupStatus, Owner, StateEvent, Topic, TopicLag};
 
 use crate::broker_cluster::storage;
 
@@ -34,16 +34,29 @@ pub struct Pushed {
     pub version: u64,
 }
 
+/// What is known of something that was pushed in this session and went without being asked to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vanished {
+    /// Shards of the broker on which it was.
+    pub shards: Vec<String>,
+    /// The group that had most messages of it to get, and how many; none when no group waited.
+    pub waited: Option<(String, u64)>,
+}
+
+/// Things whose end is remembered until they are pushed again.
+const VANISHED_MAX: usize = 1024;
+
 /// All things of one kind that a broker holds.
 #[derive(Debug, Clone)]
 pub struct Held<T> {
     things: BTreeMap<String, T>,
     pushed: HashMap<String, Pushed>,
+    vanished: HashMap<String, Vanished>,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { things: BTreeMap::new(), pushed: HashMap::new() }
+        Self { things: BTreeMap::new(), pushed: HashMap::new(), vanished: HashMap::new() }
     }
 }
 
@@ -82,9 +95,22 @@ impl<T: Thing> Held<T> {
         self.things.insert(name, thing).is_none()
     }
 
-    fn remove(&mut self, name: &str) {
-        self.things.remove(name);
+    /// What was known of something that vanished, once.
+    pub fn take_vanished(&mut self, name: &str) -> Option<Vanished> {
+        self.vanished.remove(name)
+    }
+
+    /// What is asked to go does not vanish.
+    pub fn note_delete(&mut self, name: &str) {
         self.pushed.remove(name);
+        self.vanished.remove(name);
+    }
+
+    fn remove(&mut self, name: &str, vanished: Vanished) {
+        self.things.remove(name);
+        if self.pushed.remove(name).is_some() && self.vanished.len() < VANISHED_MAX {
+            self.vanished.insert(name.to_owned(), vanished);
+        }
     }
 }
 
@@ -145,6 +171,8 @@ pub struct BrokerState {
     pub groups: Held<Group>,
     /// Members and lag of its groups.
     pub group_status: BTreeMap<String, GroupStatus>,
+    /// Groups by a topic that they draw from.
+    drawn: HashMap<String, BTreeSet<String>>,
 }
 
 /// Something that somebody may want to look at.
@@ -168,12 +196,16 @@ impl BrokerState {
         let changes = match event.event {
             Some(Event::Topic(topic)) => {
                 let name = topic.name.clone();
-                let kind = if self.topics.insert(topic) { Change::TopicSet } else { Change::Topic };
-                vec![kind(name)]
+                if self.topics.insert(topic) {
+                    self.topic_set(name)
+                } else {
+                    vec![Change::Topic(name)]
+                }
             }
             Some(Event::TopicDeleted(name)) => {
-                self.topics.remove(&name);
-                vec![Change::TopicSet(name)]
+                let vanished = self.vanishing(&name);
+                self.topics.remove(&name, vanished);
+                self.topic_set(name)
             }
             Some(Event::Group(group)) => {
                 let name = group.name.clone();
@@ -181,8 +213,10 @@ impl BrokerState {
                 vec![Change::Group(name)]
             }
             Some(Event::GroupDeleted(name)) => {
-                self.groups.remove(&name);
-                self.group_status.remove(&name);
+                let shards = self.shards();
+                self.groups.remove(&name, Vanished { shards, waited: None });
+                let before = self.group_status.remove(&name);
+                self.forget_drawn(&name, before.iter().flat_map(|status| &status.topics));
                 vec![Change::Group(name)]
             }
             Some(Event::GroupStatus(status)) => self.apply_group_status(status),
@@ -201,11 +235,56 @@ impl BrokerState {
             status.topics.iter().map(|lag| lag.topic.clone()).collect()
         };
         let now = topics_of(&status);
-        let mut changes = vec![Change::Group(status.name.clone())];
-        let before = self.group_status.insert(status.name.clone(), status);
+        let name = status.name.clone();
+        let mut changes = vec![Change::Group(name.clone())];
+        let before = self.group_status.insert(name.clone(), status);
+        self.forget_drawn(&name, before.iter().flat_map(|status| &status.topics));
+        for topic in &now {
+            self.drawn.entry(topic.clone()).or_default().insert(name.clone());
+        }
         let before = before.as_ref().map(topics_of).unwrap_or_default();
         changes.extend(now.symmetric_difference(&before).cloned().map(Change::Topic));
         changes
+    }
+
+    fn forget_drawn<'a>(&mut self, group: &str, rows: impl Iterator<Item = &'a TopicLag>) {
+        for row in rows {
+            if let Some(groups) = self.drawn.get_mut(&row.topic) {
+                groups.remove(group);
+                if groups.is_empty() {
+                    self.drawn.remove(&row.topic);
+                }
+            }
+        }
+    }
+
+    /// A topic that appeared or went, and the groups that draw from it.
+    fn topic_set(&self, topic: String) -> Vec<Change> {
+        let groups = self.groups_of(&topic).map(|group| Change::Group(group.to_owned()));
+        let groups: Vec<_> = groups.collect();
+        std::iter::once(Change::TopicSet(topic)).chain(groups).collect()
+    }
+
+    /// Names of the shards of the broker.
+    fn shards(&self) -> Vec<String> {
+        let shards = self.broker.iter().flat_map(|broker| &broker.shards);
+        shards.map(|shard| shard.name.clone()).collect()
+    }
+
+    /// What is known of a topic that goes.
+    fn vanishing(&self, topic: &str) -> Vanished {
+        let placement = self.topics.get(topic).map_or(&[][..], |topic| &topic.placement);
+        let is_here = |shard: &String| placement.iter().any(|p| p.shard == *shard && p.queues > 0);
+        let rows = self.groups_of(topic).filter_map(|group| {
+            let row = self.group_status.get(group)?.topics.iter().find(|lag| lag.topic == topic)?;
+            Some((group.to_owned(), row.lag_messages))
+        });
+        Vanished {
+            shards: self.shards().into_iter().filter(is_here).collect(),
+            waited: rows
+                .filter(|(_, messages)| *messages > 0)
+                .max_by_key(|(_, messages)| *messages),
+        }
     }
 
     fn apply_broker(&mut self, broker: BrokerStatus) -> Vec<Change> {
@@ -225,17 +304,14 @@ impl BrokerState {
     }
 
     /// Groups that draw from a topic.
-    pub fn groups_of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> {
-        self.group_status
-            .values()
-            .filter(move |status| status.topics.iter().any(|lag| lag.topic == topic))
-            .map(|status| status.name.as_str())
+    pub fn groups_of(&self, topic: &str) -> impl Iterator<Item = &str> {
+        self.drawn.get(topic).into_iter().flatten().map(String::as_str)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use broker_proto::admin::{Synced, TopicLag};
+    use broker_proto::admin::{QueuePlacement, ShardStatus, Synced};
 
     use super::*;
 
@@ -300,6 +376,44 @@ mod tests {
         let second = state.apply(event(Event::GroupStatus(status(2))));
         assert_eq!(second, [Change::Group("billing".to_owned())]);
         assert_eq!(state.groups_of("orders").collect::<Vec<_>>(), ["billing"]);
+    }
+
+    fn lag(group: &str, lag_messages: u64) -> StateEvent {
+        let row = TopicLag { topic: "orders".to_owned(), lag_messages, ..TopicLag::default() };
+        let name = group.to_owned();
+        event(Event::GroupStatus(GroupStatus { name, topics: vec![row], ..GroupStatus::default() }))
+    }
+
+    #[test]
+    fn what_vanishes_is_remembered_with_its_shards_and_who_waited_until_it_is_pushed_again() {
+        let mut state = synced_state();
+        let shard = |name: &str| ShardStatus { name: name.to_owned(), ..ShardStatus::default() };
+        let shards = vec![shard("shard-0"), shard("shard-2")];
+        state.apply(event(Event::Broker(BrokerStatus { shards, ..BrokerStatus::default() })));
+        let placed = |shard: &str| QueuePlacement { shard: shard.to_owned(), queues: 4 };
+        let placement = vec![placed("shard-1"), placed("shard-2")];
+        state.topics.note_push(Topic { placement, ..topic(3) }, 77);
+        state.apply(lag("billing", 5));
+        state.apply(lag("audit", 7));
+        let changes = state.apply(event(Event::TopicDeleted("orders".to_owned())));
+        let group = |name: &str| Change::Group(name.to_owned());
+        let woken = [Change::TopicSet("orders".to_owned()), group("audit"), group("billing")];
+        assert_eq!(changes, woken);
+        let waited = Some(("audit".to_owned(), 7));
+        let vanished = Vanished { shards: vec!["shard-2".to_owned()], waited };
+        assert_eq!(state.topics.take_vanished("orders"), Some(vanished));
+        assert_eq!(state.topics.take_vanished("orders"), None);
+    }
+
+    #[test]
+    fn what_is_deleted_on_purpose_or_was_never_pushed_does_not_vanish() {
+        let mut state = synced_state();
+        state.apply(event(Event::TopicDeleted("orders".to_owned())));
+        assert_eq!(state.topics.take_vanished("orders"), None);
+        state.topics.note_push(topic(3), 77);
+        state.topics.note_delete("orders");
+        state.apply(event(Event::TopicDeleted("orders".to_owned())));
+        assert_eq!(state.topics.take_vanished("orders"), None);
     }
 
     #[test]

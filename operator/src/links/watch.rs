@@ -88,7 +88,7 @@ impl Watch {
     /// Ends the session; what was known stays readable until the next one begins.
     fn end(&self, error: &AdminError) -> bool {
         let mut session = self.shared.lock();
-        session.error = error.to_string();
+        session.error = error.words();
         let was_synced = session.silent_since.is_none();
         session.silent_since.get_or_insert_with(Instant::now);
         drop(session);
@@ -111,8 +111,8 @@ pub(super) fn signal(signals: &Signals, cluster: &ClusterKey, change: Change) {
         Change::Broker => signals.clusters.mark(cluster.clone()),
         Change::Topic(name) => signals.topics.mark(one(name)),
         Change::TopicSet(name) => {
-            signals.topics.mark(one(name));
-            signals.groups.mark(Scope::All(cluster.clone()));
+            signals.topics.mark(one(name.clone()));
+            signals.groups.mark(Scope::Subscribers(cluster.clone(), name));
         }
         Change::Group(name) => signals.groups.mark(one(name)),
     }

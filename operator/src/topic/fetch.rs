@@ -61,6 +61,7 @@ pub fn entry(topic: &Topic) -> Entry {
         claim: claim(topic),
         is_deleted: topic.metadata.deletion_timestamp.is_some(),
         takes_over: topic.spec.adoption_policy != AdoptionPolicy::Never,
+        topics: BTreeSet::new(),
     }
 }
 

@@ -12,6 +12,8 @@ mod consumer_group;
 mod definitions;
 #[path = "operator/deletion.rs"]
 mod deletion;
+#[path = "operator/events.rs"]
+mod events;
 #[path = "operator/fake_broker.rs"]
 mod fake_broker;
 #[path = "operator/leadership.rs"]

@@ -212,7 +212,12 @@ async fn a_namespace_that_is_not_allowed_keeps_nobody_from_a_name() {
     };
     let key = observed("{}", None).cluster_key;
     for namespace in ["a-stranger", "shop"] {
-        let entry = Entry { claim: claim(namespace), is_deleted: false, takes_over: true };
+        let entry = Entry {
+            claim: claim(namespace),
+            is_deleted: false,
+            takes_over: true,
+            topics: BTreeSet::new(),
+        };
         claims.note(key.clone(), "orders".to_owned(), entry);
     }
     let rivals = |spec: &str| {

@@ -18,7 +18,7 @@ fn fleeting(mut spec: Value) -> Value {
 }
 
 /// Events of a reason, as soon as there are any.
-async fn events(world: &World, reason: &str) -> Vec<String> {
+pub(crate) async fn events(world: &World, reason: &str) -> Vec<String> {
     eventually(&format!("an event {reason}"), || async {
         let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
         let told = events.into_iter().filter(|event| event.reason.as_deref() == Some(reason));

@@ -18,6 +18,9 @@ use tonic::{Request, Response, Status};
 
 use crate::world::eventually;
 
+/// Changes that a reader may be behind.
+const CHANGES_MAX: usize = 16 * 1024;
+
 /// What the broker holds.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Memory {
@@ -42,6 +45,8 @@ pub(crate) struct Memory {
     pub(crate) full: bool,
     /// Answers resets with an error.
     pub(crate) resets_fail: bool,
+    /// Refuses resets.
+    pub(crate) resets_refused: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +109,7 @@ impl Drop for FakeBroker {
 
 impl FakeBroker {
     pub(crate) async fn start(id: u32) -> Self {
-        let (changes, _) = broadcast::channel(1024);
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
         let shared = Arc::new(Shared { id, memory: Mutex::default(), changes });
         let mut broker =
             Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), shared, life: None };
@@ -160,6 +165,26 @@ impl FakeBroker {
         change(&mut memory);
         let status = self.shared.status(&memory);
         self.shared.tell(memory.version, Event::Broker(status));
+    }
+
+    /// Somebody deletes a topic by force.
+    pub(crate) fn lose_topic(&self, name: &str) {
+        let mut memory = self.shared.lock();
+        memory.version += 1;
+        memory.topics.remove(name).unwrap();
+        self.shared.tell(memory.version, Event::TopicDeleted(name.to_owned()));
+    }
+
+    /// Somebody changes a topic.
+    pub(crate) fn change_topic(&self, name: &str, change: impl FnOnce(&mut Topic)) {
+        let mut memory = self.shared.lock();
+        memory.version += 1;
+        let version = memory.version;
+        let topic = memory.topics.get_mut(name).unwrap();
+        change(topic);
+        topic.version = version;
+        let topic = topic.clone();
+        self.shared.tell(version, Event::Topic(topic));
     }
 
     pub(crate) fn report(&self, status: GroupStatus) {
@@ -306,6 +331,9 @@ impl Admin for Service {
     ) -> Result<Response<ResetOffsetsResponse>, Status> {
         let mut memory = self.shared.lock();
         memory.resets.push(request.into_inner());
+        if memory.resets_refused {
+            return Err(Status::invalid_argument("the time lies ahead"));
+        }
         if memory.resets_fail {
             return Err(Status::unavailable("the shard is starting"));
         }

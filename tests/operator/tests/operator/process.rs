@@ -14,7 +14,7 @@ use tokio::process::Command;
 use crate::world::{World, eventually};
 
 /// Status line and body of a GET; none when nobody answers.
-async fn get(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;

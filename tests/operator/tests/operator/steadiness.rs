@@ -17,7 +17,7 @@ use crate::world::{Kind, World, eventually};
 /// How long peace is looked at.
 const PEACE: Duration = Duration::from_secs(8);
 
-type Writes = BoxStream<'static, String>;
+pub(crate) type Writes = BoxStream<'static, String>;
 
 /// Every write to one kind in the namespace from now on.
 async fn writes<K: Kind>(world: &World) -> Writes {
@@ -40,7 +40,7 @@ async fn writes<K: Kind>(world: &World) -> Writes {
     Box::pin(stream.filter_map(describe))
 }
 
-async fn all_writes(world: &World) -> Writes {
+pub(crate) async fn all_writes(world: &World) -> Writes {
     let streams = [
         writes::<BrokerCluster>(world).await,
         writes::<Topic>(world).await,

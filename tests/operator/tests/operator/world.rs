@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake_broker::FakeBroker;
+use crate::process::get;
 
 /// Nothing that is waited for takes longer on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,11 +100,36 @@ impl Connect for Roads {
 /// An operator that runs in this process.
 #[derive(Debug)]
 pub(crate) struct RunningOperator {
+    /// Where its metrics page is.
+    http: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl RunningOperator {
+    /// The sum of all numbers of a metric whose labels contain all of these.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let page = get(self.http, "/metrics").await.expect("the page is served");
+        let lines = page.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| {
+                rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
+            })
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// Requests so far that ask the API server to change something, those for the lease left out.
+    pub(crate) async fn writes(&self) -> u64 {
+        let mut writes = 0;
+        for verb in ["create", "patch", "update", "delete"] {
+            let verb = format!("verb=\"{verb}\"");
+            let name = "pinnace_operator_api_requests_total";
+            writes += self.metric(name, &[&verb]).await;
+            writes -= self.metric(name, &[&verb, "resource=\"leases\""]).await;
+        }
+        writes
+    }
+
     /// Ends it as SIGTERM does, and waits.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
@@ -198,13 +224,15 @@ impl World {
     /// An operator with more arguments.
     pub(crate) fn operator_with(&self, identity: &str, more: &[&str]) -> RunningOperator {
         let stop = CancellationToken::new();
+        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listens = http.to_string();
         let words = [
             "pinnace-operator",
             "run",
             "--namespace",
             &self.namespace,
             "--http",
-            "127.0.0.1:0",
+            &listens,
             "--identity",
             identity,
         ];
@@ -213,7 +241,7 @@ impl World {
         let roads = Arc::new(self.roads.clone());
         let run = operator::run::run(*arguments, self.operator_client.clone(), roads, stop.clone());
         let task = tokio::spawn(async move { run.await.unwrap() });
-        RunningOperator { stop, task }
+        RunningOperator { http, stop, task }
     }
 
     pub(crate) fn api<K: Kind>(&self) -> Api<K> {

@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test test-long sim sim-soak test-operator test-charts conformance test-examples e2e ci crds bench images fuzz clean
+.PHONY: help build demo check check-generated test test-long sim sim-soak test-operator test-operator-scale test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The demo, tests and examples run a development build, which is there long before a release build would be. Each selects
@@ -61,6 +61,9 @@ test-long: ## more at one moment than fits into a second, killed in the middle, 
 
 test-operator: ## the operator against a real API server (needs Go; makes one from Go modules, once)
 	tests/operator/run
+
+test-operator-scale: ## 2,000 topics and 1,000 groups on a real API server: how soon ready, how much memory, no writes in peace
+	PINNACE_TEST_SCALE=1 tests/operator/run many_objects --nocapture
 
 test-charts: ## the Helm charts: lint, schemas, goldens, an install on a real API server, health for Argo CD (needs Go, jq, lua5.4)
 	$(CARGO) build --workspace --locked

@@ -82,7 +82,7 @@ test-examples: ## the programs of examples/ in four languages (needs Go, Java wi
 	$(CARGO) build --locked --workspace --bin pinnace
 	tests/examples/run --binary $(abspath $(DEVELOPMENT))/pinnace
 
-e2e: images ## a real Kubernetes: Helm install, examples on three brokers, broker pods lost (needs Go, root, Debian packages)
+e2e: images ## a real Kubernetes: Helm install, examples on three brokers; pods, volumes, a node, the API server lost (needs Go, root, Debian packages)
 	tests/cluster/e2e
 
 images: build ## container images as OCI archives in target/images (needs Go)

@@ -9,9 +9,11 @@ pub mod map;
 pub mod plan;
 pub mod pods;
 pub mod restarts;
+pub mod rollout;
 pub mod standing;
 pub mod status;
 pub mod storage;
+pub mod updates;
 pub mod validate;
 pub mod volumes;
 
@@ -106,9 +108,11 @@ fn prepare(
 ) -> Result<(plan::Plan, build::Objects), Verdict> {
     let valid = validate::validate(observed, &context.settings)?;
     let plan = plan::plan(observed, &valid)?;
-    let objects = build::build(&valid, &plan);
-    let rollout = plan::rollout(observed, &objects.stateful_sets);
-    Ok((plan.with_rollout(&rollout), objects.only(&rollout)))
+    let wanted = build::build(&valid, &plan).stateful_sets;
+    let rollout = rollout::rollout(observed, &valid, &plan.brokers, wanted);
+    let plan = plan.with_rollout(observed, &rollout);
+    let objects = build::build(&valid, &plan).only(&rollout);
+    Ok((plan, objects))
 }
 
 /// Gives the map to every connected broker that has an older one.

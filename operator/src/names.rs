@@ -29,6 +29,12 @@ pub const DISK_ANNOTATION: &str = "pinnace.dev/disk-id";
 pub const ACCEPT_DISKS_ANNOTATION: &str = "pinnace.dev/accept-disks";
 /// Annotation: hash of the pod template; tells a change that restarts the broker.
 pub const TEMPLATE_ANNOTATION: &str = "pinnace.dev/template-hash";
+/// Annotation: the pod template itself as it was applied, for as long as the next one waits.
+pub const KEPT_TEMPLATE_ANNOTATION: &str = "pinnace.dev/template";
+/// Annotation: hash of what the BrokerCluster said of its pods; tells its changes from those of an operator.
+pub const SAID_ANNOTATION: &str = "pinnace.dev/spec-hash";
+/// Annotation of a BrokerCluster: hash of the plan whose restarts are approved.
+pub const APPROVE_PLAN_ANNOTATION: &str = "pinnace.dev/approve-plan";
 /// Finalizer of objects whose deletion deletes something in the brokers.
 pub const FINALIZER: &str = "pinnace.dev/cleanup";
 /// Key of the cluster map in its ConfigMap.

@@ -1,5 +1,5 @@
 //! The kind `BrokerCluster`: brokers, their shards and what they run on. Spec and status as plain data; its rules stand
-//! in `rules`. What a later release serves (security, update windows, volume growth) has no field here yet.
+//! in `rules`. What a later release serves (security, update windows) has no field here yet.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use crate::pod::Pod;
 use crate::quantity::{ResourceText, SizeText};
 use crate::rules;
 use crate::topic::Retention;
+use crate::update::{UpdatePolicy, UpdateStatus};
 
 /// What a BrokerCluster asks for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +47,7 @@ use crate::topic::Retention;
         printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
         printcolumn(name = "Brokers", type_ = "string", json_path = ".status.display.brokers"),
         printcolumn(name = "Shards", type_ = "string", json_path = ".status.display.shards"),
+        printcolumn(name = "Updated", type_ = "string", json_path = ".status.display.updated"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
         printcolumn(
             name = "Endpoint",
@@ -110,6 +112,9 @@ pub struct BrokerClusterSpec {
     /// brokers of the cluster only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_policy: Option<NetworkPolicy>,
+    /// When brokers restart for a change of their pods. When absent: for changes of this spec, not for a new operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdatePolicy>,
 }
 
 /// An image other than the operator's own.
@@ -295,6 +300,9 @@ pub struct BrokerClusterStatus {
     /// Version of the cluster map that the brokers are to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map_version: Option<u64>,
+    /// The restarts that are to come, why, and what they wait for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
     /// The same for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display: Option<ClusterDisplay>,
@@ -369,4 +377,8 @@ pub struct ClusterDisplay {
     /// Like `4/4`.
     #[schemars(length(max = 32))]
     pub shards: String,
+    /// Brokers that run what they are to run, like `1/3`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 32))]
+    pub updated: String,
 }

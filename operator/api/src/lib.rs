@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod rules;
 pub mod selector;
 pub mod topic;
+pub mod update;
 
 pub use broker_cluster::BrokerClusterSpec;
 pub use consumer_group::ConsumerGroupSpec;

@@ -17,7 +17,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::plan::{Plan, Rollout};
+use super::plan::{BrokerPlan, Plan};
+use super::rollout::Rollout;
 use super::validate::ValidCluster;
 use crate::status_writer::describe;
 
@@ -47,8 +48,20 @@ pub fn build(valid: &ValidCluster, plan: &Plan) -> Objects {
         services: headless.chain(listeners).collect(),
         disruption_budget: disruption_budget::brokers(valid),
         network_policy: network_policy::brokers(valid),
-        stateful_sets: brokers.map(|b| (b.id, stateful_set::broker(valid, b))).collect(),
+        stateful_sets: brokers.map(|b| (b.id, stateful_set(valid, b, &valid.image))).collect(),
     }
+}
+
+/// Builds the StatefulSet of one broker with some image.
+#[must_use]
+pub fn stateful_set(valid: &ValidCluster, broker: &BrokerPlan, image: &str) -> StatefulSet {
+    stateful_set::broker(valid, broker, image)
+}
+
+/// What tells one text from another; the same for every operator.
+#[must_use]
+pub fn hash(text: &str) -> String {
+    stateful_set::hash(text)
 }
 
 impl Objects {
@@ -62,10 +75,10 @@ impl Objects {
         services.chain(sets).chain(one).chain(policy).collect()
     }
 
-    /// Without the StatefulSets that wait.
+    /// With the StatefulSets as they may be now.
     #[must_use]
     pub fn only(mut self, rollout: &Rollout) -> Self {
-        self.stateful_sets.retain(|(broker, _)| rollout.apply.contains(broker));
+        self.stateful_sets.clone_from(&rollout.apply);
         self
     }
 }

@@ -1,6 +1,7 @@
-//! What is to be done: which broker serves which shards, and which StatefulSets may be applied now. Pure.
+//! What is to be: which broker serves which shards, on which disks, and where clients connect. Which StatefulSets may be
+//! applied now stands in `rollout`. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt as _;
@@ -9,11 +10,10 @@ use operator_api::quantity::SizeText;
 use super::fetch::Observed;
 use super::growth::{Growth, growth};
 use super::map::Record;
+use super::rollout::{Rollout, Update};
 use super::validate::ValidCluster;
 use super::volumes::{Disks, Replaced, disks, parse};
-use crate::names::{
-    ACCEPT_DISKS_ANNOTATION, BROKER_LABEL, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION, shard_name,
-};
+use crate::names::{ACCEPT_DISKS_ANNOTATION, BROKER_LABEL, SHARDS_ANNOTATION, shard_name};
 use crate::verdict::Verdict;
 
 /// What is to be.
@@ -29,6 +29,8 @@ pub struct Plan {
     pub endpoints: Vec<(String, String)>,
     /// Brokers whose change waits for others.
     pub held_back: Vec<u32>,
+    /// What restarts are to come, and how many brokers need none.
+    pub update: Update,
     /// The disks of brokers from now on.
     pub disks: Disks,
     /// Size of the volume of each broker.
@@ -58,7 +60,7 @@ fn claim_size(set: &StatefulSet) -> Option<String> {
 }
 
 /// Number of the broker that a StatefulSet runs.
-fn broker_of(set: &StatefulSet) -> Option<u32> {
+pub(super) fn broker_of(set: &StatefulSet) -> Option<u32> {
     set.labels().get(BROKER_LABEL)?.parse().ok()
 }
 
@@ -214,6 +216,7 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         version: valid.version.clone(),
         endpoints: valid.listeners.iter().map(address).collect(),
         held_back: Vec::new(),
+        update: Update::default(),
         storage_size: storage_size.clone(),
         growth: growth(&observed.volumes, valid.brokers, storage_size),
         disks,
@@ -221,71 +224,21 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
     })
 }
 
-/// Which brokers may be applied now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rollout {
-    /// These.
-    pub apply: BTreeSet<u32>,
-    /// These wait, so that not more than one broker is away at a time.
-    pub held_back: Vec<u32>,
-}
-
-/// Whether the pod of a StatefulSet runs what the StatefulSet says, and is ready.
-#[must_use]
-pub fn is_ready(set: &StatefulSet) -> bool {
-    let Some(status) = &set.status else { return false };
-    status.observed_generation >= set.metadata.generation
-        && status.ready_replicas.unwrap_or_default() >= 1
-        && status.updated_replicas.unwrap_or_default() >= 1
-        && status.update_revision == status.current_revision
-}
-
-/// Whether a broker says that it serves all of its shards.
-fn serves(observed: &Observed, broker: u32, set: &StatefulSet) -> bool {
-    let told = observed.reported.get(&broker);
-    let shards = parse(set.annotations().get(SHARDS_ANNOTATION).map_or("", String::as_str));
-    told.is_some_and(|found| !found.failed && found.shards.is_superset(&shards))
-}
-
-/// New brokers and those whose pod template stays are applied; of those that would restart, the ones whose pods are not
-/// ready, and one of the others when every broker says that it serves its shards. So a change that breaks brokers stops at
-/// the first, and no broker is taken away while another one is not heard.
-#[must_use]
-pub fn rollout(observed: &Observed, wanted: &[(u32, StatefulSet)]) -> Rollout {
-    let existing: BTreeMap<u32, &StatefulSet> =
-        observed.stateful_sets.iter().filter_map(|set| Some((broker_of(set)?, set))).collect();
-    let restarts = |broker: &u32, set: &StatefulSet| {
-        existing.get(broker).is_some_and(|live| {
-            live.annotations().get(TEMPLATE_ANNOTATION)
-                != set.annotations().get(TEMPLATE_ANNOTATION)
-        })
-    };
-    let ready = |broker: &u32| existing.get(broker).is_some_and(|live| is_ready(live));
-    let up = |broker: &u32| {
-        let live = existing.get(broker);
-        live.is_some_and(|live| is_ready(live) && serves(observed, *broker, live))
-    };
-    let all_up = wanted.iter().all(|(broker, _)| up(broker));
-    let mut rollout = Rollout::default();
-    let mut restarting = false;
-    for (broker, set) in wanted {
-        if !restarts(broker, set) || !ready(broker) {
-            rollout.apply.insert(*broker);
-        } else if all_up && !restarting {
-            restarting = true;
-            rollout.apply.insert(*broker);
-        } else {
-            rollout.held_back.push(*broker);
-        }
-    }
-    rollout
-}
-
 impl Plan {
-    /// The same plan that says what waits.
+    /// The same plan that says what waits, with a map of what is served meanwhile: nobody is led to a shard whose broker is
+    /// not told of it.
     #[must_use]
-    pub fn with_rollout(mut self, rollout: &Rollout) -> Self {
+    pub fn with_rollout(mut self, observed: &Observed, rollout: &Rollout) -> Self {
         self.held_back.clone_from(&rollout.held_back);
+        self.update = rollout.update.clone();
+        if !rollout.unserved.is_empty() {
+            let mut brokers = self.brokers.clone();
+            for broker in &mut brokers {
+                broker.shards.retain(|shard| !rollout.unserved.contains(shard));
+            }
+            let (hosts, recorded) = (self.map.client_hosts, observed.recorded.as_ref());
+            self.map = Record::next(&observed.key, &brokers, hosts, recorded, observed.map_version);
+        }
         self
     }
 }

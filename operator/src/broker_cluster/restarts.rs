@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use tokio::time::Instant;
 
 use super::fetch::Observed;
-use super::plan::is_ready;
+use super::rollout::is_ready;
 use crate::applied;
 use crate::context::Context;
 use crate::events::Happening;

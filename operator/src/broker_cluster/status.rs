@@ -9,8 +9,10 @@ use operator_api::broker_cluster::{
 use operator_api::condition::{Finding, READY, Truth, merge};
 
 use super::fetch::Observed;
-use super::plan::{Plan, is_ready};
+use super::plan::Plan;
+use super::rollout::is_ready;
 use super::storage;
+use super::updates;
 use super::volumes::Replaced;
 use crate::context::shorten;
 use crate::links::{BrokerReport, SILENCE_MAX};
@@ -71,6 +73,8 @@ pub fn status(input: &Input<'_>, now: &str) -> Outcome {
                 },
             ));
             findings.extend(storage::finding(input.reports));
+            let planned = input.plan.as_ref().ok();
+            findings.extend(planned.map(|plan| updates::finding(&input.observed.key, plan)));
             merge(&input.before.conditions, &findings, generation, now)
         }
         None => input.before.conditions.clone(),
@@ -141,6 +145,7 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
     let display = ClusterDisplay {
         brokers: format!("{ready}/{desired}"),
         shards: format!("{leading}/{}", shards.len()),
+        updated: format!("{}/{desired}", plan.update.updated(plan.brokers.len())),
     };
     BrokerClusterStatus {
         observed_generation: None,
@@ -152,6 +157,7 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
         endpoints: plan.endpoints.iter().map(endpoint).collect(),
         storage_size: Some(plan.storage_size.clone()),
         map_version: Some(plan.map.version),
+        update: updates::status(plan),
         display: Some(display),
         conditions: Vec::new(),
     }

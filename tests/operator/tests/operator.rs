@@ -24,6 +24,8 @@ mod ownership;
 mod process;
 #[path = "operator/real_broker.rs"]
 mod real_broker;
+#[path = "operator/rollouts.rs"]
+mod rollouts;
 #[path = "operator/scale.rs"]
 mod scale;
 #[path = "operator/steadiness.rs"]

@@ -23,25 +23,37 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{as_kubernetes, metadata};
 use crate::broker_cluster::plan::BrokerPlan;
 use crate::broker_cluster::validate::ValidCluster;
-use crate::names::{ADMIN_PORT, CLIENT_PORT, HTTP_PORT, SHARDS_ANNOTATION, TEMPLATE_ANNOTATION};
+use crate::names::{
+    ADMIN_PORT, CLIENT_PORT, HTTP_PORT, KEPT_TEMPLATE_ANNOTATION, SAID_ANNOTATION,
+    SHARDS_ANNOTATION, TEMPLATE_ANNOTATION,
+};
 
 /// The user that brokers run as.
 const USER: i64 = 65_532;
-/// Time to answer parked polls and sync on a planned stop.
+/// Time to serve on, answer parked polls and sync on a planned stop.
 const GRACE_SECONDS: i64 = 60;
+/// For so long a broker that is told to stop serves on, while Services and load balancers hear that it goes.
+const STOP_DELAY_SECONDS: u32 = 3;
 /// A broker may take this long to replay its log before it counts as failed: 600 probes, one each second.
 const STARTUP_PROBES_MAX: i32 = 600;
+/// Largest template that its StatefulSet keeps a copy of: annotations together may have 256 KiB.
+const KEPT_TEMPLATE_BYTES_MAX: usize = 128 * 1024;
 
-pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan) -> StatefulSet {
+pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan, image: &str) -> StatefulSet {
     let selector = valid.key.broker_selector(broker.id);
-    let template = template(valid, broker);
-    let text = serde_json::to_vec(&template).expect("a template is plain data");
+    let template = template(valid, broker, image);
+    let text = serde_json::to_string(&template).expect("a template is plain data");
     let mut metadata = metadata(valid, valid.key.stateful_set(broker.id), valid.key.labels());
     metadata.labels.get_or_insert_default().extend(selector.clone());
-    metadata.annotations = Some(BTreeMap::from([
+    let mut annotations = BTreeMap::from([
         (SHARDS_ANNOTATION.to_owned(), shard_list(broker)),
-        (TEMPLATE_ANNOTATION.to_owned(), format!("{:016x}", xxh3_64(&text))),
-    ]));
+        (TEMPLATE_ANNOTATION.to_owned(), hash(&text)),
+        (SAID_ANNOTATION.to_owned(), said(valid, broker)),
+    ]);
+    if text.len() <= KEPT_TEMPLATE_BYTES_MAX {
+        annotations.insert(KEPT_TEMPLATE_ANNOTATION.to_owned(), text);
+    }
+    metadata.annotations = Some(annotations);
     let deletion = match valid.spec.storage.deletion {
         VolumeDeletion::Retain => "Retain",
         VolumeDeletion::Delete => "Delete",
@@ -65,6 +77,26 @@ pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan) -> StatefulSet {
         },
         status: None,
     }
+}
+
+/// What tells one text from another.
+pub(super) fn hash(text: &str) -> String {
+    format!("{:016x}", xxh3_64(text.as_bytes()))
+}
+
+/// Hash of what people say that goes into the pods of a broker. It must stay the same from one operator to the next, or what an
+/// operator does otherwise passes for their change.
+fn said(valid: &ValidCluster, broker: &BrokerPlan) -> String {
+    let spec = &valid.spec;
+    let said = serde_json::json!({
+        "version": spec.version,
+        "image": spec.image,
+        "resources": spec.resources,
+        "listeners": spec.listeners,
+        "pod": spec.pod,
+        "shards": shard_list(broker),
+    });
+    hash(&said.to_string())
 }
 
 fn shard_list(broker: &BrokerPlan) -> String {
@@ -96,7 +128,7 @@ fn claim(valid: &ValidCluster, broker: &BrokerPlan) -> PersistentVolumeClaim {
     }
 }
 
-fn template(valid: &ValidCluster, broker: &BrokerPlan) -> PodTemplateSpec {
+fn template(valid: &ValidCluster, broker: &BrokerPlan, image: &str) -> PodTemplateSpec {
     let pod = valid.spec.pod.clone().unwrap_or_default();
     let mut labels = pod.labels.clone();
     // The labels that select the pod win over anybody's.
@@ -113,7 +145,7 @@ fn template(valid: &ValidCluster, broker: &BrokerPlan) -> PodTemplateSpec {
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            containers: vec![container(valid, broker, &pod)],
+            containers: vec![container(valid, broker, &pod, image)],
             affinity: Some(affinity),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -139,7 +171,7 @@ fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
     if list.is_empty() { None } else { Some(list) }
 }
 
-fn container(valid: &ValidCluster, broker: &BrokerPlan, pod: &Pod) -> Container {
+fn container(valid: &ValidCluster, broker: &BrokerPlan, pod: &Pod, image: &str) -> Container {
     let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.to_owned()),
         container_port: number.into(),
@@ -154,7 +186,7 @@ fn container(valid: &ValidCluster, broker: &BrokerPlan, pod: &Pod) -> Container 
     let mounts = std::iter::once(data).chain(pod.volume_mounts.iter().map(as_kubernetes));
     Container {
         name: "broker".to_owned(),
-        image: Some(valid.image.clone()),
+        image: Some(image.to_owned()),
         image_pull_policy: valid.pull_policy.map(|policy| {
             let word = match policy {
                 PullPolicy::Always => "Always",
@@ -197,14 +229,18 @@ fn arguments(valid: &ValidCluster, broker: &BrokerPlan) -> Vec<String> {
     arguments
 }
 
-/// What and how to log, then what people add.
+/// How to stop, what and how to log, then what people add. An older broker passes over variables that it does not know.
 fn environment(pod: &Pod) -> Vec<EnvVar> {
     let log = pod.log.clone().unwrap_or_default();
     let format = log.format.map(|format| match format {
         LogFormat::Text => "text".to_owned(),
         LogFormat::Json => "json".to_owned(),
     });
-    let known = [("PINNACE_LOG", log.filter), ("PINNACE_LOG_FORMAT", format)];
+    let known = [
+        ("PINNACE_STOP_DELAY_SECONDS", Some(STOP_DELAY_SECONDS.to_string())),
+        ("PINNACE_LOG", log.filter),
+        ("PINNACE_LOG_FORMAT", format),
+    ];
     let known = known.into_iter().filter_map(|(name, value)| {
         let value = Some(value?);
         Some(EnvVar { name: name.to_owned(), value, ..EnvVar::default() })

@@ -1,4 +1,4 @@
-//! Where shards go, and which brokers may restart.
+//! Where shards go.
 
 use std::sync::Arc;
 
@@ -184,66 +184,4 @@ fn a_shard_on_two_volumes_is_refused() {
     let refused = planned(&twice).unwrap_err();
     assert_eq!(refused.reason().word, "ShardsElsewhere");
     assert!(refused.reason().message.contains("shard-1 is on the volumes of broker 0 and"));
-}
-
-/// A new version comes while pods are ready or not and brokers say of their shards what they say.
-fn rolled(ready: &[bool], told: &[Option<Found>]) -> Rollout {
-    let count = u32::try_from(ready.len()).unwrap();
-    let before = observed(count, None, Vec::new());
-    let mut after = observed(count, None, running(&before, ready));
-    let told = (0..count).zip(told).filter_map(|(id, found)| Some((id, found.clone()?)));
-    after.reported = told.collect();
-    let mut settings = settings();
-    settings.broker_version = "0.2.0".to_owned();
-    let valid = validate(&after, &settings).unwrap();
-    let objects = build(&valid, &plan(&after, &valid).unwrap());
-    rollout(&after, &objects.stateful_sets)
-}
-
-/// Broker i serves shard i.
-fn all_serve() -> [Option<Found>; 3] {
-    let found = |shard| Found { shards: BTreeSet::from([shard]), ..Found::default() };
-    [0, 1, 2].map(|shard| Some(found(shard)))
-}
-
-#[test]
-fn a_new_version_restarts_one_broker_when_all_serve() {
-    let rollout = rolled(&[true, true, true], &all_serve());
-    assert_eq!(rollout.apply, BTreeSet::from([0]));
-    assert_eq!(rollout.held_back, [1, 2]);
-}
-
-#[test]
-fn no_broker_is_restarted_while_another_one_does_not_say_that_it_serves() {
-    let mut unheard = all_serve();
-    unheard[2] = None;
-    let mut failed = all_serve();
-    failed[1].as_mut().unwrap().failed = true;
-    let mut fewer = all_serve();
-    fewer[0].as_mut().unwrap().shards.clear();
-    for told in [unheard, failed, fewer] {
-        let rollout = rolled(&[true, true, true], &told);
-        assert!(rollout.apply.is_empty(), "{told:?}");
-        assert_eq!(rollout.held_back, [0, 1, 2]);
-    }
-}
-
-#[test]
-fn a_broker_that_is_not_ready_is_repaired_and_the_others_wait() {
-    let mut told = all_serve();
-    told[1] = None;
-    let rollout = rolled(&[true, false, true], &told);
-    assert_eq!(rollout.apply, BTreeSet::from([1]));
-    assert_eq!(rollout.held_back, [0, 2]);
-}
-
-#[test]
-fn what_restarts_nothing_is_applied_everywhere() {
-    let before = observed(3, None, Vec::new());
-    let after = observed(3, None, running(&before, &[true, false, true]));
-    let valid = validate(&after, &settings()).unwrap();
-    let objects = build(&valid, &plan(&after, &valid).unwrap());
-    let rollout = rollout(&after, &objects.stateful_sets);
-    assert_eq!(rollout.apply, BTreeSet::from([0, 1, 2]));
-    assert!(rollout.held_back.is_empty());
 }

@@ -52,6 +52,7 @@ fn plan() -> Plan {
         version: "0.1.0".to_owned(),
         endpoints,
         held_back: Vec::new(),
+        update: crate::broker_cluster::rollout::Update::default(),
         storage_size: operator_api::quantity::SizeText("10Gi".to_owned()),
         growth: crate::broker_cluster::growth::Growth::default(),
         disks: BTreeMap::new(),

@@ -16,6 +16,7 @@ pub(crate) mod whole_file;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use broker_grpc::{Advertised, BrokerContext, housekeeping};
@@ -139,6 +140,11 @@ async fn serve(
     tell(&ready_line);
     let outcome = until_told(&context, &mut signals).await;
     watching.cancel();
+    // A log that failed has nothing to serve on with.
+    if outcome.is_ok() {
+        let delay = Duration::from_secs(arguments.stop_delay_seconds);
+        shutdown::take_leave(&health, delay, &mut signals).await;
+    }
     shutdown::stop(&health, &context, &draining, &mut signals).await;
     deaths::forget(&arguments.data);
     tracing::info!("stopped");

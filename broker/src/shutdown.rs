@@ -1,5 +1,6 @@
-//! When a broker ends, and in which order: first say so, then answer who waits, then let connections finish, then make
-//! everything durable. Each step has a limit; nothing acknowledged depends on any of them.
+//! When a broker ends, and in which order: first say so, and serve on until load balancers have heard it; then answer who
+//! waits, then let connections finish, then make everything durable. Each step has a limit; nothing acknowledged depends on
+//! any of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,16 @@ pub(crate) async fn log_failure(catalog: &Catalog) -> String {
             }
         }
         tokio::time::sleep(FAILURE_CHECK_INTERVAL).await;
+    }
+}
+
+/// Says that this broker stops, and serves on for a while: whoever asks /readyz, or is told by Kubernetes, leads clients to
+/// others before their connections are closed. Another signal ends that.
+pub(crate) async fn take_leave(health: &Health, delay: Duration, signals: &mut Signals) {
+    health.enter(Phase::Stopping);
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        signal = signals.next() => tracing::warn!(signal, "again: stops at once"),
     }
 }
 

@@ -10,6 +10,9 @@ use clap::{Args, ValueEnum};
 
 use crate::listener::proxies::Network;
 
+/// Longest time that a broker serves on after it was told to stop: whoever runs it kills it some time later.
+const STOP_DELAY_SECONDS_MAX: u64 = 60;
+
 /// How the broker's log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -66,6 +69,11 @@ pub(crate) struct ServeArguments {
     /// Private key (PEM) of the certificate.
     #[arg(long, value_name = "FILE", env = "PINNACE_TLS_KEY", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// For how many seconds after SIGTERM everything is served on while /readyz says no, so that load balancers lead clients to
+    /// other brokers before connections are closed [default: 0].
+    #[arg(long, value_name = "SECONDS", env = "PINNACE_STOP_DELAY_SECONDS", default_value_t = 0, hide_default_value = true,
+          value_parser = clap::value_parser!(u64).range(0..=STOP_DELAY_SECONDS_MAX))]
+    pub(crate) stop_delay_seconds: u64,
     /// How log lines look.
     #[arg(long, value_enum, env = "PINNACE_LOG_FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,

@@ -25,6 +25,7 @@ mod rpcs;
 mod several_shards;
 mod shards_agree;
 mod small_volume;
+mod stop_delay;
 mod strangers;
 mod surroundings;
 mod transport;

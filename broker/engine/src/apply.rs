@@ -103,7 +103,7 @@ impl<R: ReplyTo> Engine<R> {
             | Record::EndTransaction { .. }
             | Record::TransactionCheck { .. } => self.apply_hidden(record, at),
             Record::Cursor(place) => self.apply_cursor(place),
-            Record::Reset { group, id } => drop(self.state.resets.insert(group, id)),
+            Record::Reset { group, id } => self.state.resets.note(group, id),
             Record::Redrive { topic, offset, back_to } => {
                 self.apply_redrive(topic, offset, back_to)
             }

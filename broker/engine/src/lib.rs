@@ -21,6 +21,7 @@ mod hidden;
 mod identity;
 mod index;
 mod known_names;
+mod known_resets;
 mod limits;
 mod list_dead_letters;
 mod lite_topic;

@@ -13,6 +13,7 @@ use crate::command::{OffsetAt, Outcome, ResetOffsets, SetLiteOffsets, SetOffset}
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
+use crate::known_resets::remembered;
 use crate::refusal::Refusal;
 use crate::task::Part;
 
@@ -135,7 +136,7 @@ impl<R: ReplyTo> Engine<R> {
         let number = self.group_number(&reset.request.group)?;
         let is_named = !reset.request.id.is_empty();
         if reset.pairs.is_none() {
-            if is_named && self.was_carried_out(number, &reset.request)? {
+            if is_named && self.state.resets.was_carried_out(number, &reset.request)? {
                 return Ok(Part::Finished(Outcome::Done));
             }
             reset.group = number;
@@ -172,23 +173,6 @@ impl<R: ReplyTo> Engine<R> {
             effects.append(&Record::Reset { group: number, id: remembered(&reset.request) });
         }
         Ok(Part::Finished(Outcome::Done))
-    }
-
-    /// Whether the last reset of the group has this id; another reset under the same id is refused.
-    fn was_carried_out(&self, group: u32, request: &ResetOffsets) -> Result<bool, Refusal> {
-        let Some(known) = self.state.resets.get(&group) else { return Ok(false) };
-        // Earlier versions remembered the id alone.
-        let (id, target) =
-            known.split_once('\n').map_or((&**known, None), |(id, to)| (id, Some(to)));
-        if id != request.id {
-            return Ok(false);
-        }
-        match target {
-            Some(target) if target != target_of(request) => {
-                Err(Refusal::ResetDiffers { group: request.group.clone(), id: id.to_owned() })
-            }
-            _ => Ok(true),
-        }
     }
 
     /// For whom and on which topics progress is set: the group itself, or each of its consumers when it broadcasts.
@@ -272,28 +256,4 @@ fn offset_of(queue: &Queue, at: OffsetAt, cursor: u64) -> u64 {
         OffsetAt::Last(messages) => queue.end().saturating_sub(messages).max(queue.base()),
         OffsetAt::Shift(by) => cursor.saturating_add_signed(by).clamp(queue.base(), queue.end()),
     }
-}
-
-/// What is remembered of a reset: its id, and behind a line feed its target.
-fn remembered(request: &ResetOffsets) -> String {
-    format!("{}\n{}", request.id, target_of(request))
-}
-
-fn target_of(request: &ResetOffsets) -> String {
-    let mut target = match request.to {
-        OffsetAt::Earliest => "earliest".to_owned(),
-        OffsetAt::Latest => "latest".to_owned(),
-        OffsetAt::TimeMs(time_ms) => format!("time {time_ms}"),
-        OffsetAt::Shift(by) => format!("shift {by}"),
-        OffsetAt::Offset(offset) => format!("offset {offset}"),
-        OffsetAt::Last(messages) => format!("last {messages}"),
-    };
-    // A dead-letter topic may come to the shard between two askings.
-    let mut topics: Vec<_> = request.topics.iter().filter(|name| !name.is_dead_letter()).collect();
-    topics.sort();
-    for topic in topics {
-        target.push(' ');
-        target.push_str(topic.as_str());
-    }
-    target
 }

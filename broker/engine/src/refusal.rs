@@ -1,6 +1,8 @@
 //! Every reason for which a shard does not carry out a command, as a sentence for its user.
 
-use broker_model::limits::LITE_TOPICS_PER_TOPIC_MAX;
+use broker_model::limits::{
+    LITE_TOPICS_PER_TOPIC_MAX, OFFSET_RESETS_PER_SHARD_BYTES_MAX, OFFSET_RESETS_REMEMBERED_MAX,
+};
 use broker_model::{GroupName, TopicName};
 
 /// Why a command was not carried out. Nothing has changed then, unless it is [`Refusal::LogFailed`].
@@ -57,6 +59,18 @@ pub enum Refusal {
         "the reset {id:?} of consumer group {group} was carried out with another target; give it another id to reset again"
     )]
     ResetDiffers {
+        /// The group.
+        group: GroupName,
+        /// Names the reset.
+        id: String,
+    },
+    /// One more could not be remembered, and would be carried out again when it is asked for again.
+    #[error(
+        "the reset {id:?} of consumer group {group} is not carried out: as many resets as can be remembered had an id \
+         ({OFFSET_RESETS_REMEMBERED_MAX} of one group, {} MiB of all groups of a shard); reset without an id, as \
+         pinnace group reset does", OFFSET_RESETS_PER_SHARD_BYTES_MAX >> 20
+    )]
+    TooManyResets {
         /// The group.
         group: GroupName,
         /// Names the reset.

@@ -13,6 +13,7 @@ use crate::group_use::{GroupUses, WatchedGroup};
 use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
 use crate::known_names::KnownNames;
+use crate::known_resets::KnownResets;
 use crate::lite_topic::LiteTopics;
 use crate::pull::WaitingPull;
 use crate::waiting::Waiting;
@@ -142,8 +143,7 @@ pub(crate) struct State<R> {
     pub(crate) transactions: Transactions,
     pub(crate) members: HashMap<u32, Member>,
     pub(crate) member_numbers: HashMap<(u32, Arc<str>), u32>,
-    /// Group to the id of its last reset.
-    pub(crate) resets: HashMap<u32, String>,
+    pub(crate) resets: KnownResets,
     pub(crate) clients: Clients,
     /// Of the codes in handles; none before the first one is made.
     pub(crate) handle_key: Option<HandleKey>,
@@ -183,7 +183,7 @@ impl<R> Default for State<R> {
             transactions: Transactions::default(),
             members: HashMap::new(),
             member_numbers: HashMap::new(),
-            resets: HashMap::new(),
+            resets: KnownResets::default(),
             clients: Clients::default(),
             handle_key: None,
             known_names: KnownNames::default(),

@@ -160,7 +160,7 @@ impl<R: ReplyTo> Engine<R> {
             parts.record(&Record::PutMember { number, group: member.group, client_id })?;
         }
         self.store_group_uses(parts)?;
-        for (&group, id) in sorted(&state.resets) {
+        for (group, id) in state.resets.by_number() {
             parts.record(&Record::Reset { group, id: id.clone() })?;
         }
         for (kind, name, is_deleted, time_ms) in state.known_names.times() {

@@ -63,7 +63,10 @@ impl From<Refusal> for Failure {
             }
             Refusal::InvalidHandle | Refusal::ForeignHandle => Code::InvalidReceiptHandle,
             // The one code after which producers pause before they try again.
-            Refusal::TooMany(_) | Refusal::DiskFull | Refusal::NoRoom => Code::TooManyRequests,
+            Refusal::TooMany(_)
+            | Refusal::TooManyResets { .. }
+            | Refusal::DiskFull
+            | Refusal::NoRoom => Code::TooManyRequests,
             Refusal::SendTooLarge { .. } => Code::PayloadTooLarge,
             Refusal::TooManyLiteTopics => Code::LiteTopicQuotaExceeded,
             // Not MESSAGE_NOT_FOUND: some clients take that for success (protocol section 7.3).
@@ -154,9 +157,11 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
         | Refusal::ResetDiffers { .. }
         | Refusal::TransactionNotFound
         | Refusal::TransactionEnded { .. } => tonic::Status::failed_precondition(message),
-        Refusal::TooMany(_) | Refusal::TooManyLiteTopics | Refusal::DiskFull | Refusal::NoRoom => {
-            tonic::Status::resource_exhausted(message)
-        }
+        Refusal::TooMany(_)
+        | Refusal::TooManyResets { .. }
+        | Refusal::TooManyLiteTopics
+        | Refusal::DiskFull
+        | Refusal::NoRoom => tonic::Status::resource_exhausted(message),
         Refusal::SendTooLarge { .. } => tonic::Status::invalid_argument(message),
         Refusal::LogFailed(_) => tonic::Status::internal(message),
         Refusal::ReadOnly(_) => tonic::Status::failed_precondition(message),

@@ -177,6 +177,10 @@ pub const SUBSCRIPTIONS_MAX: usize = 100;
 pub const SUBSCRIPTION_EXPRESSION_BYTES_MAX: usize = 1024;
 /// Longest id of a reset of progress.
 pub const OFFSET_RESET_ID_BYTES_MAX: usize = 128;
+/// Resets of progress that are remembered for one group; it gets no more with an id of their own.
+pub const OFFSET_RESETS_REMEMBERED_MAX: usize = 64;
+/// Bytes of ids and targets of all resets that one shard remembers.
+pub const OFFSET_RESETS_PER_SHARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most topics that one reset of progress names.
 pub const OFFSET_RESET_TOPICS_MAX: usize = 100;
 /// Longest part of an owner: its instance, its namespace, its name, its uid.

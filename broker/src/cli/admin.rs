@@ -235,10 +235,10 @@ impl Admin {
     pub(crate) async fn reset_offsets(
         &mut self,
         request: ResetOffsetsRequest,
-    ) -> Result<(), Failure> {
+    ) -> Result<u32, Failure> {
         let request = self.timed(request);
         let answer = self.client.reset_offsets(request).await;
-        answer.map(drop).map_err(|status| self.failure(&status))
+        answer.map(|done| done.into_inner().topics).map_err(|status| self.failure(&status))
     }
 
     /// Puts dead letters back, or only counts them.

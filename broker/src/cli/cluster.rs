@@ -116,12 +116,14 @@ impl Cluster {
         self.at_each(change).await.map(drop)
     }
 
-    /// Sets the progress of a group.
+    /// Sets the progress of a group; tells on how many topics at least.
     pub(crate) async fn reset_offsets(
         &mut self,
         request: ResetOffsetsRequest,
-    ) -> Result<(), Failure> {
-        self.at_each(async |broker| broker.reset_offsets(request.clone()).await).await.map(drop)
+    ) -> Result<u32, Failure> {
+        let topics =
+            self.at_each(async |broker| broker.reset_offsets(request.clone()).await).await?;
+        Ok(topics.into_iter().max().unwrap_or(0))
     }
 
     /// Deletes a topic; false when there was none.

@@ -147,9 +147,11 @@ fn explain(declaration: &Declaration, error: &CatalogError) -> Problem {
     }
     let text = stays(text, declaration);
     match error {
-        CatalogError::Shard(Refusal::TopicNotFound(_) | Refusal::ResetDiffers { .. }) => {
-            Problem::Wrong(text)
-        }
+        CatalogError::Shard(
+            Refusal::TopicNotFound(_)
+            | Refusal::ResetDiffers { .. }
+            | Refusal::TooManyResets { .. },
+        ) => Problem::Wrong(text),
         CatalogError::Shard(Refusal::ReadOnly(_)) => Problem::ReadOnly(text),
         CatalogError::Shard(_) => Problem::Failed(text),
         _ => Problem::Wrong(text),

@@ -21,8 +21,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 100;
 pub const FILTER_EXPRESSION_BYTES_MAX: usize = 1024;
 /// Longest id of a reset of progress.
 pub const OFFSET_RESET_ID_BYTES_MAX: usize = 128;
-/// Resets of progress that a group's status remembers.
-pub const OFFSET_RESETS_REMEMBERED_MAX: usize = 64;
+/// Resets of progress that a group's status remembers, as many as brokers do.
+pub const OFFSET_RESETS_REMEMBERED_MAX: usize = broker_model::limits::OFFSET_RESETS_REMEMBERED_MAX;
 /// Longest name of a topic that a reset names, dead-letter topics included.
 pub const SYSTEM_TOPIC_NAME_BYTES_MAX: usize = 255;
 /// Shortest time without use after which a lite topic goes.

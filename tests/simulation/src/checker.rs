@@ -130,8 +130,8 @@ pub struct Checker {
     unsure_names: BTreeSet<String>,
     progress: BTreeMap<(u32, Place), Progress>,
     resets: Vec<Reset>,
-    /// The id of the last reset of a group that was answered.
-    reset_ids: BTreeMap<String, String>,
+    /// The ids of resets of a group that were answered.
+    reset_ids: BTreeMap<String, BTreeSet<String>>,
     /// Receives that had no answer when the process died, by group and topic.
     lost_receives: BTreeMap<(String, String), u64>,
     attempt_ids: BTreeSet<(String, String, String)>,

@@ -117,7 +117,7 @@ impl<R: ReplyTo> Engine<R> {
         let Some(group) = self.state.groups.remove(&number) else { return };
         self.state.group_numbers.remove(&group.name);
         self.state.known_names.forget(NameKind::Group, group.name.as_str());
-        self.state.resets.remove(&number);
+        self.state.resets.forget(number);
         self.state.group_uses.forget(number);
         self.forget_group_progress(number, &refusal, effects);
     }

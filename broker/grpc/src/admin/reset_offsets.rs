@@ -35,21 +35,35 @@ pub(super) async fn reset_offsets(
             return Err(Status::invalid_argument("say where to: a position, a time or a shift"));
         }
     };
-    if topics.is_empty() {
-        let progress = context.catalog.progress(Some(group.clone())).await;
-        let progress = progress.map_err(|refusal| admin_refusal(&refusal))?;
-        if progress.is_empty() && context.catalog.group(group.as_str()).is_some() {
-            let text = format!(
-                "consumer group {group} has no topics yet: it declares no subscription and never received; name the \
-                 topics (--topic)"
-            );
-            return Err(Status::failed_precondition(text));
-        }
-    }
+    let topics_concerned = if topics.is_empty() {
+        topics_of(context, &group).await?
+    } else {
+        u32::try_from(topics.len()).unwrap_or(u32::MAX)
+    };
     let reset = ResetOffsets { group, topics, to, id: request.id };
     let done = context.catalog.reset_offsets(&reset).await;
     done.map_err(|refusal| admin_refusal(&refusal))?;
-    Ok(ResetOffsetsResponse {})
+    Ok(ResetOffsetsResponse { topics: topics_concerned })
+}
+
+/// Topics on which the group has progress here. A broker of several may have none while another one does; it remembers the
+/// reset all the same, so that the group is not set back by it later.
+///
+/// # Errors
+/// FAILED_PRECONDITION when nobody can have any.
+async fn topics_of(context: &BrokerContext, group: &GroupName) -> Result<u32, Status> {
+    let progress = context.catalog.progress(Some(group.clone())).await;
+    let progress = progress.map_err(|refusal| admin_refusal(&refusal))?;
+    let held = context.catalog.group(group.as_str());
+    let declares_none = held.is_some_and(|held| held.group.subscriptions.is_empty());
+    if progress.is_empty() && declares_none && !context.endpoints.has_others() {
+        let text = format!(
+            "consumer group {group} has no topics yet: it declares no subscription and never received; name the topics \
+             (--topic)"
+        );
+        return Err(Status::failed_precondition(text));
+    }
+    Ok(u32::try_from(progress.len()).unwrap_or(u32::MAX))
 }
 
 /// The id is kept with the group, and told.

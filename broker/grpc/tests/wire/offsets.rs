@@ -130,7 +130,15 @@ async fn a_reset_is_carried_out_once_per_id() {
     assert_eq!(take(&mut broker).await.len(), 5, "what was in flight comes again");
     broker.admin.reset_offsets(reset.clone()).await.unwrap();
     assert!(take(&mut broker).await.is_empty(), "the same id changes nothing");
-    let back = ResetOffsetsRequest { to: Some(To::Shift(3)), id: String::new(), ..reset };
+    let forward = ResetOffsetsRequest {
+        to: Some(To::Position(StartFrom::Latest.into())),
+        id: "forward".into(),
+        ..reset.clone()
+    };
+    broker.admin.reset_offsets(forward).await.unwrap();
+    broker.admin.reset_offsets(reset.clone()).await.unwrap();
+    assert!(take(&mut broker).await.is_empty(), "an earlier id changes nothing either");
+    let back = ResetOffsetsRequest { to: Some(To::Shift(-2)), id: String::new(), ..reset };
     broker.admin.reset_offsets(back).await.unwrap();
     assert_eq!(take(&mut broker).await, ["3", "4"]);
 }

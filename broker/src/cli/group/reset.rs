@@ -66,7 +66,15 @@ pub(super) async fn run(arguments: ResetArguments) -> Result<(), Failure> {
         id: id.clone().unwrap_or_default(),
         to: Some(to.to),
     };
-    Cluster::connect(&admin).await?.reset_offsets(request).await?;
+    let topics = Cluster::connect(&admin).await?.reset_offsets(request).await?;
+    if topics == 0 {
+        let text = format!(
+            "nothing was reset: no broker knows a topic of consumer group {name}; it declares no subscription and never \
+             received; name the topics (--topic){}",
+            if id.is_some() { ", and give the reset another --id" } else { "" }
+        );
+        return Err(Failure::runtime(text));
+    }
     let view = ResetView { group: name, topics: topic, to: to.text, id };
     print(output.format, &view, |view| {
         let topics = if view.topics.is_empty() {

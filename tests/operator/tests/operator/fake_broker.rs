@@ -337,7 +337,7 @@ impl Admin for Service {
         if memory.resets_fail {
             return Err(Status::unavailable("the shard is starting"));
         }
-        Ok(Response::new(ResetOffsetsResponse {}))
+        Ok(Response::new(ResetOffsetsResponse::default()))
     }
 
     async fn redrive_dead_letters(

@@ -30,7 +30,8 @@ impl Checker {
             (Command::SetOffset(_) | Command::ResetOffsets(_), reply) => {
                 self.reset_answered(ticket, seq, reply.is_ok());
                 if let (Command::ResetOffsets(request), Ok(_)) = (&asked.command, reply) {
-                    self.reset_ids.insert(request.group.to_string(), request.id.clone());
+                    let known = self.reset_ids.entry(request.group.to_string()).or_default();
+                    known.insert(request.id.clone());
                 }
                 Ok(())
             }

@@ -1,5 +1,7 @@
 //! Taking note of what is asked: from here on it may have happened.
 
+use std::collections::BTreeSet;
+
 use broker_engine::{Command, ResetOffsets, SetOffset};
 use broker_model::ReceiptHandle;
 
@@ -129,7 +131,8 @@ impl Checker {
 
     fn note_reset(&mut self, seq: u64, ticket: u64, request: &ResetOffsets) {
         let group = request.group.to_string();
-        if !request.id.is_empty() && self.reset_ids.get(&group) == Some(&request.id) {
+        let is_known = |ids: &BTreeSet<String>| ids.contains(&request.id);
+        if !request.id.is_empty() && self.reset_ids.get(&group).is_some_and(is_known) {
             // It was carried out; once more means nothing.
             return;
         }

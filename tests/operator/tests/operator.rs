@@ -22,6 +22,8 @@ mod leadership;
 mod ownership;
 #[path = "operator/process.rs"]
 mod process;
+#[path = "operator/random_specs.rs"]
+mod random_specs;
 #[path = "operator/real_broker.rs"]
 mod real_broker;
 #[path = "operator/rollouts.rs"]

@@ -44,6 +44,7 @@ pub(crate) struct Tls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    /// Of the files that were looked at last; none while one of them is gone.
     version: Option<FileVersions>,
     checked: Instant,
 }
@@ -63,10 +64,12 @@ impl Tls {
         Ok(Self { source, current })
     }
 
-    /// For the next handshake. New files that do not work are logged, and the old certificate stays.
+    /// For the next handshake. New files that do not work, and files that are gone, are told of once, and the old
+    /// certificate stays.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.version.is_some() && current.checked.elapsed() >= CHECK_INTERVAL {
+        let is_read = matches!(self.source, CertificateSource::Files { .. });
+        if is_read && current.checked.elapsed() >= CHECK_INTERVAL {
             current.checked = Instant::now();
             self.reload(&mut current);
         }
@@ -75,7 +78,7 @@ impl Tls {
 
     fn reload(&self, current: &mut Current) {
         let version = file_versions(&self.source);
-        if version.is_none() || version == current.version {
+        if version == current.version {
             return;
         }
         match load(&self.source) {
@@ -83,7 +86,9 @@ impl Tls {
                 current.config = config;
                 tracing::info!("the TLS certificate was read again");
             }
-            Err(error) => tracing::error!(%error, "the new TLS certificate is not used"),
+            Err(error) => {
+                tracing::error!(%error, "the new TLS certificate is not used; the old one stays");
+            }
         }
         current.version = version;
     }
@@ -186,6 +191,12 @@ mod tests {
         std::fs::write(folder.path().join("tls.crt"), "no certificate").unwrap();
         let_the_interval_pass(&tls);
         assert!(Arc::ptr_eq(&second, &config(&tls)), "the old one stays");
+        std::fs::remove_file(folder.path().join("tls.key")).unwrap();
+        let_the_interval_pass(&tls);
+        assert!(Arc::ptr_eq(&second, &config(&tls)), "also without files");
+        write_pair(folder.path(), "third.example");
+        let_the_interval_pass(&tls);
+        assert!(!Arc::ptr_eq(&second, &config(&tls)), "files that come back are read");
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct RunArguments {
     /// The one namespace to look after; all when absent or empty.
     #[arg(long, env = "PINNACE_OPERATOR_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
+    /// DNS domain of the Kubernetes cluster, for certificates; the one that this pod searches in when absent.
+    #[arg(long, env = "PINNACE_OPERATOR_CLUSTER_DOMAIN", value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(
         long,

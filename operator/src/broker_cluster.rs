@@ -3,9 +3,11 @@
 
 pub mod apply;
 pub mod build;
+pub mod certificate;
 pub mod fetch;
 pub mod growth;
 pub mod map;
+pub mod outside;
 pub mod plan;
 pub mod pods;
 pub mod restarts;
@@ -33,6 +35,8 @@ use crate::names::{CLUSTER_LABEL, ClusterKey};
 use crate::status_writer::Kind;
 use crate::verdict::Verdict;
 use fetch::Observed;
+use outside::Outside;
+use validate::ValidCluster;
 
 /// Name in metrics and field managers.
 pub const CONTROLLER: &str = "broker-cluster";
@@ -56,7 +60,7 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     let started = Instant::now();
-    let outcome = work(&cluster, &context).await;
+    let outcome = Box::pin(work(&cluster, &context)).await;
     context.finished(CONTROLLER, cluster.as_ref(), started, &outcome);
     outcome
 }
@@ -76,10 +80,14 @@ async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action,
     restarts::tell_back(&observed, context).await;
     let verdict = match prepare(&observed, context) {
         Err(refusal) => refusal,
-        Ok((plan, objects)) => {
-            if let Err(refusal) = apply::apply(&observed, objects, context).await? {
+        Ok((valid, plan, objects)) => {
+            let mut outside = Box::pin(outside::settle(&observed, &valid, context)).await?;
+            let objects = outside.hold(objects);
+            let applied = apply::apply(&observed, objects, context).await?;
+            if let Err(refusal) = applied {
                 refusal
             } else {
+                outside.refused = applied.ok().flatten();
                 context.links.set(&observed.key, plan.map.to_proto()).map_err(Error::Connect)?;
                 // A cluster that went meanwhile must not leave connections behind: they would speak for its successor.
                 let is_there =
@@ -94,25 +102,25 @@ async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action,
                 apply::note_volumes(&observed, &notes, context).await?;
                 let mut plan = plan;
                 plan.growth.refused = apply::grow_volumes(&observed, &plan, context).await?;
-                return report(&observed, Ok(&plan), context).await;
+                return report(&observed, Ok(&plan), &outside, context).await;
             }
         }
     };
-    report(&observed, Err(verdict), context).await
+    report(&observed, Err(verdict), &Outside::default(), context).await
 }
 
 /// The pure middle.
 fn prepare(
     observed: &Observed,
     context: &Context,
-) -> Result<(plan::Plan, build::Objects), Verdict> {
+) -> Result<(ValidCluster, plan::Plan, build::Objects), Verdict> {
     let valid = validate::validate(observed, &context.settings)?;
     let plan = plan::plan(observed, &valid)?;
     let wanted = build::build(&valid, &plan).stateful_sets;
     let rollout = rollout::rollout(observed, &valid, &plan.brokers, wanted);
     let plan = plan.with_rollout(observed, &rollout);
     let objects = build::build(&valid, &plan).only(&rollout);
-    Ok((plan, objects))
+    Ok((valid, plan, objects))
 }
 
 /// Gives the map to every connected broker that has an older one.
@@ -134,12 +142,14 @@ async fn push_map(key: &ClusterKey, map: &map::Record, context: &Context) {
 async fn report(
     observed: &Observed,
     plan: Result<&plan::Plan, Verdict>,
+    outside: &Outside,
     context: &Context,
 ) -> Result<Action, Error> {
     let cluster = observed.cluster.as_ref();
     let before = context.cluster_status.before(cluster, cluster.status.as_ref());
     let reports = context.links.reports(&observed.key);
-    let input = status::Input { observed, plan, reports: &reports, before: &before.status };
+    let input =
+        status::Input { observed, plan, reports: &reports, before: &before.status, outside };
     let outcome = status::status(&input, &now());
     let written = context.cluster_status.write(cluster, &before, outcome.status.clone()).await?;
     if written {
@@ -149,5 +159,6 @@ async fn report(
     if cluster.metadata.generation != before.status.observed_generation {
         context.signals.all_of(&observed.key);
     }
-    Ok(Action::requeue(outcome.again_after.unwrap_or(RESYNC)))
+    let again_after = outcome.again_after.into_iter().chain(outside.again_after()).min();
+    Ok(Action::requeue(again_after.unwrap_or(RESYNC)))
 }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub broker_image: String,
     /// Version of brokers whose cluster names none.
     pub broker_version: String,
+    /// DNS domain of the Kubernetes cluster.
+    pub cluster_domain: String,
 }
 
 /// What every controller needs.

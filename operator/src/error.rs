@@ -36,6 +36,9 @@ pub enum Error {
         /// The client's error.
         source: Box<kube::Error>,
     },
+    /// Making a certificate.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(String),
     /// A broker's address.
     #[error("cannot connect to the brokers: {0}")]
     Connect(String),
@@ -50,6 +53,7 @@ impl Error {
             Self::Apply { .. } => "apply",
             Self::Status { .. } => "status",
             Self::Finalizer { .. } => "finalizer",
+            Self::Certificate(_) => "certificate",
             Self::Connect(_) => "connect",
         }
     }

@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod broker_admin;
 pub mod broker_cluster;
 pub mod claims;
+pub mod cluster_domain;
 pub mod consumer_group;
 pub mod context;
 pub mod definitions_file;

@@ -96,6 +96,30 @@ impl ClusterKey {
         (self.volume(broker) == volume).then_some(broker)
     }
 
+    /// Secret with the certificate that the operator makes.
+    #[must_use]
+    pub fn tls_secret(&self) -> String {
+        format!("{}-tls", self.name)
+    }
+
+    /// Secret with the authority that the operator makes, and ConfigMap with what clients are to trust.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        format!("{}-ca", self.name)
+    }
+
+    /// Secret with the certificate that cert-manager issues.
+    #[must_use]
+    pub fn issued_tls_secret(&self) -> String {
+        format!("{}-issued-tls", self.name)
+    }
+
+    /// Certificate by which cert-manager is asked.
+    #[must_use]
+    pub fn issued_certificate(&self) -> String {
+        format!("{}-brokers", self.name)
+    }
+
     /// PodDisruptionBudget of all brokers.
     #[must_use]
     pub fn disruption_budget(&self) -> String {

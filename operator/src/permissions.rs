@@ -10,7 +10,7 @@ const READ: &[&str] = &["get", "list", "watch"];
 const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 /// In every namespace that the operator looks after: API group, resources, verbs.
-pub const WORK: [Rule; 13] = [
+pub const WORK: [Rule; 15] = [
     ("pinnace.dev", &["brokerclusters", "topics", "consumergroups"], READ),
     // Finalizers of objects whose deletion deletes something in the brokers.
     ("pinnace.dev", &["topics", "consumergroups"], &["patch"]),
@@ -27,6 +27,10 @@ pub const WORK: [Rule; 13] = [
     ("", &["persistentvolumeclaims"], &["get", "list", "watch", "patch"]),
     // Services of listeners that are gone are deleted.
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
+    // Certificates of brokers and their keys. No list and no watch: a Secret is read when its name is known.
+    ("", &["secrets"], &["get", "create", "patch"]),
+    // For clusters that name an issuer; deleted when they name none any more.
+    ("cert-manager.io", &["certificates"], &["get", "create", "patch", "delete"]),
     ("policy", &["poddisruptionbudgets"], APPLY),
     // The one of a cluster that asks for none any more is deleted.
     (

@@ -36,7 +36,7 @@ use crate::names::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::signals::{Scope, Signals};
 use crate::status_writer::{Kind, StatusWriter};
 use crate::watches::{Hearer, Objects, watch_kind};
-use crate::{api_server, broker_cluster, consumer_group, survey, topic};
+use crate::{api_server, broker_cluster, cluster_domain, consumer_group, survey, topic};
 
 /// Reconciles that are under way may take this long after the stop; the pod is killed 5 s later.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -257,6 +257,7 @@ fn set_up(
         namespace: own_namespace(arguments.namespace.as_deref()),
         broker_image: arguments.broker_image.clone(),
         broker_version: arguments.broker_version.clone(),
+        cluster_domain: cluster_domain::find(arguments.cluster_domain.as_deref()),
     };
     let status = |controller| (client.clone(), controller, metrics.clone());
     let (c, t, g) = (

@@ -12,7 +12,7 @@ larger_volume=1Gi
 golden() {
 	local file=$HERE/golden/$1
 	K get "$2" -o json | jq -r '.status.conditions|sort_by(.type)[]|"\(.type)=\(.status) \(.reason)\n    \(.message)"' |
-		sed -E 's/[0-9a-f]{32}/DISK/g; s/(is not served: ).*/\1WHY/' >"$log/$1.conditions"
+		sed -E 's/[0-9a-f]{32}/DISK/g; s/[0-9-]{10}T[0-9:]{8}Z/TIME/g; s/(is not served: ).*/\1WHY/' >"$log/$1.conditions"
 	[ -z "${WRITE_GOLDENS:-}" ] || cp "$log/$1.conditions" "$file"
 	diff -u "$file" "$log/$1.conditions"
 }
@@ -52,9 +52,6 @@ all_come() {
 	ended_well 200 "$1-reader"
 	exactly_once "$1-sender" "$1-reader"
 }
-
-# sent_so_far POD COUNT: the producer has so many answers
-sent_so_far() { [ "$(K logs "$1" | grep -c '^acknowledged ')" -ge "$2" ]; }
 
 ### recreate, restore
 

@@ -28,6 +28,14 @@
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
+# Certificates of brokers and their keys. No list and no watch: a Secret is read when its name is known.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch]
+# For clusters that name an issuer; deleted when they name none any more.
+- apiGroups: [cert-manager.io]
+  resources: [certificates]
+  verbs: [get, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]

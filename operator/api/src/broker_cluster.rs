@@ -7,6 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
+pub use crate::listener::{
+    CertificateStatus, Endpoint, EndpointScope, IssuerReference, Listener, ListenerType, Tls,
+    TrafficPolicy,
+};
 use crate::network_policy::NetworkPolicy;
 use crate::pod::Pod;
 use crate::quantity::{ResourceText, SizeText};
@@ -96,9 +100,17 @@ pub struct BrokerClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["name"],
+            "x-kubernetes-validations" = rules::cel(&rules::listener::LISTENERS)
+        )
     )]
     pub listeners: Vec<Listener>,
+    /// Where the certificate of the brokers comes from, for all listeners. When absent the operator makes one, and the
+    /// authority that signs it: `ca.crt` in the ConfigMap CLUSTER-ca.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Retention of topics that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
@@ -192,60 +204,6 @@ pub enum VolumeDeletion {
     Delete,
 }
 
-/// One way to reach the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::cel(&rules::LISTENER)))]
-pub struct Listener {
-    /// Its name; the Service is called CLUSTER-NAME.
-    #[schemars(
-        length(min = 1, max = 20),
-        extend("x-kubernetes-validations" = rules::cel(&rules::LISTENER_NAME))
-    )]
-    pub name: String,
-    /// Kind of Service. This release serves ClusterIP, which is meant when absent.
-    #[serde(rename = "type", default)]
-    pub type_: ListenerType,
-    /// Port of the Service; 8081 when absent.
-    #[serde(default = "client_port")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-}
-
-fn client_port() -> u16 {
-    8081
-}
-
-impl Default for Listener {
-    fn default() -> Self {
-        Self { name: "client".to_owned(), type_: ListenerType::default(), port: client_port() }
-    }
-}
-
-/// Kind of Service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ListenerType {
-    /// Inside the Kubernetes cluster.
-    #[default]
-    ClusterIP,
-    /// On a port of every node.
-    NodePort,
-    /// Behind a load balancer.
-    LoadBalancer,
-}
-
-impl ListenerType {
-    /// The name in manifests.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIP => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
-        }
-    }
-}
-
 /// From which namespaces the cluster may be named.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -292,8 +250,11 @@ pub struct BrokerClusterStatus {
     pub shards: Vec<ShardStatus>,
     /// Where clients connect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 256))]
     pub endpoints: Vec<Endpoint>,
+    /// The certificate that brokers present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
     /// Size of each broker's volume, as asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_size: Option<SizeText>,
@@ -353,18 +314,6 @@ pub enum ShardState {
     /// Nothing heard from it.
     #[default]
     Unknown,
-}
-
-/// Where clients connect.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Endpoint {
-    /// Name of the listener.
-    #[schemars(length(max = 63))]
-    pub listener: String,
-    /// host:port.
-    #[schemars(length(max = 300))]
-    pub address: String,
 }
 
 /// Counts for people.

@@ -12,6 +12,7 @@ pub mod consumer_group;
 #[cfg(feature = "custom-resources")]
 pub mod definitions;
 pub mod limits;
+pub mod listener;
 pub mod manifest;
 pub mod network_policy;
 pub mod pod;

@@ -59,6 +59,12 @@ pub const CLUSTER_NAME_BYTES_MAX: usize = 40;
 pub const LISTENERS_MAX: usize = 8;
 /// Longest name of a listener.
 pub const LISTENER_NAME_BYTES_MAX: usize = 20;
+/// Most names and addresses of a listener.
+pub const LISTENER_HOSTS_MAX: usize = 16;
+/// Most networks of a listener's load balancer.
+pub const LISTENER_SOURCE_RANGES_MAX: usize = 32;
+/// Most addresses of one load balancer that are told of.
+pub const LISTENER_INGRESS_MAX: usize = 15;
 /// Longest name of any Kubernetes object.
 pub const OBJECT_NAME_BYTES_MAX: usize = 253;
 /// Longest name of a namespace.

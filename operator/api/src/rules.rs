@@ -2,6 +2,7 @@
 //! Rust check with the same message, for manifests read from files. `tests/refusals.yaml` holds both to one table.
 
 mod checks;
+pub mod listener;
 pub mod pod;
 
 use serde_json::{Value, json};
@@ -216,7 +217,7 @@ pub const GROUP_OBJECT: [(&str, Rule); 2] = [
 ];
 
 /// Rules over the whole BrokerCluster object.
-pub const CLUSTER_OBJECT: [(&str, Rule); 5] = [
+pub const CLUSTER_OBJECT: [(&str, Rule); 6] = [
     (
         ".spec",
         Rule {
@@ -261,6 +262,7 @@ pub const CLUSTER_OBJECT: [(&str, Rule); 5] = [
             message: STORAGE[0].message,
         },
     ),
+    (".spec.tls.secretName", listener::TLS_SECRET),
 ];
 
 /// Rules of a Topic's spec. The first three look at the change.
@@ -420,24 +422,5 @@ pub const STORAGE: [Rule; 3] = [
         cel: "!has(self.size) || !string(self.size).matches('^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$') || \
               quantity(string(self.size)).compareTo(quantity('72Mi')) >= 0",
         message: "storage.size is at least 72Mi and what the file system takes: a broker needs 24Mi, and 48Mi for each shard",
-    },
-];
-
-/// Rules of a listener.
-pub const LISTENER: [Rule; 1] = [Rule {
-    cel: "!has(self.type) || self.type == 'ClusterIP'",
-    message: "type NodePort and LoadBalancer are not served yet, because clients are sent to DNS names of pods, which only \
-              resolve inside the Kubernetes cluster; use ClusterIP",
-}];
-
-/// Rules of a listener's name.
-pub const LISTENER_NAME: [Rule; 2] = [
-    Rule {
-        cel: "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        message: "a listener name has lower-case letters, digits and '-', and starts with a letter",
-    },
-    Rule {
-        cel: "self != 'brokers'",
-        message: "the listener name 'brokers' is taken; choose another",
     },
 ];

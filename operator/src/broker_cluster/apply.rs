@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::build::Objects;
 use super::fetch::{Observed, is_left_behind, is_of_earlier, is_owned};
+use super::outside;
 use super::plan::Plan;
 use super::restarts;
 use super::volumes::{self, Note};
@@ -27,9 +28,9 @@ use crate::status_writer::{Kind, describe};
 use crate::verdict::Verdict;
 
 /// Field manager of everything that this controller writes.
-const FIELD_MANAGER: &str = "pinnace.dev/broker-cluster";
+pub const FIELD_MANAGER: &str = "pinnace.dev/broker-cluster";
 
-/// Applies all of them; answers a verdict when a name is taken.
+/// Applies all of them; answers a verdict when a name is taken, else what Kubernetes refuses of a listener.
 ///
 /// # Errors
 /// [`Error::Apply`].
@@ -37,16 +38,18 @@ pub async fn apply(
     observed: &Observed,
     objects: Objects,
     context: &Context,
-) -> Result<Result<(), Verdict>, Error> {
+) -> Result<Result<Option<Verdict>, Verdict>, Error> {
     let wanted: BTreeSet<String> = objects.services.iter().map(|s| s.name_any()).collect();
     // What is not wanted any more is nobody's loss.
     context.applied.retain(&observed.key, &objects.described());
     if let Err(taken) = apply_one(observed, &objects.config_map, context).await? {
         return Ok(Err(taken));
     }
+    let mut refused = None;
     for service in &objects.services {
-        if let Err(taken) = apply_one(observed, service, context).await? {
-            return Ok(Err(taken));
+        match outside::or_refused(service, apply_one(observed, service, context).await)? {
+            Ok(refusal) => refused = refused.or(refusal),
+            Err(taken) => return Ok(Err(taken)),
         }
     }
     if let Err(taken) = apply_one(observed, &objects.disruption_budget, context).await? {
@@ -65,7 +68,7 @@ pub async fn apply(
         }
     }
     prune_services(observed, &wanted, context).await?;
-    Ok(Ok(()))
+    Ok(Ok(refused))
 }
 
 /// Applies the NetworkPolicy; takes it away when the cluster asks for none.
@@ -99,7 +102,7 @@ async fn apply_network_policy(
     }
 }
 
-async fn apply_one<K: Kind + Serialize>(
+pub(super) async fn apply_one<K: Kind + Serialize>(
     observed: &Observed,
     object: &K,
     context: &Context,
@@ -109,21 +112,8 @@ async fn apply_one<K: Kind + Serialize>(
     let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
     let name = object.name_any();
     let live = api.get_opt(&name).await.map_err(failed)?;
-    if let Some(live) = &live
-        && !is_owned(live.meta(), &observed.cluster)
-        && !is_left_behind(live.meta(), &observed.key)
-    {
-        let what = describe(object);
-        if is_of_earlier(live.meta(), &observed.key) {
-            let message = format!(
-                "waits until {what} is gone: it belongs to an earlier BrokerCluster of this name, and Kubernetes collects it"
-            );
-            return Ok(Err(Verdict::waiting("EarlierClusterGoes", message)));
-        }
-        let message = format!(
-            "{what} exists and does not belong to this cluster; delete it or give the cluster another name"
-        );
-        return Ok(Err(Verdict::stalled("NameTaken", message)));
+    if let Some(taken) = taken(observed, object, live.as_ref()) {
+        return Ok(Err(taken));
     }
     let what = describe(object);
     let (wanted, seen) = (plain(object), live.as_ref().map(plain));
@@ -139,6 +129,45 @@ async fn apply_one<K: Kind + Serialize>(
     }
     tell_drift::<K>(observed, &what, standing, context).await;
     Ok(Ok(()))
+}
+
+/// Applies an object that holds a private key, or goes with one: nothing of it is remembered, compared or told.
+pub(super) async fn apply_untold<K: Kind + Serialize>(
+    observed: &Observed,
+    object: &K,
+    context: &Context,
+) -> Result<Result<(), Verdict>, Error> {
+    let failed =
+        |source: kube::Error| Error::Apply { what: describe(object), source: Box::new(source) };
+    let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let name = object.name_any();
+    let live = api.get_opt(&name).await.map_err(failed)?;
+    if let Some(taken) = taken(observed, object, live.as_ref()) {
+        return Ok(Err(taken));
+    }
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(&name, &params, &Patch::Apply(object)).await.map_err(failed)?;
+    info!(object = describe(object), is_new = live.is_none(), "applied");
+    Ok(Ok(()))
+}
+
+/// What is to be said when an object of this name is somebody else's.
+fn taken<K: Kind>(observed: &Observed, object: &K, live: Option<&K>) -> Option<Verdict> {
+    let live = live?.meta();
+    if is_owned(live, &observed.cluster) || is_left_behind(live, &observed.key) {
+        return None;
+    }
+    let what = describe(object);
+    if is_of_earlier(live, &observed.key) {
+        let message = format!(
+            "waits until {what} is gone: it belongs to an earlier BrokerCluster of this name, and Kubernetes collects it"
+        );
+        return Some(Verdict::waiting("EarlierClusterGoes", message));
+    }
+    let message = format!(
+        "{what} exists and does not belong to this cluster; delete it or give the cluster another name"
+    );
+    Some(Verdict::stalled("NameTaken", message))
 }
 
 /// An object as it goes over the wire.

@@ -101,5 +101,13 @@ fn metadata(valid: &ValidCluster, name: String, labels: BTreeMap<String, String>
     }
 }
 
+fn some_map<V>(map: BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {
+    if map.is_empty() { None } else { Some(map) }
+}
+
+fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
+    if list.is_empty() { None } else { Some(list) }
+}
+
 #[cfg(test)]
-mod tests;
+pub(in crate::broker_cluster) mod tests;

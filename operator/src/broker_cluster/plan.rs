@@ -25,8 +25,6 @@ pub struct Plan {
     pub map: Record,
     /// Version that the brokers are to run.
     pub version: String,
-    /// Where clients connect: listener and address.
-    pub endpoints: Vec<(String, String)>,
     /// Brokers whose change waits for others.
     pub held_back: Vec<u32>,
     /// What restarts are to come, and how many brokers need none.
@@ -206,15 +204,10 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         valid.listeners.iter().map(|listener| valid.key.listener_service(&listener.name));
     let client_hosts = services.map(|service| valid.key.service_host(&service)).collect();
     let map = Record::next(&valid.key, &brokers, client_hosts, recorded, observed.map_version);
-    let address = |listener: &operator_api::broker_cluster::Listener| {
-        let host = valid.key.service_host(&valid.key.listener_service(&listener.name));
-        (listener.name.clone(), format!("{host}:{}", listener.port))
-    };
     Ok(Plan {
         brokers,
         map,
         version: valid.version.clone(),
-        endpoints: valid.listeners.iter().map(address).collect(),
         held_back: Vec::new(),
         update: Update::default(),
         storage_size: storage_size.clone(),

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use operator_api::broker_cluster::{
-    BrokerClusterStatus, BrokerCounts, ClusterDisplay, Endpoint, ShardState, ShardStatus,
+    BrokerClusterStatus, BrokerCounts, ClusterDisplay, ShardState, ShardStatus,
 };
 use operator_api::condition::{Finding, READY, Truth, merge};
 
 use super::fetch::Observed;
+use super::outside::Outside;
 use super::plan::Plan;
 use super::rollout::is_ready;
 use super::storage;
@@ -36,6 +37,8 @@ pub struct Input<'a> {
     pub reports: &'a [BrokerReport],
     /// The status before.
     pub before: &'a BrokerClusterStatus,
+    /// Listeners and certificate.
+    pub outside: &'a Outside,
 }
 
 /// The status, and when to look again because time alone may change it.
@@ -75,6 +78,7 @@ pub fn status(input: &Input<'_>, now: &str) -> Outcome {
             findings.extend(storage::finding(input.reports));
             let planned = input.plan.as_ref().ok();
             findings.extend(planned.map(|plan| updates::finding(&input.observed.key, plan)));
+            findings.extend(input.outside.findings());
             merge(&input.before.conditions, &findings, generation, now)
         }
         None => input.before.conditions.clone(),
@@ -138,10 +142,6 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
     let leading = shards.iter().filter(|shard| shard.state == ShardState::Leading).count();
     let selector = input.observed.key.selector();
     let selector: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let endpoint = |(listener, address): &(String, String)| Endpoint {
-        listener: listener.clone(),
-        address: address.clone(),
-    };
     let display = ClusterDisplay {
         brokers: format!("{ready}/{desired}"),
         shards: format!("{leading}/{}", shards.len()),
@@ -154,7 +154,8 @@ fn planned(input: &Input<'_>, plan: &Plan) -> BrokerClusterStatus {
         version: running_version(input).or_else(|| input.before.version.clone()),
         brokers: Some(BrokerCounts { desired, ready }),
         shards,
-        endpoints: plan.endpoints.iter().map(endpoint).collect(),
+        endpoints: input.outside.endpoints.clone(),
+        certificate: input.outside.certificate.status.clone(),
         storage_size: Some(plan.storage_size.clone()),
         map_version: Some(plan.map.version),
         update: updates::status(plan),
@@ -169,6 +170,9 @@ fn judge(
     plan: &Plan,
     shards: &[ShardStatus],
 ) -> (Option<Verdict>, Option<Duration>) {
+    if let Some(trouble) = input.outside.trouble() {
+        return (Some(trouble.clone()), None);
+    }
     let ready = ready_brokers(input, plan);
     let all = plan.brokers.len();
     let away: Vec<u32> =

@@ -18,6 +18,8 @@ mod events;
 mod fake_broker;
 #[path = "operator/leadership.rs"]
 mod leadership;
+#[path = "operator/outside.rs"]
+mod outside;
 #[path = "operator/ownership.rs"]
 mod ownership;
 #[path = "operator/process.rs"]

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use super::{
     BACKOFF, CLUSTER_OBJECT, CLUSTER_REF, CLUSTER_SPEC, EXPONENTIAL, GROUP_NAME, GROUP_OBJECT,
-    GROUP_SPEC, LISTENER, LISTENER_NAME, OFFSET_RESET, OFFSET_RESET_TO, RETENTION, Rule, STORAGE,
-    SUBSCRIPTION_TOPIC, SYSTEM_TOPICS, TOPIC_NAME, TOPIC_OBJECT, TOPIC_SPEC,
+    GROUP_SPEC, OFFSET_RESET, OFFSET_RESET_TO, RETENTION, Rule, STORAGE, SUBSCRIPTION_TOPIC,
+    SYSTEM_TOPICS, TOPIC_NAME, TOPIC_OBJECT, TOPIC_SPEC,
 };
-use crate::broker_cluster::{BrokerClusterSpec, ListenerType};
+use crate::broker_cluster::BrokerClusterSpec;
 use crate::consumer_group::{
     Backoff, ConsumerGroupSpec, FilterType, Model, OffsetReset, Order, Retry,
 };
 use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_ENTRIES_MAX, BROKERS_DEFAULT, BROKERS_MAX, CLUSTER_NAME_BYTES_MAX,
-    FILTER_EXPRESSION_BYTES_MAX, GROUP_NAME_BYTES_MAX, LISTENER_NAME_BYTES_MAX, LISTENERS_MAX,
-    LITE_EXPIRY_MS_MAX, LITE_EXPIRY_MS_MIN, MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX,
-    OFFSET_RESET_ID_BYTES_MAX, QUEUES_PER_TOPIC_MAX, REPLICATION_MAX, RETENTION_MS_MAX,
-    RETENTION_MS_MIN, RETRY_PAUSE_MS_MAX, SCALE_BROKERS_MAX_DEFAULT, SHARDS_MAX,
-    SHARDS_PER_BROKER_MAX, SUBSCRIPTIONS_MAX, SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
-    VOLUME_BYTES_MIN, VOLUME_BYTES_PER_SHARD_MIN,
+    FILTER_EXPRESSION_BYTES_MAX, GROUP_NAME_BYTES_MAX, LITE_EXPIRY_MS_MAX, LITE_EXPIRY_MS_MIN,
+    MESSAGE_BYTES_MAX, NAMESPACE_BYTES_MAX, OFFSET_RESET_ID_BYTES_MAX, QUEUES_PER_TOPIC_MAX,
+    REPLICATION_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, RETRY_PAUSE_MS_MAX,
+    SCALE_BROKERS_MAX_DEFAULT, SHARDS_MAX, SHARDS_PER_BROKER_MAX, SUBSCRIPTIONS_MAX,
+    SYSTEM_TOPIC_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX, VOLUME_BYTES_MIN,
+    VOLUME_BYTES_PER_SHARD_MIN,
 };
 use crate::quantity::{DurationText, TimeText};
 use crate::topic::{ClusterRef, MessageType, Retention, TopicSpec};
@@ -37,7 +37,7 @@ pub struct Violation {
 pub(super) struct Findings(Vec<Violation>);
 
 impl Findings {
-    fn add(&mut self, field: &str, message: impl Into<String>) {
+    pub(super) fn add(&mut self, field: &str, message: impl Into<String>) {
         self.0.push(Violation { field: field.to_owned(), message: message.into() });
     }
 
@@ -53,14 +53,14 @@ impl Findings {
         }
     }
 
-    fn length(&mut self, text: &str, max: usize, field: &str) {
+    pub(super) fn length(&mut self, text: &str, max: usize, field: &str) {
         let count = text.chars().count();
         if count == 0 || count > max {
             self.add(field, format!("has {count} characters; use 1 to {max}"));
         }
     }
 
-    fn count(&mut self, count: usize, max: usize, field: &str) {
+    pub(super) fn count(&mut self, count: usize, max: usize, field: &str) {
         if count > max {
             self.add(field, format!("has {count} entries; at most {max} are allowed"));
         }
@@ -82,7 +82,7 @@ fn is_reserved_topic(name: &str) -> bool {
 }
 
 /// What DNS calls a label, starting with a letter.
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
@@ -321,7 +321,7 @@ pub fn check_broker_cluster(object_name: &str, spec: &BrokerClusterSpec) -> Vec<
     }
     storage(&mut findings, spec);
     retention(&mut findings, spec.retention.as_ref());
-    listeners(&mut findings, spec);
+    super::listener::check(&mut findings, object_name, spec);
     super::pod::check(&mut findings, spec);
     findings.0
 }
@@ -337,22 +337,6 @@ fn storage(findings: &mut Findings, spec: &BrokerClusterSpec) {
     findings.rule(size_bytes >= least(1), field, STORAGE[2]);
     if let (Some(shards), Some(brokers @ 1..)) = (spec.shards, spec.brokers) {
         findings.rule(size_bytes >= least(shards.div_ceil(brokers)), field, CLUSTER_SPEC[4]);
-    }
-}
-
-fn listeners(findings: &mut Findings, spec: &BrokerClusterSpec) {
-    findings.count(spec.listeners.len(), LISTENERS_MAX, "spec.listeners");
-    let mut seen = BTreeSet::new();
-    for (index, listener) in spec.listeners.iter().enumerate() {
-        let field = format!("spec.listeners[{index}].name");
-        findings.length(&listener.name, LISTENER_NAME_BYTES_MAX, &field);
-        findings.rule(is_label(&listener.name), &field, LISTENER_NAME[0]);
-        findings.rule(listener.name != "brokers", &field, LISTENER_NAME[1]);
-        let type_field = format!("spec.listeners[{index}].type");
-        findings.rule(listener.type_ == ListenerType::ClusterIP, &type_field, LISTENER[0]);
-        if !seen.insert(&listener.name) {
-            findings.add(&field, format!("Duplicate value: listener {:?}", listener.name));
-        }
     }
 }
 
@@ -378,5 +362,6 @@ pub fn change_of_broker_cluster(
     }
     let same_class = old.storage.class_name == new.storage.class_name;
     findings.rule(same_class, "spec.storage", STORAGE[1]);
+    super::listener::change(&mut findings, &old.listeners, &new.listeners);
     findings.0
 }

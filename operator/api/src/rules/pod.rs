@@ -10,6 +10,10 @@ use crate::pod::{Pod, Volume};
 const DATA_PATH: &str = "/data";
 /// Name of the volume of the messages.
 const DATA_VOLUME: &str = "data";
+/// Name of the volume of the certificate.
+pub const TLS_VOLUME: &str = "pinnace-tls";
+/// Where the certificate is in a pod.
+pub const TLS_PATH: &str = "/etc/pinnace/tls";
 /// Flags of brokers that the operator does not set.
 const FLAGS_FREE: [&str; 2] = ["PINNACE_PROXY_PROTOCOL", "PINNACE_CONNECTIONS_PER_ADDRESS"];
 /// Labels by which brokers are found, beside those of `pinnace.dev/`.
@@ -32,7 +36,7 @@ pub const ENV_NAME: [Rule; 1] = [Rule {
 }];
 
 /// Rules of a volume.
-pub const VOLUME: [Rule; 2] = [
+pub const VOLUME: [Rule; 3] = [
     Rule {
         cel: "self.name != 'data'",
         message: "the volume 'data' holds the messages and belongs to the operator; choose another name",
@@ -42,14 +46,25 @@ pub const VOLUME: [Rule; 2] = [
               .exists_one(given, given)",
         message: "a volume needs exactly one of configMap, secret, emptyDir and persistentVolumeClaim",
     },
+    Rule {
+        cel: "self.name != 'pinnace-tls'",
+        message: "the volume 'pinnace-tls' holds the certificate and belongs to the operator; choose another name, or set \
+                  spec.tls.secretName",
+    },
 ];
 
 /// Rules of a mount.
-pub const VOLUME_MOUNT: [Rule; 1] = [Rule {
-    cel: "self.mountPath.startsWith('/') && self.mountPath != '/data' && !self.mountPath.startsWith('/data/') && \
-          !self.mountPath.contains(':') && !self.mountPath.contains('..') && !self.mountPath.contains('//')",
-    message: "mountPath begins with '/' and is not in /data, which holds the messages and belongs to the operator",
-}];
+pub const VOLUME_MOUNT: [Rule; 2] = [
+    Rule {
+        cel: "self.mountPath.startsWith('/') && self.mountPath != '/data' && !self.mountPath.startsWith('/data/') && \
+              !self.mountPath.contains(':') && !self.mountPath.contains('..') && !self.mountPath.contains('//')",
+        message: "mountPath begins with '/' and is not in /data, which holds the messages and belongs to the operator",
+    },
+    Rule {
+        cel: "self.mountPath != '/etc/pinnace' && !self.mountPath.startsWith('/etc/pinnace/')",
+        message: "mountPath is not in /etc/pinnace, which holds the certificate and belongs to the operator",
+    },
+];
 
 /// Rules of a pod.
 pub const POD: [Rule; 1] = [Rule {
@@ -99,10 +114,14 @@ fn check_pod(findings: &mut Findings, pod: &Pod) {
         let field = format!("spec.pod.volumes[{index}]");
         findings.rule(volume.name != DATA_VOLUME, &field, VOLUME[0]);
         findings.rule(sources(volume) == 1, &field, VOLUME[1]);
+        findings.rule(volume.name != TLS_VOLUME, &field, VOLUME[2]);
     }
     for (index, mount) in pod.volume_mounts.iter().enumerate() {
         let field = format!("spec.pod.volumeMounts[{index}]");
         findings.rule(is_free_path(&mount.mount_path), &field, VOLUME_MOUNT[0]);
+        let of_ours = mount.mount_path.strip_prefix("/etc/pinnace");
+        let is_free = of_ours.is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/'));
+        findings.rule(is_free, &field, VOLUME_MOUNT[1]);
         let is_there = pod.volumes.iter().any(|volume| volume.name == mount.name);
         findings.rule(is_there, "spec.pod", POD[0]);
     }

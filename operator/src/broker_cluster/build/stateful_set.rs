@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, TopologySpreadConstraint, VolumeMount, VolumeResourceRequirements,
-    WeightedPodAffinityTerm,
+    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -18,9 +18,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use operator_api::broker_cluster::{PullPolicy, Resources, VolumeDeletion};
 use operator_api::pod::{LogFormat, Pod};
 use operator_api::quantity::ResourceText;
+use operator_api::rules::pod::{TLS_PATH, TLS_VOLUME};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{as_kubernetes, metadata};
+use super::{as_kubernetes, metadata, some_list, some_map};
+use crate::broker_cluster::certificate::{CHAIN_KEY, PRIVATE_KEY, secret_name};
 use crate::broker_cluster::plan::BrokerPlan;
 use crate::broker_cluster::validate::ValidCluster;
 use crate::names::{
@@ -38,6 +40,8 @@ const STOP_DELAY_SECONDS: u32 = 3;
 const STARTUP_PROBES_MAX: i32 = 600;
 /// Largest template that its StatefulSet keeps a copy of: annotations together may have 256 KiB.
 const KEPT_TEMPLATE_BYTES_MAX: usize = 128 * 1024;
+/// Files of the certificate are read by the broker's group and nobody else: octal 0440.
+const TLS_MODE: i32 = 0o440;
 
 pub(super) fn broker(valid: &ValidCluster, broker: &BrokerPlan, image: &str) -> StatefulSet {
     let selector = valid.key.broker_selector(broker.id);
@@ -154,21 +158,13 @@ fn template(valid: &ValidCluster, broker: &BrokerPlan, image: &str) -> PodTempla
             priority_class_name: pod.priority_class_name.clone(),
             service_account_name: pod.service_account_name.clone(),
             topology_spread_constraints: some_list(constraints.collect()),
-            volumes: some_list(pod.volumes.iter().map(as_kubernetes).collect()),
+            volumes: Some(volumes(valid, &pod)),
             security_context: Some(pod_security()),
             termination_grace_period_seconds: Some(GRACE_SECONDS),
             tolerations: some_list(pod.tolerations.iter().map(as_kubernetes).collect()),
             ..PodSpec::default()
         }),
     }
-}
-
-fn some_map<V>(map: BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {
-    if map.is_empty() { None } else { Some(map) }
-}
-
-fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
-    if list.is_empty() { None } else { Some(list) }
 }
 
 fn container(valid: &ValidCluster, broker: &BrokerPlan, pod: &Pod, image: &str) -> Container {
@@ -183,7 +179,14 @@ fn container(valid: &ValidCluster, broker: &BrokerPlan, pod: &Pod, image: &str) 
         mount_path: "/data".to_owned(),
         ..VolumeMount::default()
     };
-    let mounts = std::iter::once(data).chain(pod.volume_mounts.iter().map(as_kubernetes));
+    let certificate = VolumeMount {
+        name: TLS_VOLUME.to_owned(),
+        mount_path: TLS_PATH.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let mounts = [data, certificate].into_iter();
+    let mounts = mounts.chain(pod.volume_mounts.iter().map(as_kubernetes));
     Container {
         name: "broker".to_owned(),
         image: Some(image.to_owned()),
@@ -226,7 +229,23 @@ fn arguments(valid: &ValidCluster, broker: &BrokerPlan) -> Vec<String> {
     flag("cluster", valid.key.name.clone());
     flag("shard-ids", shard_list(broker));
     flag("advertise", format!("{}:{CLIENT_PORT}", valid.key.broker_host(id)));
+    flag("tls-certificate", format!("{TLS_PATH}/{CHAIN_KEY}"));
+    flag("tls-key", format!("{TLS_PATH}/{PRIVATE_KEY}"));
     arguments
+}
+
+/// That of the certificate, which is the whole Secret so that a change arrives without a restart, and what people add.
+fn volumes(valid: &ValidCluster, pod: &Pod) -> Vec<Volume> {
+    let certificate = Volume {
+        name: TLS_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret_name(valid)),
+            default_mode: Some(TLS_MODE),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    std::iter::once(certificate).chain(pod.volumes.iter().map(as_kubernetes)).collect()
 }
 
 /// How to stop, what and how to log, then what people add. An older broker passes over variables that it does not know.

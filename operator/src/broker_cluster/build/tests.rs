@@ -30,15 +30,24 @@ fn observed(yaml: &str) -> Observed {
     }
 }
 
-fn built(yaml: &str) -> Result<Objects, Verdict> {
-    let observed = observed(yaml);
-    let settings = Settings {
+fn settings() -> Settings {
+    Settings {
         instance: "kubernetes".to_owned(),
         namespace: "pinnace-system".to_owned(),
         broker_image: "pinnace.dev/pinnace".to_owned(),
         broker_version: "0.1.0".to_owned(),
-    };
-    let valid = validate(&observed, &settings)?;
+        cluster_domain: "cluster.local".to_owned(),
+    }
+}
+
+/// A cluster of this spec.
+pub(in crate::broker_cluster) fn valid(spec: &str) -> ValidCluster {
+    validate(&observed(&cluster(spec)), &settings()).unwrap()
+}
+
+fn built(yaml: &str) -> Result<Objects, Verdict> {
+    let observed = observed(yaml);
+    let valid = validate(&observed, &settings())?;
     Ok(build(&valid, &plan(&observed, &valid)?))
 }
 
@@ -126,6 +135,27 @@ fn every_field_of_the_spec_arrives_in_the_objects() {
 }
 
 #[test]
+fn every_field_of_a_listener_arrives_in_its_service() {
+    let spec = "
+  listeners:
+  - {name: client}
+  - {name: nodes, type: NodePort, port: 9081, nodePort: 30081, externalTrafficPolicy: Local}
+  - name: out
+    type: LoadBalancer
+    loadBalancerClass: example.com/fast
+    loadBalancerSourceRanges: [192.0.2.0/24, '2001:db8::/32']
+    externalTrafficPolicy: Cluster
+    annotations: {example.com/scheme: internal}
+    hosts: [mq.example.com]
+  tls: {secretName: shop-tls}
+";
+    let objects = built(&cluster(spec)).unwrap();
+    insta::assert_yaml_snapshot!("listeners", objects.services);
+    let pod = objects.stateful_sets[0].1.spec.template.spec.clone().unwrap();
+    insta::assert_yaml_snapshot!("given-certificate", pod.volumes);
+}
+
+#[test]
 fn a_cluster_that_asks_for_no_network_policy_gets_none() {
     let objects = built(&cluster("{networkPolicy: {enabled: false}}")).unwrap();
     assert!(objects.network_policy.is_none());
@@ -135,7 +165,7 @@ fn a_cluster_that_asks_for_no_network_policy_gets_none() {
 fn what_is_not_served_yet_is_refused_and_says_what_works() {
     let cases = [
         ("{replication: 3}", "InvalidSpec", "set replication to 1"),
-        ("{listeners: [{name: out, type: LoadBalancer}]}", "InvalidSpec", "use ClusterIP"),
+        ("{tls: {secretName: a, issuerRef: {name: b}}}", "InvalidSpec", "not both"),
         ("{shards: 0}", "InvalidSpec", "out of range"),
     ];
     for (spec, word, message) in cases {

@@ -18,6 +18,7 @@ fn settings() -> Settings {
         instance: "kubernetes".to_owned(),
         broker_image: "pinnace.dev/pinnace".to_owned(),
         broker_version: "0.1.0".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
     }
 }
 

@@ -56,6 +56,7 @@ impl World {
             instance: "kubernetes".to_owned(),
             broker_image: "pinnace.dev/pinnace".to_owned(),
             broker_version: self.operator_version.to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
         };
         let valid = validate(&self.observed, &settings).unwrap();
         let plan = plan(&self.observed, &valid).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use broker_proto::admin::{BrokerStatus, ShardStatus as WireShard};
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
+use operator_api::broker_cluster::Endpoint;
 use operator_api::{BrokerCluster, BrokerClusterSpec};
 
 use super::*;
@@ -45,12 +46,10 @@ fn observed(pods_ready: bool) -> Observed {
 fn plan() -> Plan {
     let brokers = vec![BrokerPlan { id: 0, shards: vec![0], claim_size: None }];
     let map = Record::next(&key(), &brokers, Vec::new(), None, 0);
-    let endpoints = vec![("client".to_owned(), "default-client.shop.svc:8081".to_owned())];
     Plan {
         brokers,
         map,
         version: "0.1.0".to_owned(),
-        endpoints,
         held_back: Vec::new(),
         update: crate::broker_cluster::rollout::Update::default(),
         storage_size: operator_api::quantity::SizeText("10Gi".to_owned()),
@@ -58,6 +57,12 @@ fn plan() -> Plan {
         disks: BTreeMap::new(),
         replaced: Vec::new(),
     }
+}
+
+fn outside() -> Outside {
+    let address = "default-client.shop.svc:8081".to_owned();
+    let endpoint = Endpoint { listener: "client".to_owned(), address, ..Endpoint::default() };
+    Outside { endpoints: vec![endpoint], ..Outside::default() }
 }
 
 fn report(silent_s: Option<u64>, map_version: u64, failure: &str) -> BrokerReport {
@@ -80,7 +85,9 @@ fn report(silent_s: Option<u64>, map_version: u64, failure: &str) -> BrokerRepor
 
 fn said(pods_ready: bool, report: BrokerReport, before: &BrokerClusterStatus) -> Outcome {
     let (observed, plan) = (observed(pods_ready), plan());
-    let input = Input { observed: &observed, plan: Ok(&plan), reports: &[report], before };
+    let outside = outside();
+    let (plan, reports) = (Ok(&plan), &[report]);
+    let input = Input { observed: &observed, plan, reports, before, outside: &outside };
     status(&input, "2026-01-01T00:00:00Z")
 }
 
@@ -152,7 +159,9 @@ async fn a_pod_that_is_not_ready_and_a_failed_shard_are_said_at_once() {
 async fn a_refused_change_says_why_and_leaves_the_rest_as_it_was() {
     let (observed, before) = (observed(true), serving());
     let refusal = Verdict::stalled("ReplicationNotServed", "set it to 1");
-    let input = Input { observed: &observed, plan: Err(refusal), reports: &[], before: &before };
+    let (plan, outside) = (Err(refusal), Outside::default());
+    let (before, outside) = (&before, &outside);
+    let input = Input { observed: &observed, plan, reports: &[], before, outside };
     let outcome = status(&input, "2026-01-01T00:00:01Z");
     assert_eq!(ready_word(&outcome), (Truth::False, "ReplicationNotServed"));
     assert_eq!(outcome.status.shards, before.shards);

@@ -38,7 +38,8 @@ async fn a_cluster_gets_its_objects_and_serves() {
     let arguments = container.args.as_ref().unwrap().join(" ");
     let advertised =
         format!("--advertise default-broker-0-0.default-brokers.{}.svc:8081", world.namespace);
-    assert!(arguments.ends_with(&advertised), "{arguments}");
+    assert!(arguments.contains(&format!("{advertised} ")), "{arguments}");
+    assert!(arguments.ends_with("--tls-key /etc/pinnace/tls/tls.key"), "{arguments}");
     let headless = world.api::<Service>().get("default-brokers").await.unwrap().spec.unwrap();
     assert_eq!(headless.publish_not_ready_addresses, Some(true));
     world.api::<PodDisruptionBudget>().get("default-brokers").await.unwrap();

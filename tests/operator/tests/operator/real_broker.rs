@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Secret;
 use operator::broker_admin::{BrokerAdmin, BrokerEndpoint, Connect as _, GrpcConnector};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::json;
@@ -48,6 +49,14 @@ impl RealBroker {
         put("--listen", "127.0.0.1:0".to_owned());
         put("--http", "127.0.0.1:0".to_owned());
         put("--admin", admin.to_string());
+        let folder = data.join(format!("{name}-tls"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let secret = world.wait::<Secret>(&format!("{cluster}-tls"), "made", |_| true).await;
+        for (flag, key) in [("--tls-certificate", "tls.crt"), ("--tls-key", "tls.key")] {
+            let file = folder.join(key);
+            std::fs::write(&file, &secret.data.as_ref().unwrap()[key].0).unwrap();
+            put(flag, file.to_string_lossy().into_owned());
+        }
         world.lead_to(cluster, id, admin);
         let child = start(&arguments);
         Self { admin, arguments, child }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::stream::{BoxStream, select_all};
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{ListParams, WatchEvent, WatchParams};
@@ -48,6 +48,7 @@ pub(crate) async fn all_writes(world: &World) -> Writes {
         writes::<StatefulSet>(world).await,
         writes::<Service>(world).await,
         writes::<ConfigMap>(world).await,
+        writes::<Secret>(world).await,
         writes::<PodDisruptionBudget>(world).await,
         writes::<Event>(world).await,
     ];

@@ -30,11 +30,39 @@ use crate::verdict::Verdict;
 /// Field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "pinnace.dev/broker-cluster";
 
-/// Applies all of them; answers a verdict when a name is taken, else what Kubernetes refuses of a listener.
+/// Applies all of them; answers a verdict when a name is taken or Kubernetes refuses an object, else what it refuses of a
+/// listener.
 ///
 /// # Errors
-/// [`Error::Apply`].
+/// [`Error::Apply`], for what another attempt may mend.
 pub async fn apply(
+    observed: &Observed,
+    objects: Objects,
+    context: &Context,
+) -> Result<Result<Option<Verdict>, Verdict>, Error> {
+    match apply_all(observed, objects, context).await {
+        Err(Error::Apply { what, source }) => match *source {
+            kube::Error::Api(error) if is_refusal(&error) => {
+                let message = format!(
+                    "Kubernetes does not take {what} as the BrokerCluster says: {}",
+                    error.message
+                );
+                Ok(Err(Verdict::stalled("RefusedByKubernetes", message)))
+            }
+            source => Err(Error::Apply { what, source: Box::new(source) }),
+        },
+        applied => applied,
+    }
+}
+
+/// Whether another attempt would be answered in the same way. Two entries of one key in a list that is applied are answered as an
+/// error of the API server's own.
+fn is_refusal(error: &kube::core::Status) -> bool {
+    matches!(error.code, 400 | 422)
+        || error.message.starts_with("failed to create typed patch object")
+}
+
+async fn apply_all(
     observed: &Observed,
     objects: Objects,
     context: &Context,

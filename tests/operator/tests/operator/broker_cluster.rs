@@ -342,3 +342,29 @@ async fn a_cluster_gets_a_network_policy_that_is_kept_and_not_written_again() {
     world.wait_gone::<NetworkPolicy>("default-broker-ports").await;
     operator.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_kubernetes_refuses_is_said_with_its_words() {
+    let world = World::new().await;
+    let _broker = world.broker("default", 0).await;
+    let operator = world.operator("a");
+    let from = |cidr: &str| {
+        let peer = json!({"ipBlock": {"cidr": cidr}});
+        json!({"networkPolicy": {"metricsFrom": [peer]}})
+    };
+    world.apply::<BrokerCluster>("default", from("anywhere")).await;
+    let stalled = world
+        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "RefusedByKubernetes")
+        .await;
+    assert!(stalled.message.contains("NetworkPolicy"), "{}", stalled.message);
+    assert!(stalled.message.contains("anywhere"), "{}", stalled.message);
+    let twice = json!({"image": {"pullSecrets": ["registry", "registry"]}});
+    world.apply::<BrokerCluster>("default", twice).await;
+    let stalled = world
+        .wait_condition::<BrokerCluster>("default", "Stalled", "True", "RefusedByKubernetes")
+        .await;
+    assert!(stalled.message.contains("duplicate entries"), "{}", stalled.message);
+    world.apply::<BrokerCluster>("default", from("10.0.0.0/8")).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    operator.stop().await;
+}

@@ -6,6 +6,7 @@ pub mod build;
 pub mod certificate;
 pub mod fetch;
 pub mod growth;
+pub mod halt;
 pub mod map;
 pub mod outside;
 pub mod plan;
@@ -35,6 +36,7 @@ use crate::names::{CLUSTER_LABEL, ClusterKey};
 use crate::status_writer::Kind;
 use crate::verdict::Verdict;
 use fetch::Observed;
+use halt::Halt;
 use outside::Outside;
 use validate::ValidCluster;
 
@@ -78,35 +80,34 @@ async fn work(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Action,
     }
     let observed = fetch::fetch(cluster, context).await?;
     restarts::tell_back(&observed, context).await;
-    let verdict = match prepare(&observed, context) {
-        Err(refusal) => refusal,
-        Ok((valid, plan, objects)) => {
-            let mut outside = Box::pin(outside::settle(&observed, &valid, context)).await?;
-            let objects = outside.hold(objects);
-            let applied = apply::apply(&observed, objects, context).await?;
-            if let Err(refusal) = applied {
-                refusal
-            } else {
-                outside.refused = applied.ok().flatten();
-                context.links.set(&observed.key, plan.map.to_proto()).map_err(Error::Connect)?;
-                // A cluster that went meanwhile must not leave connections behind: they would speak for its successor.
-                let is_there =
-                    context.cluster(&observed.key).is_some_and(|c| c.uid() == cluster.uid());
-                if !is_there {
-                    context.links.remove(&observed.key);
-                    return Ok(Action::await_change());
-                }
-                push_map(&observed.key, &plan.map, context).await;
-                let reported = volumes::reported(&context.links.reports(&observed.key));
-                let notes = volumes::to_note(&observed.volumes, &reported, &plan.disks);
-                apply::note_volumes(&observed, &notes, context).await?;
-                let mut plan = plan;
-                plan.growth.refused = apply::grow_volumes(&observed, &plan, context).await?;
-                return report(&observed, Ok(&plan), &outside, context).await;
-            }
-        }
-    };
-    report(&observed, Err(verdict), &Outside::default(), context).await
+    match Box::pin(bring_about(&observed, context)).await {
+        Ok(Some((plan, outside))) => report(&observed, Ok(&plan), &outside, context).await,
+        Ok(None) => Ok(Action::await_change()),
+        Err(halt) => report(&observed, Err(halt.verdict()?), &Outside::default(), context).await,
+    }
+}
+
+/// Brings about what the cluster asks for; answers none when the cluster went meanwhile.
+async fn bring_about(
+    observed: &Observed,
+    context: &Context,
+) -> Result<Option<(plan::Plan, Outside)>, Halt> {
+    let (valid, mut plan, objects) = prepare(observed, context)?;
+    let mut outside = outside::settle(observed, &valid, context).await?;
+    outside.refused = apply::apply(observed, outside.hold(objects), context).await?;
+    context.links.set(&observed.key, plan.map.to_proto()).map_err(Error::Connect)?;
+    // A cluster that went meanwhile must not leave connections behind: they would speak for its successor.
+    let there = context.cluster(&observed.key);
+    if there.is_none_or(|cluster| cluster.uid() != observed.cluster.uid()) {
+        context.links.remove(&observed.key);
+        return Ok(None);
+    }
+    push_map(&observed.key, &plan.map, context).await;
+    let reported = volumes::reported(&context.links.reports(&observed.key));
+    let notes = volumes::to_note(&observed.volumes, &reported, &plan.disks);
+    apply::note_volumes(observed, &notes, context).await?;
+    plan.growth.refused = apply::grow_volumes(observed, &plan, context).await?;
+    Ok(Some((plan, outside)))
 }
 
 /// The pure middle.
@@ -116,10 +117,10 @@ fn prepare(
 ) -> Result<(ValidCluster, plan::Plan, build::Objects), Verdict> {
     let valid = validate::validate(observed, &context.settings)?;
     let plan = plan::plan(observed, &valid)?;
-    let wanted = build::build(&valid, &plan).stateful_sets;
+    let wanted = build::stateful_sets(&valid, &plan.brokers);
     let rollout = rollout::rollout(observed, &valid, &plan.brokers, wanted);
     let plan = plan.with_rollout(observed, &rollout);
-    let objects = build::build(&valid, &plan).only(&rollout);
+    let objects = build::build(&valid, &plan, rollout.apply);
     Ok((valid, plan, objects))
 }
 

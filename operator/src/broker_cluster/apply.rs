@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::build::Objects;
 use super::fetch::{Observed, is_left_behind, is_of_earlier, is_owned};
+use super::halt::Halt;
 use super::outside;
 use super::plan::Plan;
 use super::restarts;
@@ -30,73 +31,35 @@ use crate::verdict::Verdict;
 /// Field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "pinnace.dev/broker-cluster";
 
-/// Applies all of them; answers a verdict when a name is taken or Kubernetes refuses an object, else what it refuses of a
-/// listener.
+/// Applies all of them; answers what Kubernetes refuses of a listener.
 ///
 /// # Errors
-/// [`Error::Apply`], for what another attempt may mend.
+/// [`Halt`]: a name that is taken, or an object that cannot be written.
 pub async fn apply(
     observed: &Observed,
     objects: Objects,
     context: &Context,
-) -> Result<Result<Option<Verdict>, Verdict>, Error> {
-    match apply_all(observed, objects, context).await {
-        Err(Error::Apply { what, source }) => match *source {
-            kube::Error::Api(error) if is_refusal(&error) => {
-                let message = format!(
-                    "Kubernetes does not take {what} as the BrokerCluster says: {}",
-                    error.message
-                );
-                Ok(Err(Verdict::stalled("RefusedByKubernetes", message)))
-            }
-            source => Err(Error::Apply { what, source: Box::new(source) }),
-        },
-        applied => applied,
-    }
-}
-
-/// Whether another attempt would be answered in the same way. Two entries of one key in a list that is applied are answered as an
-/// error of the API server's own.
-fn is_refusal(error: &kube::core::Status) -> bool {
-    matches!(error.code, 400 | 422)
-        || error.message.starts_with("failed to create typed patch object")
-}
-
-async fn apply_all(
-    observed: &Observed,
-    objects: Objects,
-    context: &Context,
-) -> Result<Result<Option<Verdict>, Verdict>, Error> {
+) -> Result<Option<Verdict>, Halt> {
     let wanted: BTreeSet<String> = objects.services.iter().map(|s| s.name_any()).collect();
     // What is not wanted any more is nobody's loss.
     context.applied.retain(&observed.key, &objects.described());
-    if let Err(taken) = apply_one(observed, &objects.config_map, context).await? {
-        return Ok(Err(taken));
-    }
+    apply_one(observed, &objects.config_map, context).await?;
     let mut refused = None;
     for service in &objects.services {
-        match outside::or_refused(service, apply_one(observed, service, context).await)? {
-            Ok(refusal) => refused = refused.or(refusal),
-            Err(taken) => return Ok(Err(taken)),
-        }
+        let applied = apply_one(observed, service, context).await;
+        refused = refused.or(outside::or_refused(applied)?);
     }
-    if let Err(taken) = apply_one(observed, &objects.disruption_budget, context).await? {
-        return Ok(Err(taken));
-    }
-    if let Err(taken) = apply_network_policy(observed, &objects, context).await? {
-        return Ok(Err(taken));
-    }
+    apply_one(observed, &objects.disruption_budget, context).await?;
+    apply_network_policy(observed, &objects, context).await?;
     for (broker, stateful_set) in &objects.stateful_sets {
         let cause = restarts::cause(observed, *broker, stateful_set);
-        if let Err(taken) = apply_one(observed, stateful_set, context).await? {
-            return Ok(Err(taken));
-        }
+        apply_one(observed, stateful_set, context).await?;
         if let Some(cause) = cause {
             restarts::begin(observed, *broker, &cause, context).await;
         }
     }
     prune_services(observed, &wanted, context).await?;
-    Ok(Ok(refused))
+    Ok(refused)
 }
 
 /// Applies the NetworkPolicy; takes it away when the cluster asks for none.
@@ -104,7 +67,7 @@ async fn apply_network_policy(
     observed: &Observed,
     objects: &Objects,
     context: &Context,
-) -> Result<Result<(), Verdict>, Error> {
+) -> Result<(), Halt> {
     let name = observed.key.network_policy();
     let failed = |source: kube::Error| Error::Apply {
         what: format!("NetworkPolicy {}/{name}", observed.key.namespace),
@@ -116,47 +79,39 @@ async fn apply_network_policy(
     let api: Api<NetworkPolicy> = Api::namespaced(context.client.clone(), &observed.key.namespace);
     let live = api.get_opt(&name).await.map_err(failed)?;
     match live.filter(|live| is_owned(&live.metadata, &observed.cluster)) {
-        None => Ok(Ok(())),
+        None => Ok(()),
         Some(live) => {
             let same = Preconditions { uid: live.uid(), ..Preconditions::default() };
             let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
             match api.delete(&name, &params).await {
                 Ok(_) => info!(object = %describe(&live), "deleted; the cluster asks for none"),
                 Err(kube::Error::Api(error)) if error.code == 404 => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failed(error).into()),
             }
-            Ok(Ok(()))
+            Ok(())
         }
     }
 }
 
-pub(super) async fn apply_one<K: Kind + Serialize>(
+async fn apply_one<K: Kind + Serialize>(
     observed: &Observed,
     object: &K,
     context: &Context,
-) -> Result<Result<(), Verdict>, Error> {
-    let failed =
-        |source: kube::Error| Error::Apply { what: describe(object), source: Box::new(source) };
-    let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
-    let name = object.name_any();
-    let live = api.get_opt(&name).await.map_err(failed)?;
-    if let Some(taken) = taken(observed, object, live.as_ref()) {
-        return Ok(Err(taken));
-    }
+) -> Result<(), Halt> {
+    let live = live(observed, object, context).await?;
     let what = describe(object);
     let (wanted, seen) = (plain(object), live.as_ref().map(plain));
     let standing = context.applied.standing(&observed.key, &what, &wanted, seen.as_ref());
     if standing == Standing::InPlace {
-        return Ok(Ok(()));
+        return Ok(());
     }
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let answer = api.patch(&name, &params, &Patch::Apply(object)).await.map_err(failed)?;
+    let answer = write(observed, object, context).await?;
     context.applied.note(&observed.key, &what, wanted, &plain(&answer));
     if live.is_none() {
         info!(object = what, "created");
     }
     tell_drift::<K>(observed, &what, standing, context).await;
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Applies an object that holds a private key, or goes with one: nothing of it is remembered, compared or told.
@@ -164,38 +119,56 @@ pub(super) async fn apply_untold<K: Kind + Serialize>(
     observed: &Observed,
     object: &K,
     context: &Context,
-) -> Result<Result<(), Verdict>, Error> {
-    let failed =
-        |source: kube::Error| Error::Apply { what: describe(object), source: Box::new(source) };
-    let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
-    let name = object.name_any();
-    let live = api.get_opt(&name).await.map_err(failed)?;
-    if let Some(taken) = taken(observed, object, live.as_ref()) {
-        return Ok(Err(taken));
-    }
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(&name, &params, &Patch::Apply(object)).await.map_err(failed)?;
+) -> Result<(), Halt> {
+    let live = live(observed, object, context).await?;
+    write(observed, object, context).await?;
     info!(object = describe(object), is_new = live.is_none(), "applied");
-    Ok(Ok(()))
+    Ok(())
 }
 
-/// What is to be said when an object of this name is somebody else's.
-fn taken<K: Kind>(observed: &Observed, object: &K, live: Option<&K>) -> Option<Verdict> {
-    let live = live?.meta();
-    if is_owned(live, &observed.cluster) || is_left_behind(live, &observed.key) {
-        return None;
-    }
+/// The object of this name as it is. One that is somebody else's halts the reconcile.
+async fn live<K: Kind>(
+    observed: &Observed,
+    object: &K,
+    context: &Context,
+) -> Result<Option<K>, Halt> {
     let what = describe(object);
-    if is_of_earlier(live, &observed.key) {
+    let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let live = api.get_opt(&object.name_any()).await;
+    let live =
+        live.map_err(|source| Error::Fetch { what: what.clone(), source: Box::new(source) })?;
+    let is_free = |live: &K| {
+        is_owned(live.meta(), &observed.cluster) || is_left_behind(live.meta(), &observed.key)
+    };
+    match live {
+        Some(live) if !is_free(&live) => Err(taken(observed, &what, &live).into()),
+        live => Ok(live),
+    }
+}
+
+async fn write<K: Kind + Serialize>(
+    observed: &Observed,
+    object: &K,
+    context: &Context,
+) -> Result<K, Error> {
+    let api: Api<K> = Api::namespaced(context.client.clone(), &observed.key.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api.patch(&object.name_any(), &params, &Patch::Apply(object)).await;
+    written.map_err(|source| Error::Apply { what: describe(object), source: Box::new(source) })
+}
+
+/// What is to be said of an object that is somebody else's.
+fn taken<K: Kind>(observed: &Observed, what: &str, live: &K) -> Verdict {
+    if is_of_earlier(live.meta(), &observed.key) {
         let message = format!(
             "waits until {what} is gone: it belongs to an earlier BrokerCluster of this name, and Kubernetes collects it"
         );
-        return Some(Verdict::waiting("EarlierClusterGoes", message));
+        return Verdict::waiting("EarlierClusterGoes", message);
     }
     let message = format!(
         "{what} exists and does not belong to this cluster; delete it or give the cluster another name"
     );
-    Some(Verdict::stalled("NameTaken", message))
+    Verdict::stalled("NameTaken", message)
 }
 
 /// An object as it goes over the wire.

@@ -18,7 +18,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::plan::{BrokerPlan, Plan};
-use super::rollout::Rollout;
 use super::validate::ValidCluster;
 use crate::status_writer::describe;
 
@@ -37,19 +36,25 @@ pub struct Objects {
     pub stateful_sets: Vec<(u32, StatefulSet)>,
 }
 
-/// Builds them.
+/// Builds all but the StatefulSets, of which a rollout decides.
 #[must_use]
-pub fn build(valid: &ValidCluster, plan: &Plan) -> Objects {
+pub fn build(valid: &ValidCluster, plan: &Plan, stateful_sets: Vec<(u32, StatefulSet)>) -> Objects {
     let headless = std::iter::once(service::headless(valid));
     let listeners = valid.listeners.iter().map(|listener| service::listener(valid, listener));
-    let brokers = plan.brokers.iter();
     Objects {
         config_map: config_map::cluster_map(valid, &plan.map, &plan.disks),
         services: headless.chain(listeners).collect(),
         disruption_budget: disruption_budget::brokers(valid),
         network_policy: network_policy::brokers(valid),
-        stateful_sets: brokers.map(|b| (b.id, stateful_set(valid, b, &valid.image))).collect(),
+        stateful_sets,
     }
+}
+
+/// Builds the StatefulSet of each broker as it is to be in the end.
+#[must_use]
+pub fn stateful_sets(valid: &ValidCluster, brokers: &[BrokerPlan]) -> Vec<(u32, StatefulSet)> {
+    let built = |broker: &BrokerPlan| (broker.id, stateful_set(valid, broker, &valid.image));
+    brokers.iter().map(built).collect()
 }
 
 /// Builds the StatefulSet of one broker with some image.
@@ -73,13 +78,6 @@ impl Objects {
         let one = [describe(&self.config_map), describe(&self.disruption_budget)];
         let policy = self.network_policy.iter().map(describe);
         services.chain(sets).chain(one).chain(policy).collect()
-    }
-
-    /// With the StatefulSets as they may be now.
-    #[must_use]
-    pub fn only(mut self, rollout: &Rollout) -> Self {
-        self.stateful_sets.clone_from(&rollout.apply);
-        self
     }
 }
 

@@ -18,6 +18,7 @@ use operator_api::condition::{Finding, Truth};
 
 use super::apply::apply_untold;
 use super::fetch::{Observed, is_left_behind, is_owned};
+use super::halt::Halt;
 use super::validate::ValidCluster;
 use crate::context::Context;
 use crate::error::Error;
@@ -146,6 +147,18 @@ pub async fn settle(
     assigned: &BTreeSet<String>,
     context: &Context,
 ) -> Result<Certificate, Error> {
+    match Box::pin(see_to(observed, valid, assigned, context)).await {
+        Ok(certificate) => Ok(certificate),
+        Err(halt) => Ok(Certificate::missing(halt.verdict()?)),
+    }
+}
+
+async fn see_to(
+    observed: &Observed,
+    valid: &ValidCluster,
+    assigned: &BTreeSet<String>,
+    context: &Context,
+) -> Result<Certificate, Halt> {
     let names = names::names(valid, &context.settings.cluster_domain, assigned);
     let now_s = Timestamp::now().as_second();
     let source = source(valid);
@@ -156,9 +169,7 @@ pub async fn settle(
         Source::SelfMade => self_made(observed, valid, &names, now_s, context).await,
         Source::Secret(name) => given(observed, valid, name, "FromSecret", now_s, context).await,
         Source::Issuer(issuer) => {
-            if let Err(trouble) = issuer::ask(observed, valid, issuer, &names, context).await? {
-                return Ok(Certificate::missing(trouble));
-            }
+            issuer::ask(observed, valid, issuer, &names, context).await?;
             let name = valid.key.issued_tls_secret();
             given(observed, valid, &name, "Issued", now_s, context).await
         }
@@ -186,7 +197,7 @@ async fn given(
     word: &'static str,
     now_s: i64,
     context: &Context,
-) -> Result<Certificate, Error> {
+) -> Result<Certificate, Halt> {
     let Some(secret) = read(observed, name, context).await? else {
         let verdict = match source(valid) {
             Source::Issuer(issuer) => issuer::not_issued(observed, valid, issuer, context).await?,
@@ -198,20 +209,17 @@ async fn given(
                 Verdict::waiting("CertificateMissing", message)
             }
         };
-        return Ok(Certificate::missing(verdict));
+        return Err(verdict.into());
     };
     let leaf = match check::secret(part(&secret, CHAIN_KEY), part(&secret, PRIVATE_KEY)) {
         Ok(leaf) => leaf,
         Err(flaw) => {
             let message = format!("the Secret {name} cannot be used: {flaw}");
-            return Ok(Certificate::missing(Verdict::stalled(flaw.word(), message)));
+            return Err(Verdict::stalled(flaw.word(), message).into());
         }
     };
     let authority = part(&secret, AUTHORITY_KEY).and_then(|pem| std::str::from_utf8(pem).ok());
-    let told = tell_authority(observed, valid, authority, context).await?;
-    if let Err(taken) = told {
-        return Ok(Certificate::missing(taken));
-    }
+    tell_authority(observed, valid, authority, context).await?;
     Ok(Certificate::found(valid, word, &leaf, authority.is_some(), now_s))
 }
 
@@ -222,7 +230,7 @@ async fn self_made(
     names: &BTreeSet<String>,
     now_s: i64,
     context: &Context,
-) -> Result<Certificate, Error> {
+) -> Result<Certificate, Halt> {
     let (authority_name, leaf_name) = (valid.key.authority(), valid.key.tls_secret());
     let found = read(observed, &authority_name, context).await?;
     // One that was restored without its owner is taken over: clients trust it.
@@ -239,9 +247,7 @@ async fn self_made(
     };
     if !is_kept {
         let secret = secret(valid, &authority_name, authority.pair(), authority.pem());
-        if let Err(taken) = apply_untold(observed, &secret, context).await? {
-            return Ok(Certificate::missing(taken));
-        }
+        apply_untold(observed, &secret, context).await?;
     }
     let found = read(observed, &leaf_name, context).await?;
     let before = found.as_ref().filter(|secret| is_ours(secret, observed)).and_then(|secret| {
@@ -255,16 +261,12 @@ async fn self_made(
         None => {
             let pair = make::leaf(valid, &authority, names, now_s).map_err(cannot_make)?;
             let secret = secret(valid, &leaf_name, &pair, authority.pem());
-            if let Err(taken) = apply_untold(observed, &secret, context).await? {
-                return Ok(Certificate::missing(taken));
-            }
+            apply_untold(observed, &secret, context).await?;
             let made = check::secret(Some(pair.chain.as_bytes()), Some(pair.key.as_bytes()));
             made.map_err(|flaw| cannot_make(flaw.to_string()))?
         }
     };
-    if let Err(taken) = tell_authority(observed, valid, Some(authority.pem()), context).await? {
-        return Ok(Certificate::missing(taken));
-    }
+    tell_authority(observed, valid, Some(authority.pem()), context).await?;
     Ok(Certificate::found(valid, "SelfMade", &leaf, true, now_s))
 }
 
@@ -307,7 +309,7 @@ async fn tell_authority(
     valid: &ValidCluster,
     authority: Option<&str>,
     context: &Context,
-) -> Result<Result<(), Verdict>, Error> {
+) -> Result<(), Halt> {
     let name = valid.key.authority();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &observed.key.namespace);
     let live = api.get_opt(&name).await.map_err(|source| Error::Fetch {
@@ -326,7 +328,7 @@ async fn tell_authority(
     let is_other =
         || live.as_ref().is_some_and(|live| !is_owned(&live.metadata, &observed.cluster));
     if is_same || (authority.is_none() && is_other()) {
-        return Ok(Ok(()));
+        return Ok(());
     }
     let map = ConfigMap { metadata: metadata(valid, &name), data, ..ConfigMap::default() };
     apply_untold(observed, &map, context).await

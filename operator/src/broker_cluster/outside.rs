@@ -15,11 +15,11 @@ use operator_api::limits::LISTENER_INGRESS_MAX;
 use super::build::Objects;
 use super::certificate::{self, Certificate};
 use super::fetch::{Observed, is_owned};
+use super::halt::{self, Halt};
 use super::validate::ValidCluster;
 use crate::context::Context;
 use crate::error::Error;
 use crate::names::{CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::status_writer::describe;
 use crate::verdict::Verdict;
 
 /// Condition: load balancers have addresses. Only there when a listener asks for one.
@@ -187,28 +187,17 @@ fn host_and_port(host: &str, port: u16) -> String {
     }
 }
 
-/// The outcome of applying a Service, where what Kubernetes refuses is no error: another attempt says the same.
+/// What is to be said of a Service that was applied, where Kubernetes does not take it: the others go on.
 ///
 /// # Errors
 /// Everything else.
-pub(super) fn or_refused(
-    service: &Service,
-    applied: Result<Result<(), Verdict>, Error>,
-) -> Result<Result<Option<Verdict>, Verdict>, Error> {
+pub(super) fn or_refused(applied: Result<(), Halt>) -> Result<Option<Verdict>, Halt> {
     match applied {
-        Ok(applied) => Ok(applied.map(|()| None)),
-        Err(Error::Apply { what, source }) => match *source {
-            kube::Error::Api(error) if matches!(error.code, 400 | 422) => {
-                let message = format!(
-                    "Kubernetes does not take {} as the listener says: {}",
-                    describe(service),
-                    error.message
-                );
-                Ok(Ok(Some(Verdict::stalled("ListenerRefused", message))))
-            }
-            source => Err(Error::Apply { what, source: Box::new(source) }),
-        },
-        Err(error) => Err(error),
+        Ok(()) => Ok(None),
+        Err(Halt::Failed(error)) => {
+            Ok(Some(halt::refused(error, "the listener", "ListenerRefused")?))
+        }
+        Err(told) => Err(told),
     }
 }
 

@@ -9,6 +9,7 @@ use operator_api::broker_cluster::{
 use operator_api::condition::{Finding, READY, Truth, merge};
 
 use super::fetch::Observed;
+use super::halt::again_after;
 use super::outside::Outside;
 use super::plan::Plan;
 use super::rollout::is_ready;
@@ -62,7 +63,7 @@ pub fn status(input: &Input<'_>, now: &str) -> Outcome {
     status.observed_generation = Some(generation);
     let (verdict, again_after) = match &input.plan {
         Ok(plan) => judge(input, plan, &status.shards),
-        Err(verdict) => (Some(verdict.clone()), None),
+        Err(verdict) => (Some(verdict.clone()), again_after(verdict)),
     };
     status.conditions = match verdict {
         Some(verdict) => {
@@ -171,7 +172,7 @@ fn judge(
     shards: &[ShardStatus],
 ) -> (Option<Verdict>, Option<Duration>) {
     if let Some(trouble) = input.outside.trouble() {
-        return (Some(trouble.clone()), None);
+        return (Some(trouble.clone()), again_after(trouble));
     }
     let ready = ready_brokers(input, plan);
     let all = plan.brokers.len();

@@ -48,7 +48,9 @@ pub(in crate::broker_cluster) fn valid(spec: &str) -> ValidCluster {
 fn built(yaml: &str) -> Result<Objects, Verdict> {
     let observed = observed(yaml);
     let valid = validate(&observed, &settings())?;
-    Ok(build(&valid, &plan(&observed, &valid)?))
+    let plan = plan(&observed, &valid)?;
+    let stateful_sets = stateful_sets(&valid, &plan.brokers);
+    Ok(build(&valid, &plan, stateful_sets))
 }
 
 fn cluster(spec: &str) -> String {

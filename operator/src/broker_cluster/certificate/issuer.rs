@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::broker_cluster::apply::FIELD_MANAGER;
 use crate::broker_cluster::fetch::{Observed, is_owned};
+use crate::broker_cluster::halt::Halt;
 use crate::broker_cluster::validate::ValidCluster;
 use crate::context::Context;
 use crate::error::Error;
@@ -68,17 +69,17 @@ pub fn certificate(
     })
 }
 
-/// Makes the Certificate, or changes it; answers why that is not possible.
+/// Makes the Certificate, or changes it.
 ///
 /// # Errors
-/// [`Error::Fetch`] and [`Error::Apply`].
+/// [`Halt`]: why that is not possible.
 pub async fn ask(
     observed: &Observed,
     valid: &ValidCluster,
     issuer: &IssuerReference,
     names: &BTreeSet<String>,
     context: &Context,
-) -> Result<Result<(), Verdict>, Error> {
+) -> Result<(), Halt> {
     let name = valid.key.issued_certificate();
     let wanted = certificate(valid, issuer, names);
     let live = find(observed, valid, context).await?;
@@ -88,31 +89,31 @@ pub async fn ask(
                 "{} exists and does not belong to this cluster; delete it or give the cluster another name",
                 what(valid)
             );
-            return Ok(Err(Verdict::stalled("NameTaken", message)));
+            return Err(Verdict::stalled("NameTaken", message).into());
         }
         let spec = wanted["spec"].as_object().into_iter().flatten();
         if spec.into_iter().all(|(field, value)| live.data["spec"].get(field) == Some(value)) {
-            return Ok(Ok(()));
+            return Ok(());
         }
     }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api(observed, context).patch(&name, &params, &Patch::Apply(&wanted)).await {
         Ok(_) => {
             info!(object = what(valid), "asked cert-manager for a certificate");
-            Ok(Ok(()))
+            Ok(())
         }
         Err(kube::Error::Api(error)) if error.code == 404 => {
             let message = format!(
                 "spec.tls.issuerRef needs cert-manager, and this Kubernetes cluster serves no Certificate of {GROUP}/v1; install \
                  cert-manager, name a Secret in spec.tls.secretName, or leave out spec.tls"
             );
-            Ok(Err(Verdict::stalled("CertManagerMissing", message)))
+            Err(Verdict::stalled("CertManagerMissing", message).into())
         }
         Err(kube::Error::Api(error)) if matches!(error.code, 400 | 422) => {
             let message = format!("cert-manager does not take the Certificate: {}", error.message);
-            Ok(Err(Verdict::stalled("CertificateRefused", message)))
+            Err(Verdict::stalled("CertificateRefused", message).into())
         }
-        Err(source) => Err(Error::Apply { what: what(valid), source: Box::new(source) }),
+        Err(source) => Err(Error::Apply { what: what(valid), source: Box::new(source) }.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::StatefulSetStatus;
 use operator_api::{BrokerCluster, BrokerClusterSpec};
 
 use super::*;
-use crate::broker_cluster::build::build;
+use crate::broker_cluster::build::stateful_sets;
 use crate::broker_cluster::validate::validate;
 use crate::broker_cluster::volumes::{Found, Volume};
 use crate::context::Settings;
@@ -47,8 +47,8 @@ fn planned(observed: &Observed) -> Result<Plan, Verdict> {
 /// The StatefulSets as they would be, each ready or not.
 fn running(observed: &Observed, ready: &[bool]) -> Vec<StatefulSet> {
     let valid = validate(observed, &settings()).unwrap();
-    let objects = build(&valid, &plan(observed, &valid).unwrap());
-    let sets = objects.stateful_sets.into_iter().zip(ready);
+    let plan = plan(observed, &valid).unwrap();
+    let sets = stateful_sets(&valid, &plan.brokers).into_iter().zip(ready);
     sets.map(|((_, set), &ready)| {
         let count = Some(i32::from(ready));
         let status = StatefulSetStatus {

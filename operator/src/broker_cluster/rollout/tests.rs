@@ -60,7 +60,7 @@ impl World {
         };
         let valid = validate(&self.observed, &settings).unwrap();
         let plan = plan(&self.observed, &valid).unwrap();
-        let wanted = build::build(&valid, &plan).stateful_sets;
+        let wanted = build::stateful_sets(&valid, &plan.brokers);
         let rollout = rollout(&self.observed, &valid, &plan.brokers, wanted);
         (plan.with_rollout(&self.observed, &rollout), rollout)
     }

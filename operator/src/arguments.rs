@@ -36,9 +36,14 @@ pub struct RunArguments {
     /// Namespace of the operator's Lease; that of its service account when absent, else `default`.
     #[arg(long, env = "PINNACE_OPERATOR_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// The one namespace to look after; all when absent or empty.
-    #[arg(long, env = "PINNACE_OPERATOR_WATCH_NAMESPACE", value_name = "NAMESPACE")]
-    pub watch_namespace: Option<String>,
+    /// A namespace to look after; several when repeated or parted by commas; all when absent or empty.
+    #[arg(
+        long,
+        env = "PINNACE_OPERATOR_WATCH_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub watch_namespace: Vec<String>,
     /// DNS domain of the Kubernetes cluster, for certificates; the one that this pod searches in when absent.
     #[arg(long, env = "PINNACE_OPERATOR_CLUSTER_DOMAIN", value_name = "DOMAIN")]
     pub cluster_domain: Option<String>,

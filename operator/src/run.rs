@@ -207,16 +207,16 @@ async fn grace_over(stop: &CancellationToken) {
     tokio::time::sleep(STOP_GRACE).await;
 }
 
-/// One namespace or all.
+/// Some namespaces, or all when none is named.
 #[derive(Debug, Clone)]
-struct Reach(Option<String>);
+struct Reach(BTreeSet<String>);
 
 impl Reach {
-    fn api<K: Kind>(&self, client: &Client) -> Api<K> {
-        match &self.0 {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
+    fn apis<K: Kind>(&self, client: &Client) -> Vec<Api<K>> {
+        if self.0.is_empty() {
+            return vec![Api::all(client.clone())];
         }
+        self.0.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
     }
 }
 
@@ -237,21 +237,21 @@ fn set_up(
 ) -> (Arc<Context>, Watches) {
     let signals = Signals::default();
     let hearer = Hearer::default();
-    let (clusters, cluster_watch) = watch_kind(reach.api(client), hearer.clone(), |_| {});
+    let (clusters, cluster_watch) = watch_kind(reach.apis(client), hearer.clone(), |_| {});
     let topic_claims = Arc::new(Claims::default());
     let claims = Arc::clone(&topic_claims);
     let note = move |topic: &Topic| {
         let (key, name) = topic::fetch::target(topic);
         claims.note(key, name, topic::fetch::entry(topic));
     };
-    let (topics, topic_watch) = watch_kind(reach.api(client), hearer.clone(), note);
+    let (topics, topic_watch) = watch_kind(reach.apis(client), hearer.clone(), note);
     let group_claims = Arc::new(Claims::default());
     let claims = Arc::clone(&group_claims);
     let note = move |group: &ConsumerGroup| {
         let (key, name) = consumer_group::fetch::target(group);
         claims.note(key, name, consumer_group::fetch::entry(group));
     };
-    let (groups, group_watch) = watch_kind(reach.api(client), hearer.clone(), note);
+    let (groups, group_watch) = watch_kind(reach.apis(client), hearer.clone(), note);
     let settings = Settings {
         instance: arguments.instance.clone(),
         namespace: own_namespace(arguments.namespace.as_deref()),
@@ -303,8 +303,8 @@ async fn control(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let namespace = arguments.watch_namespace.clone().filter(|name| !name.is_empty());
-    let reach = Reach(namespace);
+    let namespaces = arguments.watch_namespace.iter().map(|name| name.trim().to_owned());
+    let reach = Reach(namespaces.filter(|name| !name.is_empty()).collect());
     let (context, watches) = set_up(arguments, &client, connector, identity, metrics, &reach);
     let config = ControllerConfig::default().concurrency(arguments.concurrency);
     let clusters = control_clusters(&context, watches.clusters, &client, &reach, &config, &stop);
@@ -329,15 +329,30 @@ async fn control_clusters(
     let dirty = dirty.flat_map(|keys| {
         stream::iter(keys.into_iter().map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
     });
-    Controller::for_stream(watched, context.clusters.clone())
+    let mut controller = Controller::for_stream(watched, context.clusters.clone());
+    for api in reach.apis::<StatefulSet>(client) {
+        controller = controller.owns(api, ours());
+    }
+    for api in reach.apis::<Service>(client) {
+        controller = controller.owns(api, ours());
+    }
+    for api in reach.apis::<ConfigMap>(client) {
+        controller = controller.watches(api, ours(), broker_cluster::of_label);
+    }
+    for api in reach.apis::<PersistentVolumeClaim>(client) {
+        controller = controller.watches(api, of_brokers(), broker_cluster::of_label);
+    }
+    for api in reach.apis::<Pod>(client) {
+        controller = controller.watches(api, of_brokers(), broker_cluster::of_label);
+    }
+    for api in reach.apis::<PodDisruptionBudget>(client) {
+        controller = controller.owns(api, ours());
+    }
+    for api in reach.apis::<NetworkPolicy>(client) {
+        controller = controller.owns(api, ours());
+    }
+    controller
         .with_config(config.clone())
-        .owns(reach.api::<StatefulSet>(client), ours())
-        .owns(reach.api::<Service>(client), ours())
-        .watches(reach.api::<ConfigMap>(client), ours(), broker_cluster::of_label)
-        .watches(reach.api::<PersistentVolumeClaim>(client), of_brokers(), broker_cluster::of_label)
-        .watches(reach.api::<Pod>(client), of_brokers(), broker_cluster::of_label)
-        .owns(reach.api::<PodDisruptionBudget>(client), ours())
-        .owns(reach.api::<NetworkPolicy>(client), ours())
         .reconcile_on(dirty)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(broker_cluster::reconcile, broker_cluster::on_error, Arc::clone(context))

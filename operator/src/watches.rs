@@ -1,12 +1,13 @@
 //! The watches of our own kinds: a store of every object, and who hears of what comes and goes, also of what went while a
 //! watch was interrupted.
 
-use std::collections::HashSet;
+mod joined;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
@@ -18,6 +19,7 @@ use crate::names::ClusterKey;
 use crate::signals::Scope;
 use crate::status_writer::Kind;
 use crate::{consumer_group, topic};
+use joined::Joined;
 
 /// What kubectl notes of an applied manifest; nobody here reads it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -33,43 +35,42 @@ pub(crate) trait Watched: Kind {
     fn is_gone(&self, context: &Context);
 }
 
-/// Watches one kind into a store; `noted` hears of every object as it is told.
+/// Watches one kind, of all namespaces or of each of some, into a store; `noted` hears of every object as it is told.
 pub(crate) fn watch_kind<K: Watched>(
-    api: Api<K>,
+    apis: Vec<Api<K>>,
     hearer: Hearer,
     noted: impl Fn(&K) + Send + 'static,
 ) -> (Store<K>, Objects<K>) {
     let (store, writer) = reflector::store();
-    let events = watch(api, watch::Config::default()).default_backoff().modify(|object: &mut K| {
-        object.meta_mut().managed_fields = None;
-        object.meta_mut().annotations.as_mut().map(|annotations| annotations.remove(LAST_APPLIED));
+    let mut joined = Joined::new(apis.len());
+    let watches = apis.into_iter().enumerate().map(|(source, api)| {
+        let events = watch(api, watch::Config::default()).default_backoff();
+        events.modify(without_what_nobody_reads).map(move |event| (source, event)).boxed()
     });
+    let lists = hearer.clone();
     let known = store.clone();
-    let mut before: Vec<Arc<K>> = Vec::new();
-    let mut listed: HashSet<String> = HashSet::new();
-    // The store is ahead of whoever is woken here, and keeps what it had until a new list is complete.
+    let events = stream::select_all(watches).flat_map(move |(source, event)| {
+        if let Ok(Event::InitApply(object)) = &event {
+            lists.with(|context| object.is_listed(context));
+        }
+        let told = match event {
+            Ok(event) => joined.take(source, event, || known.state()).map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(told)
+    });
+    // The store is ahead of whoever is woken here.
     let events = reflector::reflector(writer, events).inspect(move |event| match event {
-        Ok(Event::Init) => {
-            before = known.state();
-            listed.clear();
-        }
-        Ok(Event::InitApply(object)) => {
-            listed.extend(object.uid());
-            noted(object);
-            hearer.with(|context| object.is_listed(context));
-        }
-        Ok(Event::InitDone) => {
-            let is_gone = |object: &Arc<K>| object.uid().is_none_or(|uid| !listed.contains(&uid));
-            for object in before.drain(..).filter(is_gone) {
-                hearer.with(|context| object.is_gone(context));
-            }
-            listed.clear();
-        }
-        Ok(Event::Apply(object)) => noted(object),
+        Ok(Event::InitApply(object) | Event::Apply(object)) => noted(object),
         Ok(Event::Delete(object)) => hearer.with(|context| object.is_gone(context)),
-        Err(_) => {}
+        Ok(Event::Init | Event::InitDone) | Err(_) => {}
     });
     (store, events.touched_objects().boxed())
+}
+
+fn without_what_nobody_reads<K: Kind>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+    object.meta_mut().annotations.as_mut().map(|annotations| annotations.remove(LAST_APPLIED));
 }
 
 /// Late-bound hearers: watches are made before the context that hears them.

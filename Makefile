@@ -6,7 +6,7 @@ CARGO := cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-generated test test-long sim sim-soak test-operator test-operator-scale test-charts conformance test-examples e2e ci crds bench images fuzz clean
+.PHONY: help build demo check check-generated test test-long sim sim-soak test-operator test-operator-scale test-operator-faults test-charts conformance test-examples e2e ci crds bench images fuzz clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The demo, tests and examples run a development build, which is there long before a release build would be. Each selects
@@ -64,6 +64,9 @@ test-operator: ## the operator against a real API server (needs Go; makes one fr
 
 test-operator-scale: ## 2,000 topics and 1,000 groups on a real API server: how soon ready, how much memory, no writes in peace
 	PINNACE_TEST_SCALE=1 tests/operator/run many_objects --nocapture
+
+test-operator-faults: ## the operator ended between any two of its writes, 50 lives under other faults, and 2,000 random specs
+	PINNACE_TEST_ALL_FAULTS=1 RANDOM_SPECS=2000 TIMEOUT=7200 tests/operator/run survival:: random_specs:: --nocapture
 
 test-charts: ## the Helm charts: lint, schemas, goldens, an install on a real API server, health for Argo CD (needs Go, jq, lua5.4)
 	$(CARGO) build --workspace --locked

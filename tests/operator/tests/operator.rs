@@ -16,14 +16,20 @@ mod deletion;
 mod events;
 #[path = "operator/fake_broker.rs"]
 mod fake_broker;
+#[path = "operator/faults.rs"]
+mod faults;
 #[path = "operator/leadership.rs"]
 mod leadership;
+#[path = "operator/namespaces.rs"]
+mod namespaces;
 #[path = "operator/outside.rs"]
 mod outside;
 #[path = "operator/ownership.rs"]
 mod ownership;
 #[path = "operator/process.rs"]
 mod process;
+#[path = "operator/random.rs"]
+mod random;
 #[path = "operator/random_specs.rs"]
 mod random_specs;
 #[path = "operator/real_broker.rs"]
@@ -36,6 +42,8 @@ mod scale;
 mod steadiness;
 #[path = "operator/storage.rs"]
 mod storage;
+#[path = "operator/survival.rs"]
+mod survival;
 #[path = "operator/topic.rs"]
 mod topic;
 #[path = "operator/world.rs"]

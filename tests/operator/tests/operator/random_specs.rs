@@ -12,12 +12,13 @@ use operator_api::definitions;
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::{Value, json};
 
+use crate::random::Random;
 use crate::world::{Kind, World, condition};
 
 #[path = "random_specs/schema.rs"]
 mod schema;
 
-use schema::{Random, mutation, value};
+use schema::{mutation, value};
 
 const SPECS_VARIABLE: &str = "RANDOM_SPECS";
 const SEED_VARIABLE: &str = "RANDOM_SEED";

@@ -27,9 +27,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fake_broker::FakeBroker;
+use crate::faults::Faults;
 use crate::process::get;
 
 /// Nothing that is waited for takes longer on a loaded machine.
@@ -104,6 +105,8 @@ pub(crate) struct RunningOperator {
     http: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    /// One that is let go of stops.
+    _let_go: DropGuard,
 }
 
 impl RunningOperator {
@@ -128,6 +131,13 @@ impl RunningOperator {
             writes -= self.metric(name, &[&verb, "resource=\"leases\""]).await;
         }
         writes
+    }
+
+    /// Ends it as SIGKILL does.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let ended = self.task.await;
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "it ended by itself");
     }
 
     /// Ends it as SIGTERM does, and waits.
@@ -162,21 +172,21 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with(Turn::Shared { _guard: API_SERVER.read().await }).await
+        Self::with(Turn::Shared { _guard: API_SERVER.read().await }, Roads::default()).await
     }
 
     /// A world beside which no other test runs.
     pub(crate) async fn alone() -> Self {
-        Self::with(Turn::Alone { _guard: API_SERVER.write().await }).await
+        Self::with(Turn::Alone { _guard: API_SERVER.write().await }, Roads::default()).await
     }
 
     /// Another namespace of a test that is alone.
     pub(crate) async fn neighbour(&self) -> Self {
         assert!(matches!(self._turn, Turn::Alone { .. }), "others run beside this test");
-        Self::with(Turn::OfNeighbour).await
+        Self::with(Turn::OfNeighbour, self.roads.clone()).await
     }
 
-    async fn with(turn: Turn) -> Self {
+    async fn with(turn: Turn, roads: Roads) -> Self {
         let client = client(None).await;
         install_definitions(&client).await;
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
@@ -189,8 +199,16 @@ impl World {
         permit(&client, &namespace, &user).await;
         let operator_client = self::client(Some(&user)).await;
         let kubelet = tokio::spawn(run_pods(Api::namespaced(client.clone(), &namespace)));
-        let roads = Roads::default();
         Self { client, operator_client, namespace, roads, kubelet, _turn: turn }
+    }
+
+    /// Lets this world's operators work in the namespace of a neighbour.
+    pub(crate) async fn permit_in(&self, neighbour: &Self) {
+        let user = format!("operator-of-{}", self.namespace);
+        let bindings: Api<RoleBinding> = neighbour.api();
+        let binding = binding("work-of-neighbour", "ClusterRole", "test-pinnace-operator", &user);
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
     }
 
     /// A fake broker in the place of the pod of broker `id` of a cluster.
@@ -221,8 +239,25 @@ impl World {
         self.operator_with(identity, more)
     }
 
+    /// An operator to which something happens.
+    pub(crate) fn operator_under(&self, identity: &str, faults: &Faults) -> RunningOperator {
+        let client = faults.client(self.operator_client.clone());
+        let roads = faults.connector(Arc::new(self.roads.clone()));
+        self.start(identity, &["--watch-namespace", &self.namespace], client, roads)
+    }
+
     /// An operator with more arguments.
     pub(crate) fn operator_with(&self, identity: &str, more: &[&str]) -> RunningOperator {
+        self.start(identity, more, self.operator_client.clone(), Arc::new(self.roads.clone()))
+    }
+
+    fn start(
+        &self,
+        identity: &str,
+        more: &[&str],
+        client: Client,
+        roads: Arc<dyn Connect>,
+    ) -> RunningOperator {
         let stop = CancellationToken::new();
         let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listens = http.to_string();
@@ -238,10 +273,9 @@ impl World {
         ];
         let arguments = <Arguments as clap::Parser>::parse_from(words.iter().chain(more));
         let Command::Run(arguments) = arguments.command else { panic!("run was asked for") };
-        let roads = Arc::new(self.roads.clone());
-        let run = operator::run::run(*arguments, self.operator_client.clone(), roads, stop.clone());
+        let run = operator::run::run(*arguments, client, roads, stop.clone());
         let task = tokio::spawn(async move { run.await.unwrap() });
-        RunningOperator { http, stop, task }
+        RunningOperator { http, task, _let_go: stop.clone().drop_guard(), stop }
     }
 
     pub(crate) fn api<K: Kind>(&self) -> Api<K> {

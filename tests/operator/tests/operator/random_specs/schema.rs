@@ -1,9 +1,9 @@
 //! Random specs out of the schema of a definition, so that a new field is tried as soon as it is there. Texts come from
 //! small pools by the name of their field; some are wrong in a way that a schema does not see.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
+
+use crate::random::Random;
 
 /// Optional fields that are there, out of 1,000.
 const OPTIONAL_PER_THOUSAND: u64 = 250;
@@ -14,28 +14,6 @@ const ENTRIES_MAX: u64 = 2;
 
 /// Fields that stay away: everything belongs to the one cluster of the test, and what `tls` names would be waited for.
 const LEFT_OUT: [&str; 2] = ["clusterRef", "tls"];
-
-/// What comes next, from a seed.
-pub(super) struct Random(ChaCha8Rng);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.0.next_u64() % end
-    }
-
-    pub(super) fn happens(&mut self, per_thousand: u64) -> bool {
-        self.below(1000) < per_thousand
-    }
-
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        let at = self.below(u64::try_from(from.len()).unwrap());
-        &from[usize::try_from(at).unwrap()]
-    }
-}
 
 /// Texts for fields of one name: a part of the path to it, and what may stand there.
 const TEXTS: [(&str, &[&str]); 29] = [

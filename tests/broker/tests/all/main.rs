@@ -21,6 +21,7 @@ mod manifests;
 mod power_cut;
 mod process;
 mod push_consumers;
+mod rolling_restart;
 mod rpcs;
 mod several_shards;
 mod shards_agree;

@@ -207,7 +207,7 @@ impl<S: Reported> StatusWriter<S> {
                 }
                 Ok(true)
             }
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => Ok(false),
+            Err(kube::Error::Api(error)) if error.code == 404 => Ok(false),
             Err(source) => {
                 let what = describe(object);
                 Err(Error::Status { what, source: Box::new(source) })

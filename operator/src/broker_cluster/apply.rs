@@ -214,7 +214,7 @@ pub async fn note_volumes(
         }});
         match api.patch(&volume.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => info!(volume = volume.name, shards, disk, "noted"),
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
             Err(source) => {
                 let what = format!("the note on PersistentVolumeClaim {}", volume.name);
                 return Err(Error::Apply { what, source: Box::new(source) });
@@ -243,7 +243,7 @@ pub async fn grow_volumes(
         });
         match api.patch(&volume.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => info!(volume = volume.name, size = %plan.storage_size, "asked to grow"),
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
             Err(kube::Error::Api(error)) if matches!(error.code, 400 | 403 | 422) => {
                 refused.push((volume.name.clone(), error.message));
             }

@@ -25,6 +25,8 @@ pub struct Plan {
     pub map: Record,
     /// Version that the brokers are to run.
     pub version: String,
+    /// Brokers that restart because of what is applied: what was seen of them before says nothing any more.
+    pub restarting: Vec<u32>,
     /// Brokers whose change waits for others.
     pub held_back: Vec<u32>,
     /// What restarts are to come, and how many brokers need none.
@@ -208,6 +210,7 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         brokers,
         map,
         version: valid.version.clone(),
+        restarting: Vec::new(),
         held_back: Vec::new(),
         update: Update::default(),
         storage_size: storage_size.clone(),
@@ -222,6 +225,7 @@ impl Plan {
     /// not told of it.
     #[must_use]
     pub fn with_rollout(mut self, observed: &Observed, rollout: &Rollout) -> Self {
+        self.restarting.clone_from(&rollout.restarting);
         self.held_back.clone_from(&rollout.held_back);
         self.update = rollout.update.clone();
         if !rollout.unserved.is_empty() {

@@ -26,6 +26,8 @@ use changes::changes;
 pub struct Rollout {
     /// StatefulSets to apply, with the number of the broker.
     pub apply: Vec<(u32, StatefulSet)>,
+    /// Brokers that restart because of what is applied.
+    pub restarting: Vec<u32>,
     /// Brokers that wait for their turn, so that not more than one broker is away at a time.
     pub held_back: Vec<u32>,
     /// Shards that are to be served by brokers that are not told of them, because they wait for somebody.
@@ -273,7 +275,6 @@ pub fn rollout(
     let mut rollout = Rollout::default();
     rollout.update.plan.plan = plan;
     rollout.update.approves_another = approved.filter(|_| !is_approved).cloned();
-    let mut restarting = false;
     for turn in &turns {
         let broker = turn.broker;
         match step(turn, leave) {
@@ -288,10 +289,9 @@ pub fn rollout(
             }
             Step::Restart(set) => {
                 rollout.note(turn, &set, UpdateGate::Turn);
-                if !turn.live.is_some_and(is_ready) {
-                    rollout.apply.push((broker, set));
-                } else if all_up && !restarting {
-                    restarting = true;
+                let is_its_turn = all_up && rollout.restarting.is_empty();
+                if is_its_turn || !turn.live.is_some_and(is_ready) {
+                    rollout.restarting.push(broker);
                     rollout.apply.push((broker, set));
                 } else {
                     rollout.held_back.push(broker);

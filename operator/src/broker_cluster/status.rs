@@ -95,7 +95,13 @@ fn ready_brokers(input: &Input<'_>, plan: &Plan) -> Vec<u32> {
             labels.and_then(|labels| labels.get(BROKER_LABEL)) == Some(&number) && is_ready(set)
         })
     };
-    plan.brokers.iter().map(|broker| broker.id).filter(|&id| pod_is_ready(id)).collect()
+    let stays = |id: &u32| !plan.restarting.contains(id);
+    plan.brokers
+        .iter()
+        .map(|broker| broker.id)
+        .filter(stays)
+        .filter(|&id| pod_is_ready(id))
+        .collect()
 }
 
 fn shards(input: &Input<'_>, plan: &Plan, ready: &[u32]) -> Vec<ShardStatus> {

@@ -180,6 +180,7 @@ fn an_approved_plan_restarts_one_broker_after_the_other_and_keeps_its_hash() {
     world.approve(&plan);
     let first = world.rollout();
     assert_eq!((applied(&first), first.held_back.clone()), (vec![0], vec![1, 2]));
+    assert_eq!(first.restarting, [0]);
     world.take(first);
     let second = world.rollout();
     assert_eq!((applied(&second), second.held_back.clone()), (vec![0, 1], vec![2]));

@@ -50,6 +50,7 @@ fn plan() -> Plan {
         brokers,
         map,
         version: "0.1.0".to_owned(),
+        restarting: Vec::new(),
         held_back: Vec::new(),
         update: crate::broker_cluster::rollout::Update::default(),
         storage_size: operator_api::quantity::SizeText("10Gi".to_owned()),
@@ -113,6 +114,22 @@ async fn a_cluster_serves_when_pods_brokers_and_map_are_there() {
     untold.status = Some(BrokerStatus::default());
     let untold = said(true, untold, &serving());
     assert_eq!(ready_word(&untold), (Truth::False, "ShardsUnknown"));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_to_restart_is_not_ready_though_its_pod_was_seen_ready() {
+    let observed = observed(true);
+    let plan = Plan { restarting: vec![0], ..plan() };
+    let (outside, before, reports) = (outside(), serving(), [report(None, 1, "")]);
+    let input = Input {
+        observed: &observed,
+        plan: Ok(&plan),
+        reports: &reports,
+        before: &before,
+        outside: &outside,
+    };
+    let outcome = status(&input, "2026-01-01T00:00:00Z");
+    assert_eq!(ready_word(&outcome), (Truth::False, "BrokersNotReady"));
 }
 
 #[tokio::test]

@@ -77,18 +77,20 @@ impl Worker<'_> {
     /// Applies random specs under a few names, and looks at what comes of each.
     async fn run<K: Kind>(mut self, names: &[String]) -> Tally {
         let mut tally = Tally::default();
-        let mut held: Vec<Option<Value>> = vec![None; names.len()];
+        // The spec that each has, and whether it got Ready with it.
+        let mut held: Vec<Option<(Value, bool)>> = vec![None; names.len()];
         for step in 0..self.steps {
             let at =
                 usize::try_from(self.random.below(u64::try_from(names.len()).unwrap())).unwrap();
             let is_new = held[at].is_none() || self.random.happens(200);
             let (spec, field) = match &held[at] {
-                Some(spec) if !is_new => mutation(&self.schema, spec, &mut self.random),
+                Some((spec, _)) if !is_new => mutation(&self.schema, spec, &mut self.random),
                 _ => (value(&self.schema, "", &mut self.random), "*".to_owned()),
             };
             let about =
                 format!("{}, step {step}, {} {}: {spec}", self.what, K::kind(&()), names[at]);
             let pods = self.pods(&names[at]).await;
+            let was_ready = held[at].as_ref().is_some_and(|(_, was_ready)| *was_ready);
             match self.world.try_apply::<K>(&names[at], spec.clone()).await {
                 Err(kube::Error::Api(refusal)) => {
                     tally.refused += 1;
@@ -118,11 +120,12 @@ impl Worker<'_> {
             } else {
                 tally.stalled += 1
             }
-            let concerns_pods = is_new || FIELDS_OF_PODS.contains(&field.as_str());
+            // What a cluster that was Stalled had not done yet is done when the reason goes.
+            let concerns_pods = is_new || !was_ready || FIELDS_OF_PODS.contains(&field.as_str());
             if !concerns_pods && !pods.is_empty() {
                 assert_eq!(self.pods(&names[at]).await, pods, "{about}: pods restarted");
             }
-            held[at] = Some(spec);
+            held[at] = Some((spec, ended == Truth::True));
         }
         tally
     }

@@ -1,6 +1,7 @@
 //! Where the queues of a topic are: a pure function from shards and what is placed already to what is to be placed.
 //! Queues never leave a shard, because their messages are there; new ones go where there are fewest.
 
+use operator_api::limits::QUEUES_PER_TOPIC_MAX;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How the queues of a topic lie to each other.
@@ -35,6 +36,14 @@ pub enum PlacementError {
         /// Queues that exist.
         existing: u32,
         /// Queues asked for.
+        wanted: u32,
+    },
+    /// Spreading them takes more queues than a topic may have.
+    #[error(
+        "with placement Spread the topic would need {wanted} queues over all shards, and {QUEUES_PER_TOPIC_MAX} is the most; set spec.placement to Keep"
+    )]
+    TooMany {
+        /// Queues that it takes.
         wanted: u32,
     },
 }
@@ -81,6 +90,37 @@ pub fn place(
     Ok(placed)
 }
 
+/// Places at least `queues` queues, and as many more as it takes for every shard to hold as many as the fullest, or one
+/// less. What exists stays, also where it is more than is asked for.
+///
+/// # Errors
+/// [`PlacementError`] without shards, or when it takes too many queues.
+pub fn spread(
+    topic: &str,
+    queues: u32,
+    shards: &[u32],
+    existing: &[Placed],
+) -> Result<Vec<Placed>, PlacementError> {
+    let is_known = |placed: &&Placed| shards.contains(&placed.shard);
+    let held: u32 = existing.iter().filter(is_known).map(|placed| placed.queues).sum();
+    let mut placed = place(topic, queues.max(held), shards, Spread::Even, existing)?;
+    let fullest = placed.iter().map(|placed| placed.queues).max().unwrap_or_default();
+    let share = fullest.saturating_sub(1);
+    for &shard in shards {
+        match placed.iter_mut().find(|placed| placed.shard == shard) {
+            Some(placed) => placed.queues = placed.queues.max(share),
+            None => placed.push(Placed { shard, queues: share }),
+        }
+    }
+    placed.retain(|placed| placed.queues > 0);
+    placed.sort_unstable_by_key(|placed| placed.shard);
+    let wanted = placed.iter().fold(0u32, |sum, placed| sum.saturating_add(placed.queues));
+    if wanted > QUEUES_PER_TOPIC_MAX {
+        return Err(PlacementError::TooMany { wanted });
+    }
+    Ok(placed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +140,9 @@ mod tests {
         let wrong = place("t", 4, &[0, 1], Spread::Even, &existing);
         assert_eq!(wrong, Err(PlacementError::Shrinks { existing: 8, wanted: 4 }));
         assert_eq!(place("t", 4, &[], Spread::Even, &[]), Err(PlacementError::NoShard));
+        let existing = [Placed { shard: 0, queues: 600 }];
+        let wrong = spread("t", 4, &[0, 1], &existing);
+        assert_eq!(wrong, Err(PlacementError::TooMany { wanted: 1199 }));
     }
 
     #[test]
@@ -160,6 +203,30 @@ mod tests {
             let wanted = queues + more;
             let grown = place(&name, wanted, &later, Spread::Together, &first).unwrap();
             prop_assert_eq!(grown, vec![Placed { shard: first[0].shard, queues: wanted }]);
+        }
+
+        #[test]
+        fn a_spread_topic_is_as_even_as_a_new_one_and_nothing_moves(
+            existing in proptest::collection::vec(0u32..12, 1..10),
+            new_shards in 0u32..5,
+            queues in 1u32..60,
+        ) {
+            let existing: Vec<Placed> =
+                (0u32..).zip(existing).map(|(shard, queues)| Placed { shard, queues }).collect();
+            let shards: Vec<u32> = (0..existing.len() as u32 + new_shards).collect();
+            let placed = spread("orders", queues, &shards, &existing).unwrap();
+            let counts: Vec<u32> = shards.iter().map(|&shard| on(&placed, shard)).collect();
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            prop_assert!(most - least <= 1, "{:?}", counts);
+            prop_assert!(total(&placed) >= queues);
+            for &shard in &shards {
+                prop_assert!(on(&placed, shard) >= on(&existing, shard));
+            }
+            // No more than it takes: the fullest shard got nothing but what was asked for.
+            let asked = queues.saturating_sub(total(&existing));
+            let before = existing.iter().map(|placed| placed.queues).max().unwrap();
+            prop_assert!(*most <= before.max(1) || asked > 0, "{:?}", counts);
+            prop_assert_eq!(spread("orders", queues, &shards, &placed).unwrap(), placed);
         }
 
         #[test]

@@ -7,13 +7,15 @@ use broker_engine::{OffsetAt, ResetOffsets};
 use broker_model::consumer_group::Subscription;
 use broker_model::{
     Backoff, ConsumerGroup, DeadLetterPolicy, GroupName, MessageType, Model, Order, Owner,
-    RetryPolicy, StartFrom, Topic, TopicName,
+    RetryPolicy, ShardId, StartFrom, Topic, TopicName,
 };
 use operator_api::consumer_group as group_spec;
 use operator_api::limits::QUEUES_DEFAULT;
 use operator_api::manifest::{Declared, Manifest, Origin};
 use operator_api::quantity::QuantityError;
-use operator_api::topic::{AdoptionPolicy, DeletionPolicy, MessageType as TypeSpec};
+use operator_api::topic::{
+    AdoptionPolicy, DeletionPolicy, MessageType as TypeSpec, PlacementPolicy,
+};
 use operator_api::{ConsumerGroupSpec, TopicSpec, rules};
 
 use super::folder::Contents;
@@ -77,8 +79,15 @@ pub(super) struct Declaration {
 }
 
 impl Declaration {
-    /// The topic as it is declared; what its manifest does not say is as in `held`.
-    pub(super) fn topic_beside(&self, declared: &Topic, held: Option<&Topic>) -> Topic {
+    /// The topic as it is declared; what its manifest does not say is as in `held`. One that is to spread over `shards` gets
+    /// as many queues as it takes for each to have as many as the fullest one, or one less: added queues go where there are
+    /// fewest.
+    pub(super) fn topic_beside(
+        &self,
+        declared: &Topic,
+        held: Option<&Topic>,
+        shards: &[ShardId],
+    ) -> Topic {
         let mut topic = declared.clone();
         if let (Manifest::Topic(manifest), Some(held)) = (&self.manifest, held) {
             if manifest.spec.queues.is_none() {
@@ -87,8 +96,32 @@ impl Declaration {
             if manifest.spec.message_type.is_none() {
                 topic.message_type = held.message_type;
             }
+            if self.spreads() {
+                let fullest = held.placement.iter().map(|placed| placed.queues).max().unwrap_or(0);
+                let share = fullest.saturating_sub(1);
+                let even = shards.iter().map(|&shard| held.queues_on(shard).max(share));
+                topic.queues = topic.queues.max(even.fold(0, u32::saturating_add));
+            }
         }
         topic
+    }
+
+    fn spreads(&self) -> bool {
+        let Manifest::Topic(manifest) = &self.manifest else { return false };
+        manifest.spec.placement == Some(PlacementPolicy::Spread)
+    }
+
+    /// Checks whether the topic that is there may do what is declared, where the manifest does not say of which type it is.
+    ///
+    /// # Errors
+    /// One line with file, document and what cannot be done.
+    pub(super) fn check_beside(&self, held: Option<&Topic>) -> Result<(), String> {
+        use MessageType::{Delay, Normal, Transaction};
+        let may_spread = |held: &Topic| matches!(held.message_type, Normal | Delay | Transaction);
+        if self.spreads() && !held.is_none_or(may_spread) {
+            return Err(wrong(&self.origin, "spec", rules::TOPIC_SPEC[6].message));
+        }
+        Ok(())
     }
 
     /// The group as it is declared; what its manifest does not say is as in `held`.

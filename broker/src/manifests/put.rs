@@ -3,7 +3,7 @@
 
 use broker_engine::Refusal;
 use broker_model::{ConsumerGroup, Owner, Topic};
-use broker_replication::{ApplyOptions, Catalog, CatalogError};
+use broker_replication::{ApplyOptions, Catalog, CatalogError, ShardHandle};
 
 use super::Problem;
 use super::declaration::{Declaration, OWNER_INSTANCE, Thing};
@@ -50,7 +50,11 @@ pub(super) async fn put(
     let outcome = match &declaration.thing {
         Thing::Topic(topic) => {
             let held = catalog.topic(topic.name.as_str());
-            let topic = declaration.topic_beside(topic, held.as_ref().map(|entry| &entry.topic));
+            let held = held.as_ref().map(|entry| &entry.topic);
+            let checked = declaration.check_beside(held);
+            checked.map_err(|text| Problem::Wrong(stays(text, declaration)))?;
+            let shards: Vec<_> = catalog.shards().iter().map(ShardHandle::id).collect();
+            let topic = declaration.topic_beside(topic, held, &shards);
             catalog.apply_topic(topic, options).await.map(|(_, changed)| changed)
         }
         Thing::Group(group) => {

@@ -266,7 +266,7 @@ pub const CLUSTER_OBJECT: [(&str, Rule); 6] = [
 ];
 
 /// Rules of a Topic's spec. The first three look at the change.
-pub const TOPIC_SPEC: [Rule; 6] = [
+pub const TOPIC_SPEC: [Rule; 7] = [
     Rule {
         cel: "has(self.topicName) == has(oldSelf.topicName) && \
               (!has(self.topicName) || self.topicName == oldSelf.topicName)",
@@ -292,6 +292,12 @@ pub const TOPIC_SPEC: [Rule; 6] = [
     Rule {
         cel: concat!("!has(self.liteExpiry) || ", at_most!("self.liteExpiry", "8760h")),
         message: "liteExpiry is at most 8760h",
+    },
+    Rule {
+        cel: "!has(self.placement) || self.placement != 'Spread' || !has(self.messageType) || \
+              self.messageType in ['NORMAL', 'DELAY', 'TRANSACTION']",
+        message: "placement: Spread is for topics of messageType NORMAL, DELAY and TRANSACTION: on new queues message groups, \
+                  priorities and lite topics would lose their order",
     },
 ];
 

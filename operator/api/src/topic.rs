@@ -76,6 +76,9 @@ pub struct TopicSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub queues: Option<u32>,
+    /// How the topic follows shards that come later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementPolicy>,
     /// How long and how much is kept; the cluster's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
@@ -131,6 +134,18 @@ impl Default for ClusterRef {
     }
 }
 
+/// How the topic follows shards that come later. Keep, also when absent: its queues stay where they are, and only queues
+/// that are added go to new shards. Spread: it gets queues on new shards, so that every shard holds as many as the fullest
+/// one, or one less; `queues` is the least number then. Spread is for messageType NORMAL, DELAY and TRANSACTION.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlacementPolicy {
+    /// Its queues stay where they are.
+    #[default]
+    Keep,
+    /// It gets queues on every shard.
+    Spread,
+}
+
 /// The one type of a topic's messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -151,6 +166,12 @@ pub enum MessageType {
 }
 
 impl MessageType {
+    /// Whether messages may go to queues that come later without losing an order.
+    #[must_use]
+    pub fn may_spread(self) -> bool {
+        matches!(self, Self::Normal | Self::Delay | Self::Transaction)
+    }
+
     /// The name in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -3,12 +3,13 @@
 use broker_proto::admin::{self, MessageType as WireType, Owner, QueuePlacement};
 use operator_api::limits::QUEUES_DEFAULT;
 use operator_api::quantity::DurationText;
-use operator_api::topic::Retention;
+use operator_api::rules::TOPIC_SPEC;
+use operator_api::topic::{PlacementPolicy, Retention, TopicSpec};
 
 use super::fetch::Observed;
 use super::validate::{ValidTopic, wire_type};
 use crate::links::ClusterView;
-use crate::placement::{Placed, PlacementError, Spread, place};
+use crate::placement::{Placed, PlacementError, Spread, place, spread};
 use crate::verdict::Verdict;
 
 /// What is to be.
@@ -72,7 +73,11 @@ fn size(observed: &Observed) -> (WireType, u32) {
     let placed = observed.view.as_ref().map(|view| existing(observed, view)).unwrap_or_default();
     let placed = placed.iter().map(|placed| placed.queues).sum();
     let there = held.iter().map(|held| held.queues).chain([placed]).max();
-    let queues = (spec.queues.or_else(|| there.filter(|queues| *queues > 0)))
+    let there = there.filter(|queues| *queues > 0);
+    // The spec of one that is spread says the least.
+    let asked = spec.queues.map(|asked| asked.max(there.filter(|_| spreads(spec)).unwrap_or(0)));
+    let queues = asked
+        .or(there)
         .or_else(|| status.and_then(|status| status.queues))
         .unwrap_or(QUEUES_DEFAULT);
     (message_type, queues)
@@ -91,22 +96,52 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
     let spec = &observed.topic.spec;
     let shards: Vec<u32> = view.map.shards.iter().map(|shard| shard.id).collect();
     let (message_type, queues) = size(observed);
-    let spread = match message_type {
-        WireType::Priority => Spread::Together,
-        _ => Spread::Even,
-    };
-    let placed = place(&observed.name, queues, &shards, spread, &existing(observed, view));
-    let placed = placed.map_err(|error| match error {
-        PlacementError::NoShard => Verdict::waiting("ClusterNotReady", error.to_string()),
-        PlacementError::Shrinks { .. } => Verdict::stalled("ImmutableChange", error.to_string()),
-    })?;
+    let placed = place_queues(observed, message_type, queues, &shards, &existing(observed, view))?;
     let name_of = |id: u32| view.map.shards.iter().find(|s| s.id == id).map(|s| s.name.clone());
     let placement = placed
         .iter()
         .filter_map(|p| Some(QueuePlacement { shard: name_of(p.shard)?, queues: p.queues }));
     let retention = spec.retention.as_ref().or(valid.cluster.spec.retention.as_ref());
-    let topic = wire_topic(observed, retention, placement.collect(), &valid.owner);
+    let mut topic = wire_topic(observed, retention, placement.collect(), &valid.owner);
+    topic.queues = placed.iter().map(|placed| placed.queues).sum();
     Ok(Plan { topic, take_ownership: valid.take_ownership })
+}
+
+fn spreads(spec: &TopicSpec) -> bool {
+    spec.placement == Some(PlacementPolicy::Spread)
+}
+
+fn place_queues(
+    observed: &Observed,
+    message_type: WireType,
+    queues: u32,
+    shards: &[u32],
+    existing: &[Placed],
+) -> Result<Vec<Placed>, Verdict> {
+    let name = &observed.name;
+    let may_spread =
+        matches!(message_type, WireType::Normal | WireType::Delay | WireType::Transaction);
+    let placed = match message_type {
+        _ if spreads(&observed.topic.spec) && !may_spread => {
+            return Err(Verdict::stalled(
+                "InvalidSpec",
+                format!("spec: {}", TOPIC_SPEC[6].message),
+            ));
+        }
+        _ if spreads(&observed.topic.spec) => spread(name, queues, shards, existing),
+        WireType::Priority => place(name, queues, shards, Spread::Together, existing),
+        // The shard of a lite topic follows from those that the topic is on.
+        WireType::Lite if !existing.is_empty() => {
+            let shards: Vec<u32> = existing.iter().map(|placed| placed.shard).collect();
+            place(name, queues, &shards, Spread::Even, existing)
+        }
+        _ => place(name, queues, shards, Spread::Even, existing),
+    };
+    placed.map_err(|error| match error {
+        PlacementError::NoShard => Verdict::waiting("ClusterNotReady", error.to_string()),
+        PlacementError::Shrinks { .. } => Verdict::stalled("ImmutableChange", error.to_string()),
+        PlacementError::TooMany { .. } => Verdict::stalled("LimitReached", error.to_string()),
+    })
 }
 
 /// What every broker is asked for.

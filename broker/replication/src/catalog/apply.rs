@@ -186,6 +186,10 @@ impl Catalog {
             return Topic::spread(topic.queues, &shards);
         };
         let mut placement = known.topic.placement.clone();
+        if topic.message_type == MessageType::Lite {
+            // The shard of a lite topic follows from those that the topic is on.
+            shards.clear();
+        }
         for shard in shards {
             if !placement.iter().any(|p| p.shard == shard) {
                 placement.push(broker_model::QueuePlacement { shard, queues: 0 });

@@ -21,7 +21,7 @@ use crate::limits::{
     VOLUME_BYTES_PER_SHARD_MIN,
 };
 use crate::quantity::{DurationText, TimeText};
-use crate::topic::{ClusterRef, MessageType, Retention, TopicSpec};
+use crate::topic::{ClusterRef, MessageType, PlacementPolicy, Retention, TopicSpec};
 
 /// One broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +135,9 @@ pub fn check_topic(object_name: &str, spec: &TopicSpec) -> Vec<Violation> {
     if let Some(bytes) = spec.max_message_bytes {
         findings.range(bytes, 1, MESSAGE_BYTES_MAX, "spec.maxMessageBytes");
     }
+    let spreads = spec.placement == Some(PlacementPolicy::Spread);
+    let is_ordered = spec.message_type.is_some_and(|message_type| !message_type.may_spread());
+    findings.rule(!(spreads && is_ordered), "spec", TOPIC_SPEC[6]);
     retention(&mut findings, spec.retention.as_ref());
     if let Some(expiry) = &spec.lite_expiry {
         let is_lite = spec.message_type == Some(MessageType::Lite);

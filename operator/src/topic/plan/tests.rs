@@ -116,11 +116,11 @@ async fn the_levels_of_a_priority_topic_share_one_shard_and_lite_topics_expire_a
     assert_eq!(refused.reason().word, "InvalidSpec");
 }
 
-#[tokio::test]
-async fn queues_stay_where_brokers_hold_them() {
-    let held = admin::Topic {
+/// A topic with four queues, all on one shard.
+fn held_on_one(message_type: MessageType) -> admin::Topic {
+    admin::Topic {
         name: "orders".to_owned(),
-        r#type: MessageType::Normal.into(),
+        r#type: message_type.into(),
         queues: 4,
         placement: vec![admin::QueuePlacement { shard: "shard-2".to_owned(), queues: 4 }],
         owner: Some(Owner {
@@ -130,7 +130,35 @@ async fn queues_stay_where_brokers_hold_them() {
             uid: "u0".to_owned(),
         }),
         ..admin::Topic::default()
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_to_spread_gets_queues_on_shards_that_came_later() {
+    let spec = "{queues: 4, placement: Spread}";
+    let wanted = planned(&observed(spec, Some(held_on_one(MessageType::Normal)))).unwrap();
+    assert_eq!(queues(&wanted), [("shard-0", 3), ("shard-1", 3), ("shard-2", 4)]);
+    assert_eq!(wanted.queues, 10);
+    let again = planned(&observed(spec, Some(wanted.clone()))).unwrap();
+    assert_eq!((queues(&again), again.queues), (queues(&wanted), 10));
+    let kept = planned(&observed("{placement: Keep}", Some(wanted.clone()))).unwrap();
+    assert_eq!(queues(&kept), queues(&wanted));
+    let held = held_on_one(MessageType::Fifo);
+    let refused = planned(&observed("{placement: Spread}", Some(held))).unwrap_err();
+    assert_eq!(refused.reason().word, "InvalidSpec");
+    assert!(refused.reason().message.contains("would lose their order"));
+}
+
+#[tokio::test]
+async fn a_lite_topic_stays_on_the_shard_that_its_name_leads_to() {
+    let held = held_on_one(MessageType::Lite);
+    let wanted = planned(&observed("{queues: 6}", Some(held))).unwrap();
+    assert_eq!(queues(&wanted), [("shard-2", 6)]);
+}
+
+#[tokio::test]
+async fn queues_stay_where_brokers_hold_them() {
+    let held = held_on_one(MessageType::Normal);
     let wanted = planned(&observed("{queues: 8}", Some(held.clone()))).unwrap();
     assert_eq!(queues(&wanted), [("shard-0", 2), ("shard-1", 2), ("shard-2", 4)]);
     let fewer = planned(&observed("{queues: 3}", Some(held.clone()))).unwrap_err();

@@ -173,6 +173,38 @@ async fn a_broker_starts_with_a_wrong_file_and_says_so_wherever_it_is_asked() {
     assert!(page("/readyz").ends_with("ok\n"));
 }
 
+/// The queues of a topic on each shard.
+async fn placement(broker: &Broker, topic: &str) -> Vec<(String, u32)> {
+    let found = topics(broker).await.into_iter().find(|found| found.name == topic).unwrap();
+    let mut placed: Vec<_> = found.placement.into_iter().map(|p| (p.shard, p.queues)).collect();
+    placed.sort();
+    placed
+}
+
+#[tokio::test]
+async fn a_topic_that_is_to_spread_gets_queues_on_shards_that_come_later_and_others_do_not() {
+    let place = Place::new();
+    let spread = TOPIC.replace("queues: 4", "queues: 4\n  placement: Spread");
+    let lite = TOPIC
+        .replace("name: orders", "name: rooms")
+        .replace("queues: 4", "messageType: LITE\n  queues: 4");
+    let kept = TOPIC.replace("name: orders", "name: notes");
+    let (folder, options) = declare(&place, &format!("{spread}---\n{kept}---\n{lite}"));
+    place.start(&options).kill();
+    let options = options.with("--shards", 3);
+    let broker = place.start(&options);
+    let on = |shard: u32, queues: u32| (format!("shard-{shard}"), queues);
+    assert_eq!(placement(&broker, "orders").await, [on(0, 4), on(1, 3), on(2, 3)]);
+    assert_eq!(placement(&broker, "notes").await, [on(0, 4)]);
+    broker.kill();
+    // The same again changes nothing; queues that are added to a LITE topic stay where its names lead.
+    let lite = lite.replace("queues: 4", "queues: 6");
+    fs::write(folder.join("shop.yaml"), format!("{spread}---\n{kept}---\n{lite}")).unwrap();
+    let broker = place.start(&options);
+    assert_eq!(placement(&broker, "orders").await, [on(0, 4), on(1, 3), on(2, 3)]);
+    assert_eq!(placement(&broker, "rooms").await, [on(0, 6)]);
+}
+
 #[test]
 fn bad_manifests_at_start_are_one_line_and_exit_code_two() {
     for (text, named) in [

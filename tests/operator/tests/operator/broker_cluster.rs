@@ -6,8 +6,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::PostParams;
-use operator_api::BrokerCluster;
 use operator_api::broker_cluster::ShardState;
+use operator_api::{BrokerCluster, Topic};
 use serde_json::json;
 
 use crate::world::{World, condition, eventually};
@@ -145,9 +145,24 @@ async fn a_growing_cluster_keeps_its_shards_and_gives_every_broker_the_new_map()
     let operator = world.operator("a");
     world.apply::<BrokerCluster>("default", json!({"brokers": 1, "shards": 2})).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let topics = [("orders", "Spread", [4, 4, 3]), ("notes", "Keep", [4, 4, 0])];
+    for (topic, placement, _) in topics {
+        world.apply::<Topic>(topic, json!({"queues": 8, "placement": placement})).await;
+        world.wait_condition::<Topic>(topic, "Ready", "True", "Synced").await;
+    }
     let second = world.broker("default", 1).await;
     world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    for (topic, _, queues) in topics {
+        let placed = |topic: &Topic| {
+            let placement = topic.status.iter().flat_map(|status| &status.placement);
+            let placed: Vec<_> = placement.map(|p| (p.shard.clone(), p.queues)).collect();
+            let wanted = (0..3).zip(queues).filter(|(_, queues)| *queues > 0);
+            placed == wanted.map(|(id, queues)| (format!("shard-{id}"), queues)).collect::<Vec<_>>()
+        };
+        world.wait::<Topic>(topic, "its queues", placed).await;
+    }
+    assert_eq!(second.memory().topics["orders"].queues, 11);
     let map = eventually("the second broker gets the map", || async {
         Some(second.memory().map).filter(|map| map.shards.len() == 3)
     })

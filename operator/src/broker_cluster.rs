@@ -13,6 +13,8 @@ pub mod plan;
 pub mod pods;
 pub mod restarts;
 pub mod rollout;
+#[cfg(test)]
+mod samples;
 pub mod standing;
 pub mod status;
 pub mod storage;

@@ -1,43 +1,18 @@
 //! From YAML to objects, held by snapshots.
 
-use std::sync::Arc;
-
 use operator_api::BrokerCluster;
 
 use super::*;
 use crate::broker_cluster::fetch::Observed;
 use crate::broker_cluster::plan::plan;
+use crate::broker_cluster::samples::{self, settings};
 use crate::broker_cluster::validate::validate;
-use crate::context::Settings;
-use crate::names::ClusterKey;
 use crate::verdict::Verdict;
 
 fn observed(yaml: &str) -> Observed {
     let mut cluster: BrokerCluster = serde_yaml::from_str(yaml).unwrap();
-    cluster.metadata.namespace = Some("shop".to_owned());
     cluster.metadata.uid = Some("5a1e".to_owned());
-    let name = cluster.metadata.name.clone().unwrap();
-    Observed {
-        cluster: Arc::new(cluster),
-        key: ClusterKey { namespace: "shop".to_owned(), name },
-        stateful_sets: Vec::new(),
-        troubles: Vec::new(),
-        recorded: None,
-        volumes: Vec::new(),
-        reported: BTreeMap::new(),
-        recorded_disks: BTreeMap::new(),
-        map_version: 0,
-    }
-}
-
-fn settings() -> Settings {
-    Settings {
-        instance: "kubernetes".to_owned(),
-        namespace: "pinnace-system".to_owned(),
-        broker_image: "pinnace.dev/pinnace".to_owned(),
-        broker_version: "0.1.0".to_owned(),
-        cluster_domain: "cluster.local".to_owned(),
-    }
+    samples::observed(cluster)
 }
 
 /// A cluster of this spec.

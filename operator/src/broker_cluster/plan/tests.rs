@@ -1,43 +1,18 @@
 //! Where shards go.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
 use operator_api::{BrokerCluster, BrokerClusterSpec};
 
 use super::*;
 use crate::broker_cluster::build::stateful_sets;
+use crate::broker_cluster::samples::{self, settings};
 use crate::broker_cluster::validate::validate;
 use crate::broker_cluster::volumes::{Found, Volume};
-use crate::context::Settings;
-use crate::names::ClusterKey;
-
-fn settings() -> Settings {
-    Settings {
-        namespace: "pinnace-system".to_owned(),
-        instance: "kubernetes".to_owned(),
-        broker_image: "pinnace.dev/pinnace".to_owned(),
-        broker_version: "0.1.0".to_owned(),
-        cluster_domain: "cluster.local".to_owned(),
-    }
-}
 
 fn observed(brokers: u32, shards: Option<u32>, sets: Vec<StatefulSet>) -> Observed {
     let spec = BrokerClusterSpec { brokers: Some(brokers), shards, ..BrokerClusterSpec::default() };
-    let mut cluster = BrokerCluster::new("default", spec);
-    cluster.metadata.namespace = Some("shop".to_owned());
-    cluster.metadata.uid = Some("uid-1".to_owned());
-    Observed {
-        cluster: Arc::new(cluster),
-        key: ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() },
-        stateful_sets: sets,
-        troubles: Vec::new(),
-        recorded: None,
-        volumes: Vec::new(),
-        reported: BTreeMap::new(),
-        recorded_disks: BTreeMap::new(),
-        map_version: 0,
-    }
+    let observed = samples::observed(BrokerCluster::new("default", spec));
+    Observed { stateful_sets: sets, ..observed }
 }
 
 fn planned(observed: &Observed) -> Result<Plan, Verdict> {
@@ -97,7 +72,7 @@ fn brokers_never_go_with_their_shards() {
 }
 
 fn noted(volumes: &[(u32, Option<&str>)]) -> Vec<Volume> {
-    let key = ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() };
+    let key = samples::key();
     let volume = |&(broker, shards): &(u32, Option<&str>)| Volume {
         broker,
         name: key.volume(broker),

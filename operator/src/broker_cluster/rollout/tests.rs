@@ -8,11 +8,11 @@ use operator_api::{BrokerCluster, BrokerClusterSpec};
 
 use super::*;
 use crate::broker_cluster::plan::{Plan, plan};
+use crate::broker_cluster::samples;
 use crate::broker_cluster::updates;
 use crate::broker_cluster::validate::validate;
 use crate::broker_cluster::volumes::Found;
 use crate::context::Settings;
-use crate::names::ClusterKey;
 
 /// A cluster of three brokers on which operators and people work.
 struct World {
@@ -20,28 +20,11 @@ struct World {
     operator_version: &'static str,
 }
 
-fn key() -> ClusterKey {
-    ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() }
-}
-
 impl World {
     /// Three brokers that run and serve what operator 0.1.0 made of an empty spec.
     fn new() -> Self {
         let spec = BrokerClusterSpec { brokers: Some(3), ..BrokerClusterSpec::default() };
-        let mut cluster = BrokerCluster::new("default", spec);
-        cluster.metadata.namespace = Some("shop".to_owned());
-        cluster.metadata.uid = Some("uid-1".to_owned());
-        let observed = Observed {
-            cluster: Arc::new(cluster),
-            key: key(),
-            stateful_sets: Vec::new(),
-            troubles: Vec::new(),
-            recorded: None,
-            volumes: Vec::new(),
-            reported: BTreeMap::new(),
-            recorded_disks: BTreeMap::new(),
-            map_version: 0,
-        };
+        let observed = samples::observed(BrokerCluster::new("default", spec));
         let mut world = Self { observed, operator_version: "0.1.0" };
         let made = world.rollout();
         assert_eq!((made.apply.len(), made.update.updated(3)), (3, 0));
@@ -51,13 +34,8 @@ impl World {
     }
 
     fn planned(&self) -> (Plan, Rollout) {
-        let settings = Settings {
-            namespace: "pinnace-system".to_owned(),
-            instance: "kubernetes".to_owned(),
-            broker_image: "pinnace.dev/pinnace".to_owned(),
-            broker_version: self.operator_version.to_owned(),
-            cluster_domain: "cluster.local".to_owned(),
-        };
+        let broker_version = self.operator_version.to_owned();
+        let settings = Settings { broker_version, ..samples::settings() };
         let valid = validate(&self.observed, &settings).unwrap();
         let plan = plan(&self.observed, &valid).unwrap();
         let wanted = build::stateful_sets(&valid, &plan.brokers);
@@ -125,7 +103,7 @@ impl World {
 
     /// Reason and message of the condition.
     fn said(&self) -> (&'static str, String) {
-        let finding = updates::finding(&key(), &self.planned().0);
+        let finding = updates::finding(&samples::key(), &self.planned().0);
         (finding.reason, finding.message)
     }
 

@@ -1,14 +1,13 @@
 //! A spec that says less than before changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use operator_api::BrokerCluster;
 use serde_json::json;
 
 use super::*;
+use crate::broker_cluster::samples;
 use crate::broker_cluster::volumes::Volume;
-use crate::names::ClusterKey;
 
 fn observed(spec: serde_json::Value, status: serde_json::Value, shards: &[&str]) -> Observed {
     let cluster = json!({
@@ -26,17 +25,8 @@ fn observed(spec: serde_json::Value, status: serde_json::Value, shards: &[&str])
         });
         serde_json::from_value(set).unwrap()
     };
-    Observed {
-        cluster: Arc::new(cluster),
-        key: ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() },
-        stateful_sets: shards.iter().enumerate().map(set).collect(),
-        troubles: Vec::new(),
-        recorded: None,
-        volumes: Vec::new(),
-        reported: BTreeMap::new(),
-        recorded_disks: BTreeMap::new(),
-        map_version: 0,
-    }
+    let stateful_sets = shards.iter().enumerate().map(set).collect();
+    Observed { stateful_sets, ..samples::observed(cluster) }
 }
 
 fn sized(observed: &Observed) -> (u32, u32, String) {

@@ -1,7 +1,6 @@
 //! What is said of a cluster when pods and brokers say this or that.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use broker_proto::admin::{BrokerStatus, ShardStatus as WireShard};
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
@@ -12,12 +11,8 @@ use super::*;
 use crate::broker_admin::{BrokerEndpoint, Connect as _, GrpcConnector};
 use crate::broker_cluster::map::Record;
 use crate::broker_cluster::plan::BrokerPlan;
+use crate::broker_cluster::samples::{self, key};
 use crate::links::Silence;
-use crate::names::ClusterKey;
-
-fn key() -> ClusterKey {
-    ClusterKey { namespace: "shop".to_owned(), name: "default".to_owned() }
-}
 
 fn observed(pods_ready: bool) -> Observed {
     let mut cluster = BrokerCluster::new("default", BrokerClusterSpec::default());
@@ -30,17 +25,7 @@ fn observed(pods_ready: bool) -> Observed {
         updated_replicas: Some(1),
         ..StatefulSetStatus::default()
     });
-    Observed {
-        cluster: Arc::new(cluster),
-        key: key(),
-        stateful_sets: vec![set],
-        troubles: Vec::new(),
-        recorded: None,
-        volumes: Vec::new(),
-        reported: BTreeMap::new(),
-        recorded_disks: BTreeMap::new(),
-        map_version: 0,
-    }
+    Observed { stateful_sets: vec![set], ..samples::observed(cluster) }
 }
 
 fn plan() -> Plan {

@@ -34,11 +34,7 @@ async fn what_somebody_does_in_a_broker_is_put_back_and_told_with_what_is_lost()
     let world = World::new().await;
     let broker = world.broker("default", 0).await;
     let operator = world.operator("a");
-    world.apply::<BrokerCluster>("default", json!({})).await;
-    world.apply::<Topic>("orders", json!({})).await;
-    world.apply::<ConsumerGroup>("billing", json!({"subscriptions": [{"topic": "orders"}]})).await;
-    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
-    world.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
+    world.open_shop().await;
     broker.report(behind(5000));
     let heard = |group: &ConsumerGroup| {
         group.status.as_ref().and_then(|status| status.totals.as_ref()).is_some_and(|t| t.lag > 0)

@@ -60,12 +60,7 @@ async fn nothing_is_written_in_peace_nor_by_an_operator_that_starts_again() {
     let world = World::new().await;
     let broker = world.broker("default", 0).await;
     let operator = world.operator("a");
-    world.apply::<BrokerCluster>("default", json!({})).await;
-    world.apply::<Topic>("orders", json!({})).await;
-    world.apply::<ConsumerGroup>("billing", json!({"subscriptions": [{"topic": "orders"}]})).await;
-    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
-    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
-    world.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
+    world.open_shop().await;
     // Kubernetes' own controllers still write about what was just made.
     let mut settling = all_writes(&world).await;
     while tokio::time::timeout(Duration::from_secs(3), settling.next()).await.is_ok() {}

@@ -22,7 +22,7 @@ use operator::arguments::{Arguments, Command};
 use operator::broker_admin::{AdminError, BrokerAdmin, BrokerEndpoint, Connect, GrpcConnector};
 use operator::permissions;
 use operator_api::condition::Condition;
-use operator_api::definitions;
+use operator_api::{BrokerCluster, ConsumerGroup, Topic, definitions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -302,6 +302,17 @@ impl World {
 
     pub(crate) async fn delete<K: Kind>(&self, name: &str) {
         self.api::<K>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// A cluster that serves, the topic `orders` and the group `billing` of it.
+    pub(crate) async fn open_shop(&self) {
+        self.apply::<BrokerCluster>("default", json!({})).await;
+        self.apply::<Topic>("orders", json!({})).await;
+        let billing = json!({"subscriptions": [{"topic": "orders"}]});
+        self.apply::<ConsumerGroup>("billing", billing).await;
+        self.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+        self.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+        self.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
     }
 
     /// Waits until an object is as `wanted` says.

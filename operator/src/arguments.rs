@@ -90,7 +90,7 @@ pub struct RunArguments {
     #[arg(long, env = "PINNACE_OPERATOR_NAMESPACE_DELETION_WAIT", value_name = "SECONDS", default_value_t = NAMESPACE_DELETION_WAIT_SECONDS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub namespace_deletion_wait: u64,
     /// Objects of one kind that are worked on at once.
-    #[arg(long, env = "PINNACE_OPERATOR_CONCURRENCY", value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "PINNACE_OPERATOR_CONCURRENCY", value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
     /// What to log, like `info` or `operator=debug,info`.
     #[arg(long, env = "PINNACE_OPERATOR_LOG", value_name = "FILTER", default_value = "info")]

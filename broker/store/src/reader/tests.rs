@@ -115,6 +115,11 @@ fn all_records_come_back_with_their_places_over_several_segments() {
     assert_eq!(ids(reader.records(reader.begin(), end)).unwrap(), expected);
     for found in reader.records(0, end).map(Result::unwrap) {
         assert_eq!(reader.record(found.position, found.length_bytes).unwrap(), found.record);
+        // The place of a longer record, where this one was found.
+        let longer = reader.record(found.position, found.length_bytes + 1);
+        let another = Err(ReadError::Another(found.position));
+        let is_last = found.position + u64::from(found.length_bytes) == end;
+        assert!(longer == another || is_last && longer.is_err(), "{longer:?}");
     }
 }
 

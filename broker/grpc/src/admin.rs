@@ -4,6 +4,7 @@
 mod apply_cluster_map;
 mod apply_group;
 mod apply_topic;
+mod ask_producer;
 mod broker_status;
 mod delete_group;
 mod delete_topic;
@@ -23,13 +24,13 @@ use std::sync::Arc;
 use broker_proto::admin::admin_server::{Admin, AdminServer};
 use broker_proto::admin::{
     ApplyClusterMapRequest, ApplyClusterMapResponse, ApplyGroupRequest, ApplyGroupResponse,
-    ApplyTopicRequest, ApplyTopicResponse, DeleteGroupRequest, DeleteGroupResponse,
-    DeleteTopicRequest, DeleteTopicResponse, FindMessagesRequest, FindMessagesResponse,
-    GetBrokerRequest, GetBrokerResponse, GetClusterMapRequest, GetClusterMapResponse,
-    ListDeadLettersRequest, ListDeadLettersResponse, ListGroupsRequest, ListGroupsResponse,
-    ListTopicsRequest, ListTopicsResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-    ResetOffsetsRequest, ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse,
-    WatchStateRequest,
+    ApplyTopicRequest, ApplyTopicResponse, AskProducerRequest, AskProducerResponse,
+    DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse,
+    FindMessagesRequest, FindMessagesResponse, GetBrokerRequest, GetBrokerResponse,
+    GetClusterMapRequest, GetClusterMapResponse, ListDeadLettersRequest, ListDeadLettersResponse,
+    ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
+    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
+    ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse, WatchStateRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -162,6 +163,13 @@ impl Admin for AdminService {
         request: Request<TraceMessageRequest>,
     ) -> Answered<TraceMessageResponse> {
         trace_message::trace_message(&self.context, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn ask_producer(
+        &self,
+        request: Request<AskProducerRequest>,
+    ) -> Answered<AskProducerResponse> {
+        ask_producer::ask_producer(&self.context, request.get_ref()).map(Response::new)
     }
 
     async fn get_broker(&self, _request: Request<GetBrokerRequest>) -> Answered<GetBrokerResponse> {

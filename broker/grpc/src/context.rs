@@ -22,6 +22,7 @@ use crate::session::Sessions;
 use crate::session::questions::Questions;
 use crate::status::Failure;
 use crate::traffic::Traffic;
+use crate::transaction_checks::AskedElsewhere;
 use crate::validate;
 use crate::watches::Watches;
 
@@ -93,6 +94,7 @@ pub struct BrokerContext {
     pub(crate) endpoints: EndpointPlan,
     pub(crate) peers: Peers,
     pub(crate) watches: Watches,
+    pub(crate) asked_elsewhere: AskedElsewhere,
     pub(crate) broker_id: u32,
     pub(crate) disk_id: String,
     pub(crate) version: String,
@@ -141,6 +143,7 @@ impl BrokerContext {
             endpoints,
             peers: Peers::default(),
             watches: Watches::default(),
+            asked_elsewhere: AskedElsewhere::default(),
             broker_id: options.broker_id,
             disk_id: options.disk_id,
             version: options.version,

@@ -36,7 +36,10 @@ pub async fn housekeeping(
     }
 }
 
-async fn pass_on_events(context: &BrokerContext, mut events: mpsc::UnboundedReceiver<ShardEvent>) {
+async fn pass_on_events(
+    context: &Arc<BrokerContext>,
+    mut events: mpsc::UnboundedReceiver<ShardEvent>,
+) {
     while let Some(event) = events.recv().await {
         match event {
             ShardEvent::NewTopic(topic) => context.catalog.note_dead_letter_topic(topic),

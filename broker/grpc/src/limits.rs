@@ -94,6 +94,10 @@ pub const DEAD_LETTERS_LOOKED_AT_MAX: u32 = 4_096;
 pub const DEAD_LETTERS_PER_STEP: u32 = 256;
 /// Longest wait for another broker to which a call was passed on.
 pub const PASSED_ON_MS_MAX: u64 = 3_000;
+/// Questions about transactions that other brokers are asked to put at one time; what is beyond is asked again later.
+pub const ASKED_ELSEWHERE_MAX: usize = 32;
+/// When no other broker had a producer of a topic, they are asked again after this, milliseconds.
+pub const ASKED_ELSEWHERE_AGAIN_MS: u64 = 10_000;
 /// Longest wait for a connection to another broker.
 pub const PEER_CONNECT_MS_MAX: u64 = 1_000;
 /// A poll that found nothing for so long is told of messages at other brokers.

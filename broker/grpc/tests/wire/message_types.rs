@@ -157,7 +157,7 @@ async fn a_delayed_message_comes_at_its_time_and_a_recalled_one_never() {
     assert!(take(&mut broker, "c", 32).await.0.is_empty(), "the recalled one stays away");
 }
 
-async fn end(broker: &mut TestBroker, id: &str, how: TransactionResolution) -> Code {
+pub(crate) async fn end(broker: &mut TestBroker, id: &str, how: TransactionResolution) -> Code {
     let request = EndTransactionRequest {
         topic: named("orders"),
         message_id: "m".into(),
@@ -169,7 +169,7 @@ async fn end(broker: &mut TestBroker, id: &str, how: TransactionResolution) -> C
     code(answer.into_inner().status.as_ref())
 }
 
-fn half(id: &str, recovery_seconds: i64) -> Message {
+pub(crate) fn half(id: &str, recovery_seconds: i64) -> Message {
     with(id, |p| {
         p.set_message_type(wire::MessageType::Transaction);
         p.orphaned_transaction_recovery_duration = seconds(recovery_seconds);

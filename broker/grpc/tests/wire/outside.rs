@@ -4,13 +4,19 @@ use std::collections::BTreeSet;
 
 use broker_grpc::admin::FOR_BROKER;
 use broker_proto::admin::{
-    ApplyClusterMapRequest, ClusterMap, GetBrokerRequest, MessageType, WatchStateRequest,
+    ApplyClusterMapRequest, AskProducerRequest, ClusterMap, GetBrokerRequest, MessageType,
+    WatchStateRequest,
 };
-use broker_proto::rocketmq::{Address, AddressScheme, Code, Endpoints, QueryRouteRequest};
+use broker_proto::rocketmq::telemetry_command::Command;
+use broker_proto::rocketmq::{
+    Address, AddressScheme, Code, Endpoints, QueryRouteRequest, TransactionResolution,
+};
 use tonic::Request;
 
 use crate::broker::{TestBroker, as_client, code, named};
+use crate::clients::{Link, producer};
 use crate::cluster::{map_of, two_brokers};
+use crate::message_types::{end, half};
 
 #[tokio::test]
 async fn a_client_from_outside_reaches_all_shards_at_the_address_that_it_dialled() {
@@ -44,6 +50,36 @@ async fn a_client_from_outside_reaches_all_shards_at_the_address_that_it_dialled
         let inside =
             [place("shard-0", "127.0.0.1", ports[0]), place("shard-1", "127.0.0.1", ports[1])];
         assert_eq!(told(broker, "default-client").await, BTreeSet::from(inside));
+    }
+}
+
+#[tokio::test]
+async fn a_producer_is_asked_of_a_transaction_by_the_broker_that_it_is_connected_to() {
+    let [mut first, mut second] = two_brokers(MessageType::Transaction).await;
+    let mut link = Link::open(&mut first, "p").await;
+    link.say(producer()).await;
+    link.hear().await;
+    // Its message came to a shard of the other broker, where it has no connection.
+    second.send(vec![half("open", 1)]).await;
+    let asked = link.answers.message().await.unwrap().unwrap().command.unwrap();
+    let Command::RecoverOrphanedTransactionCommand(question) = asked else { panic!("{asked:?}") };
+    assert_eq!(&*question.message.unwrap().body, b"open");
+    let id = question.transaction_id;
+    assert_eq!(end(&mut first, &id, TransactionResolution::Commit).await, Code::Ok);
+    assert_eq!(
+        end(&mut second, &id, TransactionResolution::Rollback).await,
+        Code::PreconditionFailed
+    );
+
+    let question = |topic: &str, question: &[u8]| AskProducerRequest {
+        topic: topic.to_owned(),
+        question: question.to_vec(),
+    };
+    let nobody = second.admin.ask_producer(question("orders", b"")).await.unwrap().into_inner();
+    assert!(!nobody.asked, "its producer is not connected here");
+    for (topic, bytes) in [("no topic", &b""[..]), ("orders", &b"\xff\xff"[..])] {
+        let refused = first.admin.ask_producer(question(topic, bytes)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     }
 }
 

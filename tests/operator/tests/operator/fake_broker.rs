@@ -375,6 +375,13 @@ impl Admin for Service {
         Err(Status::unimplemented("no operator traces messages"))
     }
 
+    async fn ask_producer(
+        &self,
+        _: Request<AskProducerRequest>,
+    ) -> Result<Response<AskProducerResponse>, Status> {
+        Err(Status::unimplemented("no operator asks producers"))
+    }
+
     async fn get_broker(
         &self,
         _: Request<GetBrokerRequest>,

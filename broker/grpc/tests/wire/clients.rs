@@ -3,8 +3,8 @@
 use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
     ClientType, Code, HeartbeatRequest, NotifyClientTerminationRequest, Publishing,
-    QueryAssignmentRequest, QueryRouteRequest, Settings, Status, Subscription, TelemetryCommand,
-    retry_policy::Strategy, settings::PubSub,
+    QueryAssignmentRequest, QueryRouteRequest, RecoverOrphanedTransactionCommand, Settings, Status,
+    Subscription, TelemetryCommand, retry_policy::Strategy, settings::PubSub,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,6 +34,15 @@ impl Link {
     /// Says what is no settings.
     pub(crate) async fn answer(&self, status: Option<Status>, command: Command) {
         self.sender.send(TelemetryCommand { status, command: Some(command) }).await.unwrap();
+    }
+
+    /// The question about a transaction that comes next.
+    pub(crate) async fn hear_question(&mut self) -> RecoverOrphanedTransactionCommand {
+        let asked = self.answers.message().await.unwrap().unwrap().command.unwrap();
+        let Command::RecoverOrphanedTransactionCommand(question) = asked else {
+            panic!("{asked:?}")
+        };
+        question
     }
 
     pub(crate) async fn hear(&mut self) -> Settings {

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker_proto::admin::{ApplyGroupRequest, Group, MessageType, Model, Order};
 use broker_proto::rocketmq::offset_option::{OffsetType, Policy};
-use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
     self as wire, AckMessageEntry, AckMessageRequest, ChangeInvisibleDurationRequest, Code,
     EndTransactionRequest, LiteSubscriptionAction, Message, RecallMessageRequest,
@@ -201,8 +200,7 @@ async fn the_producer_is_asked_about_a_transaction_that_stays_open() {
     link.say(producer()).await;
     link.hear().await;
     broker.send(vec![half("open", 1)]).await;
-    let asked = link.answers.message().await.unwrap().unwrap().command.unwrap();
-    let Command::RecoverOrphanedTransactionCommand(question) = asked else { panic!("{asked:?}") };
+    let question = link.hear_question().await;
     let message = question.message.unwrap();
     let properties = message.system_properties.unwrap();
     assert_eq!((message.topic, &*message.body), (named("orders"), &b"open"[..]));

@@ -7,7 +7,6 @@ use broker_proto::admin::{
     ApplyClusterMapRequest, AskProducerRequest, ClusterMap, GetBrokerRequest, MessageType,
     WatchStateRequest,
 };
-use broker_proto::rocketmq::telemetry_command::Command;
 use broker_proto::rocketmq::{
     Address, AddressScheme, Code, Endpoints, QueryRouteRequest, TransactionResolution,
 };
@@ -61,8 +60,7 @@ async fn a_producer_is_asked_of_a_transaction_by_the_broker_that_it_is_connected
     link.hear().await;
     // Its message came to a shard of the other broker, where it has no connection.
     second.send(vec![half("open", 1)]).await;
-    let asked = link.answers.message().await.unwrap().unwrap().command.unwrap();
-    let Command::RecoverOrphanedTransactionCommand(question) = asked else { panic!("{asked:?}") };
+    let question = link.hear_question().await;
     assert_eq!(&*question.message.unwrap().body, b"open");
     let id = question.transaction_id;
     assert_eq!(end(&mut first, &id, TransactionResolution::Commit).await, Code::Ok);

@@ -4,7 +4,34 @@ use std::collections::BTreeSet;
 
 use broker_proto::admin::{ApplyClusterMapRequest, BrokerAddress, ClusterMap, Shard};
 use serde_json::Value;
-use tests_broker::Server;
+use tests_broker::{Broker, Server};
+
+/// Gives brokers, numbered from 0, the map of a cluster: of each shard, also numbered from 0, the broker that leads it.
+pub(crate) async fn tell_map(brokers: &[&Broker], leaders: &[u32]) {
+    let address = |(broker_id, broker): (u32, &&Broker)| BrokerAddress {
+        broker_id,
+        host: "127.0.0.1".to_owned(),
+        port: broker.listen.port().into(),
+        admin_port: broker.admin.port().into(),
+    };
+    let led = |(id, leader_broker): (u32, &u32)| Shard {
+        id,
+        name: format!("shard-{id}"),
+        leader_broker: *leader_broker,
+        replica_brokers: vec![*leader_broker],
+    };
+    let map = ClusterMap {
+        version: 1,
+        cluster: "default".to_owned(),
+        brokers: (0..).zip(brokers).map(address).collect(),
+        shards: (0..).zip(leaders).map(led).collect(),
+        client_hosts: Vec::new(),
+    };
+    for broker in brokers {
+        let request = ApplyClusterMapRequest { map: Some(map.clone()) };
+        broker.admin().await.apply_cluster_map(request).await.unwrap();
+    }
+}
 
 /// Three brokers, the first with two shards, that know each other.
 fn three_brokers(folder: &std::path::Path) -> Vec<Server> {
@@ -15,31 +42,9 @@ fn three_brokers(folder: &std::path::Path) -> Vec<Server> {
         Server::start(&folder.join(format!("data-{id}")), &arguments)
     };
     let servers: Vec<_> = shards.iter().enumerate().map(start).collect();
-    let address = |(broker_id, server): (u32, &Server)| BrokerAddress {
-        broker_id,
-        host: "127.0.0.1".to_owned(),
-        port: server.broker().listen.port().into(),
-        admin_port: server.broker().admin.port().into(),
-    };
-    let led = |id: u32, leader_broker: u32| Shard {
-        id,
-        name: format!("shard-{id}"),
-        leader_broker,
-        replica_brokers: vec![leader_broker],
-    };
-    let map = ClusterMap {
-        version: 1,
-        cluster: "default".to_owned(),
-        brokers: (0..).zip(&servers).map(address).collect(),
-        shards: vec![led(0, 0), led(1, 0), led(2, 1), led(3, 2)],
-        client_hosts: Vec::new(),
-    };
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        for server in &servers {
-            let request = ApplyClusterMapRequest { map: Some(map.clone()) };
-            server.broker().admin().await.apply_cluster_map(request).await.unwrap();
-        }
-    });
+    let brokers: Vec<&Broker> = servers.iter().map(Server::broker).collect();
+    let told = tell_map(&brokers, &[0, 0, 1, 2]);
+    tokio::runtime::Runtime::new().unwrap().block_on(told);
     servers
 }
 

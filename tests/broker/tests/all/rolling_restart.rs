@@ -8,16 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use broker_proto::admin::{
-    ApplyClusterMapRequest, ApplyTopicRequest, BrokerAddress, ClusterMap, MessageType,
-    QueuePlacement, Shard, Topic,
-};
+use broker_proto::admin::{ApplyTopicRequest, MessageType, QueuePlacement, Topic};
 use broker_proto::rocketmq::Code;
 use tests_broker::broker::start_on;
 use tests_broker::client::{message, message_id};
 use tests_broker::{Broker, Client, Options, get};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Endpoint;
+
+use crate::cluster::tell_map;
 
 /// How long a broker serves on when it is told to stop.
 const STOP_DELAY_SECONDS: u64 = 1;
@@ -62,32 +61,6 @@ fn start(folder: &Path, id: usize, ports: Option<[SocketAddr; 3]>) -> Broker {
         options = options.with("--listen", listen).with("--http", http).with("--admin", admin);
     }
     start_on(&folder.join(format!("data-{id}")), &options)
-}
-
-async fn tell_map(brokers: &[Broker]) {
-    let address = |(broker_id, broker): (u32, &Broker)| BrokerAddress {
-        broker_id,
-        host: "127.0.0.1".to_owned(),
-        port: broker.listen.port().into(),
-        admin_port: broker.admin.port().into(),
-    };
-    let led = |id: u32| Shard {
-        id,
-        name: format!("shard-{id}"),
-        leader_broker: id,
-        replica_brokers: vec![id],
-    };
-    let map = ClusterMap {
-        version: 1,
-        cluster: "default".to_owned(),
-        brokers: (0..).zip(brokers).map(address).collect(),
-        shards: (0..3).map(led).collect(),
-        client_hosts: Vec::new(),
-    };
-    for broker in brokers {
-        let request = ApplyClusterMapRequest { map: Some(map.clone()) };
-        broker.admin().await.apply_cluster_map(request).await.unwrap();
-    }
 }
 
 /// A topic with two queues on each shard, told to every broker as the operator does.
@@ -166,7 +139,7 @@ async fn consume(service: SocketAddr, name: &str, seen: Arc<Seen>) {
 async fn brokers_that_restart_one_after_the_other_lose_nothing_and_keep_nobody_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let mut brokers: Vec<_> = (0..3).map(|id| start(folder.path(), id, None)).collect();
-    tell_map(&brokers).await;
+    tell_map(&brokers.iter().collect::<Vec<_>>(), &[0, 1, 2]).await;
     declare(&brokers).await;
     let service = service(brokers.iter().map(|b| (b.listen, b.http)).collect()).await;
     let seen = Arc::<Seen>::default();

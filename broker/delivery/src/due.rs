@@ -89,6 +89,11 @@ impl Due {
         self.waiting.is_empty()
     }
 
+    /// The highest offset that waits.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.waiting.last_key_value().map(|(offset, _)| *offset)
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &u64> {
         self.waiting.keys()
     }

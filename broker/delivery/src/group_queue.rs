@@ -2,7 +2,7 @@
 //!
 //! done (below the cursor, or in `done`) | in flight (in `leases`) | due (in `again`: once more, or for the first time
 //! after others went before it) | leaving (who had it decided its end, which is not committed) | exhausted (on its way to
-//! the dead-letter topic) | new (at or above `next`)
+//! the dead-letter topic) | new (at or above `next`, and none of the others: see `ahead`)
 //!
 //! Decisions (`select_*`) change nothing that counts; the methods named after records change the state, and do so once:
 //! applying what is already applied has no effect, so a leader may apply early what followers apply from the log.
@@ -68,7 +68,7 @@ pub(crate) struct Waiting {
 pub struct GroupQueue {
     /// Everything below is done.
     cursor: u64,
-    /// Never looked at from here on.
+    /// From here on all is new, but for what was touched ahead of it. It is never done itself.
     next: u64,
     done: RangeSet,
     leases: Leases,
@@ -97,9 +97,10 @@ impl GroupQueue {
         if self.next >= span_end || limit == 0 {
             return None;
         }
+        let has_ahead = self.has_ahead();
         let (mut mask, mut taken, mut span) = (0u64, 0u32, 0u32);
         for offset in self.next..span_end {
-            if passes(offset) {
+            if self.is_new(offset, has_ahead) && passes(offset) {
                 if taken == limit {
                     break;
                 }
@@ -141,56 +142,45 @@ impl GroupQueue {
             return false;
         }
         let end = batch.first.saturating_add(u64::from(batch.span));
-        let is_new = batch.span > 0;
-        if is_new && batch.first > self.next {
-            self.look_up_to(batch.first.saturating_sub(1));
-        }
+        let before = (self.cursor, self.next, self.done.count());
+        let has_ahead = self.has_ahead();
         let mut mask = 0;
-        for offset in offsets(batch.first, batch.mask).filter(|offset| !is_new || *offset < end) {
-            if !is_new {
-                self.look_up_to(offset);
-            }
+        for offset in offsets(batch.first, batch.mask) {
             // What was new when the batch was decided may have been looked at since, by an acknowledgement behind it from
             // before a reset; that has no effect on whom it was handed to.
-            let is_free = (is_new && offset >= self.next)
+            let is_free = self.is_new(offset, has_ahead)
                 || self
                     .again
                     .get(&offset)
                     .is_some_and(|w| w.deliveries < batch.attempt && w.nonce != nonce)
                 || self.leases.find(offset).is_some_and(|(_, l)| l.attempt < batch.attempt);
-            if is_free && !self.ended.contains(&(offset, nonce)) {
+            let is_of_batch = batch.span == 0 || offset < end;
+            if is_free && is_of_batch && !self.ended.contains(&(offset, nonce)) {
                 self.again.remove(&offset);
                 self.leases.remove(offset);
-                self.in_order(|groups| groups.take(offset));
+                self.take_in_order(offset);
                 mask |= bit(batch.first, offset);
             }
         }
-        let changes = mask != 0 || (is_new && end > self.next);
-        let passed_over = (batch.first..end.min(self.next))
-            .filter(|offset| batch.mask & bit(batch.first, *offset) == 0);
-        for offset in passed_over {
-            // What was put back or given back meanwhile is due.
-            let is_put_back = self.revived.contains(&offset);
-            let waiting = self.again.get(&offset).filter(|_| !is_put_back);
-            if waiting == Some(&Waiting::default()) {
+        for offset in (batch.first..end).filter(|o| batch.mask & bit(batch.first, *o) == 0) {
+            if self.is_new(offset, has_ahead) {
+                self.done_insert(offset);
+            } else if self.was_never_out(offset) {
+                // What was put back or given back meanwhile is due.
                 self.again.remove(&offset);
                 self.in_order(|groups| groups.finish(offset));
                 self.done_insert(offset);
             }
         }
-        self.advance();
-        if is_new && end > self.next {
-            let skipped = (self.next.max(batch.first)..end)
-                .filter(|offset| batch.mask & bit(batch.first, *offset) == 0);
-            skipped.for_each(|offset| self.done_insert(offset));
+        if batch.first <= self.next && end > self.next {
             self.next = end;
-            self.advance();
         }
         if mask != 0 {
             let lease = LeaseBatch { mask, attempt: batch.attempt, nonce, deadline_ms };
             self.leases.insert(batch.first, lease);
         }
-        changes
+        self.advance();
+        mask != 0 || before != (self.cursor, self.next, self.done.count())
     }
 
     /// What a handle for this offset means.
@@ -231,7 +221,6 @@ impl GroupQueue {
         if self.is_done(offset) || offset >= OFFSETS_END - 1 {
             return None;
         }
-        self.look_up_to(offset);
         let left = self.leases.remove(offset);
         self.again.remove(&offset);
         self.leaving.remove(&offset);
@@ -271,7 +260,7 @@ impl GroupQueue {
             } else {
                 let waiting = Waiting { deliveries: batch.attempt, nonce: batch.nonce };
                 self.again.insert(offset, waiting);
-                self.in_order(|groups| groups.give_back(offset));
+                self.give_back_in_order(offset);
             }
         }
         if is_exhausted { offsets(first, batch.mask).collect() } else { Vec::new() }
@@ -285,7 +274,9 @@ impl GroupQueue {
         self.revived.insert(offset);
         self.dead.remove(offset);
         self.again.insert(offset, Waiting::default());
-        self.in_order(|groups| groups.add(offset, message_group_hash));
+        if offset < self.next {
+            self.in_order(|groups| groups.add(offset, message_group_hash));
+        }
     }
 
     /// Messages below this offset are kept no more: they are done. Returns the batches in flight that are empty now, for
@@ -334,7 +325,7 @@ impl GroupQueue {
         self.revived.first().map_or(self.cursor, |revived| self.cursor.min(*revived))
     }
 
-    /// Nobody looked at messages from there on.
+    /// Nobody looked at messages from there on, but for single ones; the first one is not done.
     #[must_use]
     pub fn next(&self) -> u64 {
         self.next
@@ -390,19 +381,6 @@ impl GroupQueue {
         (offset < self.cursor || self.done.contains(offset)) && !self.revived.contains(&offset)
     }
 
-    /// Messages before and with this one have been looked at: what is not done among them waits for its turn.
-    fn look_up_to(&mut self, offset: u64) {
-        if offset < self.next {
-            return;
-        }
-        let passed = (self.next..=offset).filter(|passed| !self.is_done(*passed));
-        let passed: Vec<u64> = passed.collect();
-        passed.into_iter().for_each(|offset| self.again.insert(offset, Waiting::default()));
-        self.next = offset.saturating_add(1);
-        // Lined up anew when it is needed.
-        self.message_groups = None;
-    }
-
     fn in_order(&mut self, change: impl FnOnce(&mut MessageGroups)) {
         if let Some(groups) = self.message_groups.as_deref_mut() {
             change(groups);
@@ -417,9 +395,17 @@ impl GroupQueue {
         while let Some(end) = self.done.take_prefix(self.cursor) {
             self.cursor = end;
         }
+        let next = self.next.max(self.cursor);
+        let next = self.done.end_of(next).unwrap_or(next);
+        if self.revived.range(self.next..next).next().is_some() {
+            // These were ahead: all are lined up anew when it is needed.
+            self.message_groups = None;
+        }
+        self.next = next;
     }
 }
 
+mod ahead;
 mod dead;
 mod in_flight;
 /// Of those that wait, the first with others near it that share its attempt number.

@@ -2,6 +2,7 @@
 //! message in flight costs little memory.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 const BATCH_SPAN: u64 = 64;
 
@@ -93,6 +94,23 @@ impl Leases {
             .min()
     }
 
+    /// The highest offset in flight.
+    #[must_use]
+    pub(crate) fn highest(&self) -> Option<u64> {
+        let (last_first, _) = *self.batches.last_key_value()?.0;
+        let near = self.batches.range((last_first.saturating_sub(BATCH_SPAN - 1), 0)..);
+        let last_bit = |mask: u64| u64::from(mask.checked_ilog2().unwrap_or(0));
+        near.map(|((first, _), batch)| first.saturating_add(last_bit(batch.mask))).max()
+    }
+
+    /// The offsets in flight of a range, not in order.
+    pub(crate) fn in_range(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
+        let from = range.start.saturating_sub(BATCH_SPAN - 1);
+        let near = self.batches.range((from, 0)..(range.end.max(from), 0));
+        near.flat_map(|((first, _), batch)| offsets(*first, batch.mask))
+            .filter(move |offset| range.contains(offset))
+    }
+
     /// Every batch with its first offset.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &LeaseBatch)> {
         self.batches.iter().map(|((first, _), batch)| (*first, batch))
@@ -112,7 +130,33 @@ pub fn offsets(first: u64, mask: u64) -> impl Iterator<Item = u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_in_flight_is_found_by_its_place(
+            batches in proptest::collection::vec((0u64..200, any::<u64>(), 1u32..9), 0..20),
+            range in (0u64..280, 0u64..80),
+        ) {
+            let (mut leases, mut model) = (Leases::default(), std::collections::BTreeSet::new());
+            for (first, mask, nonce) in batches {
+                let held = offsets(first, mask).any(|offset| model.contains(&offset));
+                if held || mask == 0 || leases.has(first, nonce) {
+                    continue;
+                }
+                model.extend(offsets(first, mask));
+                leases.insert(first, LeaseBatch { mask, attempt: 1, nonce, deadline_ms: 1 });
+            }
+            prop_assert_eq!(leases.highest(), model.last().copied());
+            prop_assert_eq!(leases.lowest(), model.first().copied());
+            let range = range.0..range.0 + range.1;
+            let mut in_range: Vec<_> = leases.in_range(range.clone()).collect();
+            in_range.sort_unstable();
+            prop_assert!(in_range.iter().eq(model.range(range)));
+        }
+    }
 
     #[test]
     fn a_batch_names_the_64_offsets_from_its_first_one_and_no_others() {

@@ -11,6 +11,7 @@ pub(crate) struct MessageGroups {
     lines: HashMap<u64, Line>,
     /// The first message of every group that has none in flight.
     free: BTreeSet<u64>,
+    waiting: usize,
 }
 
 /// One message group.
@@ -70,15 +71,21 @@ impl MessageGroups {
         self.free.range(offset..).next().copied()
     }
 
+    /// Messages that wait for their turn.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting
+    }
+
     pub(crate) fn free_count(&self) -> usize {
         self.free.len()
     }
 
     fn change(&mut self, hash: u64, change: impl FnOnce(&mut Line)) {
         let line = self.lines.entry(hash).or_default();
-        let before = line.free();
+        let (before, waiting) = (line.free(), line.waiting.len());
         change(line);
         let after = line.free();
+        self.waiting = self.waiting.saturating_sub(waiting).saturating_add(line.waiting.len());
         if line.waiting.is_empty() && line.in_flight == 0 {
             self.lines.remove(&hash);
         }

@@ -1,6 +1,7 @@
 //! A set of offsets kept as ranges: what a group has finished ahead of its cursor.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Disjoint, not touching, half-open ranges of offsets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +37,30 @@ impl RangeSet {
     /// Whether the offset is in the set.
     #[must_use]
     pub fn contains(&self, offset: u64) -> bool {
-        self.ranges.range(..=offset).next_back().is_some_and(|(_, end)| offset < *end)
+        self.end_of(offset).is_some()
+    }
+
+    /// The end of the range that holds the offset; none when it is not in the set.
+    #[must_use]
+    pub fn end_of(&self, offset: u64) -> Option<u64> {
+        let (_, end) = self.ranges.range(..=offset).next_back()?;
+        Some(*end).filter(|end| offset < *end)
+    }
+
+    /// The end of the last range; none when the set is empty.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        self.ranges.last_key_value().map(|(_, end)| *end)
+    }
+
+    /// The parts of a range that are not in the set, ascending.
+    pub fn gaps_in(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let first = self.end_of(range.start).unwrap_or(range.start);
+        let behind = first..range.end.max(first);
+        let inside = self.ranges.range(behind.clone()).map(|(start, end)| (*start, *end));
+        let ends = inside.chain([(behind.end, behind.end)]);
+        ends.scan(first, |at, (start, end)| Some(std::mem::replace(at, end)..start))
+            .filter(|gap| !gap.is_empty())
     }
 
     /// Takes the range that begins at or before `offset` and reaches beyond it, and returns its end.
@@ -130,7 +154,15 @@ mod tests {
             prop_assert_eq!(ranges.count() as usize, model.len());
             for offset in 0..130 {
                 prop_assert_eq!(ranges.contains(offset), model.contains(&offset));
+                let end = (offset..130).find(|offset| !model.contains(offset));
+                prop_assert_eq!(ranges.end_of(offset), end.filter(|end| *end > offset));
             }
+            prop_assert_eq!(ranges.end(), model.last().map(|last| last + 1));
+            let gaps: Vec<_> = ranges.gaps_in(take..forgotten).collect();
+            let not_touching = gaps.windows(2).all(|pair| pair[0].end < pair[1].start);
+            prop_assert!(gaps.iter().all(|gap| gap.start < gap.end) && not_touching);
+            let outside = (take..forgotten).filter(|offset| !model.contains(offset));
+            prop_assert!(gaps.into_iter().flatten().eq(outside));
             let mut touching = ranges.ranges.iter().zip(ranges.ranges.iter().skip(1));
             prop_assert!(touching.all(|((_, end), (start, _))| end < start));
             for offset in removed {

@@ -46,7 +46,8 @@ impl GroupQueue {
             let follows = known_end.is_none_or(|known_end| start > known_end);
             if !follows
                 || end <= start
-                || end > self.next
+                || !self.is_done(start)
+                || !self.is_done(end.saturating_sub(1))
                 || self.dead.range_count() >= DEAD_RUNS_MAX
             {
                 return None;

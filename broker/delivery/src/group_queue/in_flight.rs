@@ -28,7 +28,7 @@ impl GroupQueue {
             HandleState::Expired => {
                 self.again.remove(&offset);
                 self.leases.insert(offset, lease);
-                self.in_order(|groups| groups.take(offset));
+                self.take_in_order(offset);
                 Some(None)
             }
             HandleState::Done
@@ -46,7 +46,7 @@ impl GroupQueue {
         let (first, batch, is_empty) = self.leases.remove(offset)?;
         let deliveries = batch.attempt.saturating_sub(1);
         self.again.insert(offset, Waiting { deliveries, nonce });
-        self.in_order(|groups| groups.give_back(offset));
+        self.give_back_in_order(offset);
         Some(is_empty.then_some((first, batch)))
     }
 

@@ -29,17 +29,22 @@ impl GroupQueue {
     ) -> Turn {
         let mut groups = self.message_groups.take().unwrap_or_else(|| self.line_up(&hash_of));
         let mut skipped = Vec::new();
+        let has_ahead = self.has_ahead();
         while self.next < end
             && groups.free_count() < limit as usize
-            && self.again.len() < look_ahead_max
+            && groups.waiting_count() < look_ahead_max
             && *looks > 0
         {
             *looks = looks.saturating_sub(1);
-            if !self.is_done(self.next) {
-                self.again.insert(self.next, Waiting::default());
-                groups.add(self.next, hash_of(self.next));
+            let offset = self.next;
+            if self.is_new(offset, has_ahead) {
+                self.again.insert(offset, Waiting::default());
             }
-            self.next = self.next.saturating_add(1);
+            self.next = offset.saturating_add(1);
+            self.advance();
+            // What is in flight ahead was lined up before.
+            let due = self.again.range(offset..self.next).map(|(offset, _)| *offset);
+            due.for_each(|offset| groups.add(offset, hash_of(offset)));
         }
         let mut batch: Option<Batch> = None;
         let mut at = 0;
@@ -81,7 +86,8 @@ impl GroupQueue {
 
     fn line_up(&self, hash_of: &impl Fn(u64) -> u64) -> Box<MessageGroups> {
         let mut groups = Box::<MessageGroups>::default();
-        self.again.keys().for_each(|offset| groups.add(*offset, hash_of(*offset)));
+        let behind_next = self.again.range(..self.next).map(|(offset, _)| *offset);
+        behind_next.for_each(|offset| groups.add(offset, hash_of(offset)));
         let leased = self.leases.iter().flat_map(|(first, lease)| offsets(first, lease.mask));
         let ending = self.leaving.iter().chain(&self.exhausted).copied();
         for offset in leased.chain(ending) {

@@ -35,10 +35,16 @@ impl GroupQueue {
         looks: &mut u32,
         passes: impl Fn(u64) -> bool,
     ) -> Range<u64> {
+        let has_ahead = self.has_ahead();
         let mut offset = self.next;
-        while offset < end && *looks > 0 && !passes(offset) {
+        while offset < end && *looks > 0 {
+            let is_new = self.is_new(offset, has_ahead);
+            if is_new && passes(offset) {
+                break;
+            }
             *looks = looks.saturating_sub(1);
-            offset = offset.saturating_add(1);
+            let done_end = if is_new { None } else { self.done.end_of(offset) };
+            offset = done_end.unwrap_or(offset.saturating_add(1)).min(end);
         }
         self.next..offset
     }
@@ -50,9 +56,6 @@ impl GroupQueue {
         if end <= first {
             return;
         }
-        if first > self.next {
-            self.look_up_to(first.saturating_sub(1));
-        }
         let waiting = self.again.range(first..end).map(|(offset, _)| *offset);
         let waiting: Vec<u64> = waiting.filter(|offset| self.was_never_out(*offset)).collect();
         for offset in waiting {
@@ -60,8 +63,13 @@ impl GroupQueue {
             self.in_order(|groups| groups.finish(offset));
             self.done_insert(offset);
         }
-        if end > self.next {
-            self.done.insert(self.next.max(first), end);
+        let mut at = self.next.max(first);
+        for touched in self.touched_in(at..end) {
+            self.done.insert(at, touched);
+            at = touched.saturating_add(1);
+        }
+        self.done.insert(at, end);
+        if first <= self.next && end > self.next {
             self.next = end;
         }
         self.advance();

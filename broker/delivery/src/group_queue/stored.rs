@@ -55,11 +55,11 @@ impl GroupQueue {
         if queue.cursor > queue.next || queue.next >= OFFSETS_END {
             return None;
         }
-        // What is finished is finished once: the ranges do not overlap, and end where nobody looked yet.
+        // What is finished is finished once: the ranges do not overlap, and the first new message is in none.
         let mut known_end = queue.cursor;
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let (start, end) = (bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
-            if start <= known_end || end <= start || end > queue.next {
+            if start <= known_end || end <= start || end >= OFFSETS_END {
                 return None;
             }
             queue.done.insert(start, end);
@@ -73,12 +73,12 @@ impl GroupQueue {
                 nonce: bytes.try_get_u32_le().ok()?,
                 deadline_ms: bytes.try_get_u64_le().ok()?,
             };
-            if first >= queue.next || batch.mask == 0 || queue.leases.has(first, batch.nonce) {
+            if first >= OFFSETS_END || batch.mask == 0 || queue.leases.has(first, batch.nonce) {
                 return None;
             }
             // Nobody else has one of them.
             let mut held = offsets(first, batch.mask);
-            if held.any(|offset| offset >= queue.next || queue.leases.find(offset).is_some()) {
+            if held.any(|offset| offset >= OFFSETS_END || queue.leases.find(offset).is_some()) {
                 return None;
             }
             queue.leases.insert(first, batch);
@@ -86,7 +86,7 @@ impl GroupQueue {
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let offset = bytes.try_get_u64_le().ok()?;
             let (deliveries, nonce) = (bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?);
-            if offset >= queue.next {
+            if offset >= OFFSETS_END {
                 return None;
             }
             queue.again.insert(offset, Waiting { deliveries, nonce });
@@ -102,7 +102,8 @@ impl GroupQueue {
         let mut in_flight = self.leases.iter().flat_map(|(first, b)| offsets(first, b.mask));
         let mut waiting = self.again.keys();
         let mut revived = self.revived.iter();
-        in_flight.all(|offset| !self.is_done(offset))
+        self.done.end_of(self.next).is_none()
+            && in_flight.all(|offset| !self.is_done(offset))
             && waiting.all(|offset| !self.is_done(*offset) && self.leases.find(*offset).is_none())
             && revived.all(|offset| *offset < self.cursor || self.done.contains(*offset))
     }

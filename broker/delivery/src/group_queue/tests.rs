@@ -13,15 +13,36 @@ const ATTEMPTS_MAX: u32 = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Append(u64),
-    Receive { limit: u32, filter: u64 },
+    Receive {
+        limit: u32,
+        filter: u64,
+    },
     Acknowledge(prop::sample::Index),
     AcknowledgeOld(prop::sample::Index),
-    Change { which: prop::sample::Index, by_ms: u64 },
+    Change {
+        which: prop::sample::Index,
+        by_ms: u64,
+    },
     Release(prop::sample::Index),
-    Prolong { which: prop::sample::Index, by_ms: u64 },
+    Prolong {
+        which: prop::sample::Index,
+        by_ms: u64,
+    },
     Wait(u64),
     Revive(prop::sample::Index),
     SwitchOrder,
+    /// A delivery from before a reset, ahead of what is new.
+    LeaseAhead {
+        by: u64,
+        span: u32,
+        mask: u64,
+    },
+    /// A dead letter that is put back ahead of who reads it.
+    AcknowledgeAhead(u64),
+    SkipAhead {
+        by: u64,
+        count: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -38,6 +59,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (1u64..60).prop_map(Step::Wait),
         any::<prop::sample::Index>().prop_map(Step::Revive),
         Just(Step::SwitchOrder),
+        (0u64..100, 0u32..65, any::<u64>()).prop_map(|(by, span, mask)| Step::LeaseAhead {
+            by,
+            span,
+            mask
+        }),
+        (0u64..100).prop_map(Step::AcknowledgeAhead),
+        (0u64..100, 1u64..30).prop_map(|(by, count)| Step::SkipAhead { by, count }),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -69,6 +97,7 @@ struct Model {
     dead: BTreeSet<u64>,
     log: Vec<Logged>,
     is_ordered: bool,
+    revived: BTreeSet<u64>,
     /// Handed out before the order was switched on: not held against it.
     before_order: BTreeSet<u64>,
 }
@@ -118,7 +147,8 @@ impl Model {
             assert!(before.is_none(), "two holders");
         }
         for offset in batch.first..batch.first + u64::from(batch.span) {
-            if batch.mask >> (offset - batch.first) & 1 == 0 {
+            let is_new = !self.done.contains(&offset) && self.was_never_out(offset);
+            if is_new && batch.mask >> (offset - batch.first) & 1 == 0 {
                 assert!(!passes(offset), "skipped a message that passes");
                 self.done.insert(offset);
             }
@@ -133,8 +163,10 @@ impl Model {
     fn skip(&mut self, skipped: Skipped, passes: impl Fn(u64) -> bool) {
         let Skipped { first, end, is_new } = skipped;
         for offset in first..end {
-            assert!(!passes(offset) && !self.held.contains_key(&offset));
-            self.done.insert(offset);
+            if !self.done.contains(&offset) && (!is_new || self.was_never_out(offset)) {
+                assert!(!passes(offset) && !self.held.contains_key(&offset));
+                self.done.insert(offset);
+            }
         }
         if is_new {
             self.state.skip(first, end);
@@ -144,6 +176,35 @@ impl Model {
             self.state.acknowledge(first);
             self.log.push(Logged::Acknowledge(first));
         }
+    }
+
+    /// What a record that was decided before a reset finds behind it.
+    fn lease_ahead(&mut self, by: u64, span: u32, mask: u64) {
+        let first = self.state.next + by;
+        let exists = |offset: &u64| *offset < self.end;
+        let held = offsets(first, mask & mask >> 1);
+        let mask = held.filter(exists).fold(0, |mask, offset| mask | bit(first, offset));
+        let span = span.min(u32::try_from(self.end.saturating_sub(first)).unwrap());
+        let mask = if span == 0 { mask } else { mask & ((1_u128 << span) - 1) as u64 };
+        let (nonce, deadline_ms) = (self.nonce(), self.now_ms + 30);
+        let batch = Batch { first, span, mask, attempt: 1 };
+        self.state.lease(batch, nonce, deadline_ms);
+        self.log.push(Logged::Lease(batch, nonce, deadline_ms));
+        for offset in offsets(first, mask).filter(|offset| !self.done.contains(offset)) {
+            let is_free = self.counted.get(&offset).is_none_or(|counted| *counted == 0);
+            assert_eq!(self.state.handle_state(offset, nonce) == HandleState::Current, is_free);
+            if is_free {
+                self.counted.insert(offset, 1);
+                self.held.insert(offset, (nonce, 1));
+            }
+        }
+        let passed_over = (first..first + u64::from(span))
+            .filter(|offset| mask & bit(first, *offset) == 0 && self.was_never_out(*offset));
+        self.done.extend(passed_over.collect::<Vec<_>>());
+    }
+
+    fn was_never_out(&self, offset: u64) -> bool {
+        !self.counted.contains_key(&offset) && !self.revived.contains(&offset)
     }
 
     fn select_in_order(&mut self, limit: u32, passes: impl Fn(u64) -> bool) -> Option<Batch> {
@@ -181,6 +242,7 @@ impl Model {
             self.log.push(Logged::Acknowledge(offset));
             self.done.insert(offset);
             self.held.remove(&offset);
+            self.revived.remove(&offset);
         }
     }
 
@@ -235,6 +297,7 @@ impl Model {
                 self.state.acknowledge(offset);
                 self.log.push(Logged::Acknowledge(offset));
                 self.done.insert(offset);
+                self.revived.remove(&offset);
             }
         }
     }
@@ -281,6 +344,7 @@ impl Model {
                     self.log.push(Logged::Revive(offset));
                     self.done.remove(&offset);
                     self.counted.remove(&offset);
+                    self.revived.insert(offset);
                     // What was behind it may be in flight already.
                     self.before_order.insert(offset);
                 }
@@ -290,6 +354,25 @@ impl Model {
                 if !self.is_ordered {
                     self.state.forget_order();
                 }
+            }
+            Step::LeaseAhead { by, span, mask } => self.lease_ahead(*by, *span, *mask),
+            Step::AcknowledgeAhead(by) => {
+                let offset = self.state.next + by;
+                if offset < self.end {
+                    self.state.acknowledge(offset);
+                    self.log.push(Logged::Acknowledge(offset));
+                    self.done.insert(offset);
+                    self.held.remove(&offset);
+                    self.revived.remove(&offset);
+                }
+            }
+            Step::SkipAhead { by, count } => {
+                let first = self.state.next + by;
+                let end = self.end.min(first + count);
+                self.state.skip(first, end);
+                self.log.push(Logged::Skip(first, end));
+                let skipped = (first..end).filter(|offset| self.was_never_out(*offset));
+                self.done.extend(skipped.collect::<Vec<_>>());
             }
         }
         let done_above = self.done.iter().filter(|offset| **offset < self.end).count() as u64;
@@ -459,15 +542,32 @@ fn a_batch_of_new_messages_counts_although_an_acknowledgement_from_before_a_rese
         queue.select_again(10, None, &mut 9, |_| Some(0)).batch.map(|again| again.attempt),
         Some(2)
     );
-    assert_eq!(
-        queue
-            .select_again(10, None, &mut 9, |offset| (offset > 3).then_some(0))
-            .batch
-            .unwrap()
-            .first,
-        4,
-        "looked at only"
-    );
+    let new = queue.select_new(8, 10, |_| true).unwrap();
+    assert_eq!((new.first, new.mask), (4, 0b1011), "nobody looked at those between");
+}
+
+#[test]
+fn what_is_done_far_ahead_is_one_step_and_one_range() {
+    let end = 1 << 50;
+    let mut queue = GroupQueue::default();
+    for offset in (end - 1_000..end).rev() {
+        queue.acknowledge(offset);
+    }
+    queue.skip(end - 2_000, end - 1_000);
+    assert_eq!(queue.done.ranges().len(), 1);
+    assert_eq!((queue.next(), queue.again.len(), queue.lag(end)), (0, 0, end - 2_000));
+    assert!(queue.not_done_in(0..end).eq([0..end - 2_000]));
+    assert!(queue.lease(Batch { first: end - 3_000, span: 0, mask: 1, attempt: 1 }, 7, 100));
+    assert_eq!(queue.handle_state(end - 3_000, 7), HandleState::Current);
+    let hash_of = |offset| u64::from(offset >= 9);
+    let turn = queue.select_in_order(end, 1, 100, &mut 20, hash_of, |_| true);
+    assert!(queue.lease(turn.batch.unwrap(), 8, 200));
+    queue.expire(end - 3_000, 7, 5);
+    let turn = queue.select_in_order(end, 1, 100, &mut 20, hash_of, |_| true);
+    assert_eq!(turn.batch.map(|batch| batch.first), Some(9), "it overtakes nobody of its group");
+    queue.skip(0, end - 3_000);
+    let turn = queue.select_in_order(end, 1, 100, &mut 9, |_| 7, |_| true);
+    assert_eq!(turn.batch.map(|batch| (batch.first, batch.attempt)), Some((end - 3_000, 2)));
 }
 
 #[test]

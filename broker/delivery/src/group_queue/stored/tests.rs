@@ -104,8 +104,12 @@ proptest! {
             let loaded = loaded.unwrap();
             prop_assert_eq!((stored(&loaded), stored_dead(&loaded)), (bytes, dead));
             let (next, cursor) = (queue.next, queue.cursor);
-            let held = queue.leases.count() + queue.again.len() as u64 - queue.revived.len() as u64;
-            prop_assert_eq!(next - cursor, queue.done.count() + held, "one state for each offset");
+            let open = queue.touched_in(cursor..next);
+            prop_assert!(open.iter().all(|offset| !queue.is_done(*offset)));
+            let done = queue.not_done_in(cursor..next).map(|part| part.end - part.start);
+            let not_revived = open.difference(&queue.revived).count() as u64;
+            prop_assert_eq!(done.sum::<u64>(), not_revived, "one state for each offset");
+            prop_assert!(!queue.is_done(next) || queue.done.end_of(next).is_none());
         }
     }
 }

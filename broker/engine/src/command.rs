@@ -109,11 +109,8 @@ pub enum Command {
     /// Forget such a group and its progress; its name may come back by first use. Answered with [`Outcome::Done`] once durable, or
     /// [`Refusal::GroupInUse`].
     ForgetGroup(GroupName),
-    /// Progress of one group, or of all; answered with [`Outcome::Progress`].
-    ReadProgress(Option<GroupName>),
-    /// Progress of all groups, a part at a time: from 0, then from where the part before ended; answered with
-    /// [`Outcome::ProgressPart`].
-    ReadProgressFrom(usize),
+    /// Progress of one group, or of all, a part at a time; answered with [`Outcome::Progress`].
+    ReadProgress(ProgressQuery),
     /// Numbers of all topics, a part at a time: from 0, then from where the part before ended; answered with
     /// [`Outcome::Topics`].
     ReadTopics(u32),
@@ -307,10 +304,8 @@ pub enum Outcome {
     Acknowledged(Vec<Result<(), Refusal>>),
     /// The handle that is valid from now on.
     InvisibleChanged(ReceiptHandle),
-    /// Progress of groups, one entry per (group, topic) with any.
-    Progress(Vec<GroupTopicProgress>),
-    /// The same, and where the next part begins; none after the last.
-    ProgressPart(Vec<GroupTopicProgress>, Option<usize>),
+    /// Progress of groups, one entry per (group, topic) with any, and where the next part begins; none after the last.
+    Progress(Vec<GroupTopicProgress>, Option<ProgressPlace>),
     /// Numbers of topics, and where the next part begins; none after the last.
     Topics(Vec<TopicNumbers>, Option<u32>),
     /// Messages read.
@@ -421,6 +416,23 @@ pub enum Source {
         /// What the record must say.
         identity: MessageIdentity,
     },
+}
+
+/// Progress to be told.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressQuery {
+    /// Of whom; of all without one.
+    pub group: Option<GroupName>,
+    /// From where on: the default first, then where the part before ended.
+    pub from: ProgressPlace,
+}
+
+/// Where a part of the progress on one shard begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProgressPlace {
+    /// Number of a group, or of a member that has its own progress.
+    pub(crate) reader: u32,
+    pub(crate) topic: u32,
 }
 
 /// How far one group is with one topic, on one shard.

@@ -160,8 +160,7 @@ impl<R: ReplyTo> Engine<R> {
             Command::ForgetGroup(name) => {
                 self.begin_task(reply, TaskKind::ForgetGroup(name.into()), effects);
             }
-            Command::ReadProgress(group) => self.read_progress(group.as_ref(), reply, effects),
-            Command::ReadProgressFrom(first) => self.read_progress_part(first, reply, effects),
+            Command::ReadProgress(query) => self.read_progress(&query, reply, effects),
             Command::ReadTopics(first) => self.read_topics(first, reply, effects),
             Command::ReadNames(of) => self.read_names(&of, reply, effects),
         }

@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
+use broker_delivery::GroupQueue;
 use broker_model::limits::{LAG_ENTRIES_PER_READ_MAX, LAG_SEALED_BLOCKS_PER_READ_MAX};
 use broker_model::{Filter, GroupName, Model, Subscription};
 
-use crate::command::{GroupTopicProgress, Outcome, TopicNumbers};
+use crate::command::{GroupTopicProgress, Outcome, ProgressPlace, ProgressQuery, TopicNumbers};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
@@ -21,6 +22,9 @@ const BLOCK_ENTRIES: u64 = 64;
 const SLOTS_PER_PART: usize = 1_024;
 /// ... unless they have so many queues before.
 const QUEUES_PER_PART: usize = 16 * 1_024;
+
+/// Messages of one queue that are done ahead of others part those in so many pieces at most; what lies behind counts as one.
+const PARTS_PER_QUEUE: usize = 64;
 
 /// What one answer may still look at.
 struct Budget {
@@ -45,38 +49,48 @@ struct Passing {
     is_estimate: bool,
 }
 
-impl<R: ReplyTo> Engine<R> {
-    pub(crate) fn read_progress(
-        &self,
-        group: Option<&GroupName>,
-        reply: R,
-        effects: &mut Effects<R>,
-    ) {
-        let wanted = group.map(|name| self.state.group_numbers.get(name).copied().unwrap_or(0));
-        let all = self.state.group_topics.iter().flatten();
-        let owner = |reader: u32| self.state.members.get(&reader).map_or(reader, |m| m.group);
-        let asked =
-            all.filter(|progress| wanted.is_none_or(|number| number == owner(progress.group)));
-        let mut budget = Budget::default();
-        let progress =
-            asked.filter_map(|progress| self.progress_of(progress, &mut budget)).collect();
-        effects.now.push((reply, Ok(Outcome::Progress(progress))));
+impl Passing {
+    fn add(&mut self, other: Self) {
+        self.messages = self.messages.saturating_add(other.messages);
+        self.oldest_ms = self.oldest_ms.into_iter().chain(other.oldest_ms).min();
+        self.is_estimate |= other.is_estimate;
     }
+}
 
+impl<R: ReplyTo> Engine<R> {
     /// As many groups and topics as one step may look at.
-    pub(crate) fn read_progress_part(&self, first: usize, reply: R, effects: &mut Effects<R>) {
+    pub(crate) fn read_progress(&self, query: &ProgressQuery, reply: R, effects: &mut Effects<R>) {
+        let indexes = &self.state.group_topic_indexes;
+        let from = (query.from.reader, query.from.topic);
+        let asked: Box<dyn Iterator<Item = _>> = match &query.group {
+            None => Box::new(indexes.range(from..)),
+            Some(name) => {
+                let readers = self.readers_of(name).into_iter();
+                let of_reader = |reader| indexes.range((reader, 0).max(from)..=(reader, u32::MAX));
+                Box::new(readers.filter(|reader| *reader >= from.0).flat_map(of_reader))
+            }
+        };
         let (mut budget, mut rows, mut queues) = (Budget::default(), Vec::new(), 0);
         let mut next = None;
-        for (index, progress) in self.state.group_topics.iter().enumerate().skip(first) {
-            if index >= first.saturating_add(SLOTS_PER_PART) || queues > QUEUES_PER_PART {
-                next = Some(index);
+        for (slots, (&(reader, topic), index)) in asked.enumerate() {
+            if slots >= SLOTS_PER_PART || queues > QUEUES_PER_PART {
+                next = Some(ProgressPlace { reader, topic });
                 break;
             }
-            let Some(progress) = progress else { continue };
+            let Some(progress) = self.state.group_topic(*index) else { continue };
             queues = queues.saturating_add(progress.queues.len());
             rows.extend(self.progress_of(progress, &mut budget));
         }
-        effects.now.push((reply, Ok(Outcome::ProgressPart(rows, next))));
+        effects.now.push((reply, Ok(Outcome::Progress(rows, next))));
+    }
+
+    /// A group and its members that have progress of their own, ascending; none when nobody knows it.
+    fn readers_of(&self, name: &GroupName) -> Vec<u32> {
+        let Some(&group) = self.state.group_numbers.get(name) else { return Vec::new() };
+        let mut readers = self.state.members_of(group);
+        readers.push(group);
+        readers.sort_unstable();
+        readers
     }
 
     fn progress_of(
@@ -113,9 +127,22 @@ impl<R: ReplyTo> Engine<R> {
         for (state, queue) in progress.queues.iter().zip(&topic.queues) {
             let (all, next, end) = (state.lag(queue.end()), state.next(), queue.end());
             sum.inflight_messages = sum.inflight_messages.saturating_add(state.inflight());
-            let seen = all.saturating_sub(end.saturating_sub(next));
+            let (parts, has_more) = not_done(state, next..end);
+            let parts_messages = parts.iter().map(|part| part.end.saturating_sub(part.start));
+            let seen = all.saturating_sub(parts_messages.fold(0, u64::saturating_add));
             let new = match &filter {
-                Filter::Tags(_) => passing(queue, next.max(queue.base())..end, &filter, budget),
+                Filter::Tags(_) => {
+                    let mut new = Passing { is_estimate: has_more, ..Passing::default() };
+                    for part in parts {
+                        new.add(passing(
+                            queue,
+                            part.start.max(queue.base())..part.end,
+                            &filter,
+                            budget,
+                        ));
+                    }
+                    new
+                }
                 Filter::All | Filter::Sql(_) => Passing {
                     messages: all.saturating_sub(seen),
                     oldest_ms: queue.get(next).map(|entry| entry.stored_ms),
@@ -175,11 +202,20 @@ fn passing(queue: &Queue, offsets: Range<u64>, filter: &Filter, budget: &mut Bud
     let border = queue.memory_base().clamp(offsets.start, offsets.end.max(offsets.start));
     let sealed = passing_in(queue, offsets.start..border, filter, &mut budget.sealed_blocks);
     let memory = passing_in(queue, border..offsets.end, filter, &mut budget.memory_blocks);
-    Passing {
-        messages: sealed.messages.saturating_add(memory.messages),
-        oldest_ms: sealed.oldest_ms.into_iter().chain(memory.oldest_ms).min(),
-        is_estimate: sealed.is_estimate || memory.is_estimate,
+    let mut both = sealed;
+    both.add(memory);
+    both
+}
+
+/// What is not done of these messages, in parts; whether the last one has done ones in it.
+fn not_done(state: &GroupQueue, offsets: Range<u64>) -> (Vec<Range<u64>>, bool) {
+    let mut parts: Vec<_> = state.not_done_in(offsets.clone()).take(PARTS_PER_QUEUE + 1).collect();
+    let has_more = parts.len() > PARTS_PER_QUEUE;
+    parts.truncate(PARTS_PER_QUEUE);
+    if let Some(last) = parts.last_mut().filter(|_| has_more) {
+        last.end = offsets.end;
     }
+    (parts, has_more)
 }
 
 fn passing_in(queue: &Queue, offsets: Range<u64>, filter: &Filter, blocks: &mut u64) -> Passing {

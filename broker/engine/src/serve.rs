@@ -234,7 +234,7 @@ fn claim<R>(
         if receive.lite_topics.as_ref().is_some_and(|names| !topic.lite.is_of(queue, names)) {
             continue;
         }
-        let new = entries.get(state.next());
+        let new = entries.get(state.first_new());
         claim.wants_new |= new.is_some_and(|entry| receive.filter.matches(entry.tag_hash));
         claim.wants_due |= state.may_have_due(receive.filter.tags());
     }

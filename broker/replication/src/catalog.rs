@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use broker_engine::{
-    Command, GroupTopicProgress, Known, Outcome, Refusal, ResetOffsets, TopicNumbers,
+    Command, GroupTopicProgress, Known, Outcome, ProgressPlace, ProgressQuery, Refusal,
+    ResetOffsets, TopicNumbers,
 };
 use broker_model::{ConsumerGroup, GroupName, Owner, ShardId, Topic, TopicName};
 use tokio::sync::{Mutex, broadcast};
@@ -333,19 +334,16 @@ impl Catalog {
     }
 }
 
-/// Progress on one shard. That of all groups comes in parts, so that others have their turn between them.
+/// Progress on one shard. It comes in parts, so that others have their turn between them.
 async fn progress_on(
     shard: &ShardHandle,
     group: Option<&GroupName>,
 ) -> Result<Vec<GroupTopicProgress>, Refusal> {
-    if group.is_some() {
-        let answer = shard.submit(Command::ReadProgress(group.cloned())).await?;
-        return Ok(if let Outcome::Progress(rows) = answer { rows } else { Vec::new() });
-    }
-    let (mut rows, mut next) = (Vec::new(), Some(0));
-    while let Some(first) = next.take() {
-        let answer = shard.submit(Command::ReadProgressFrom(first)).await?;
-        if let Outcome::ProgressPart(part, after) = answer {
+    let (mut rows, mut next) = (Vec::new(), Some(ProgressPlace::default()));
+    while let Some(from) = next.take() {
+        let query = ProgressQuery { group: group.cloned(), from };
+        let answer = shard.submit(Command::ReadProgress(query)).await?;
+        if let Outcome::Progress(part, after) = answer {
             rows.extend(part);
             next = after;
         }

@@ -13,7 +13,9 @@ use broker_store::{Disk, recovery};
 use bytes::Bytes;
 
 use super::*;
-use crate::{NewMessage, Outcome, Receive, Reply, Send, Target, Visible};
+use crate::{
+    NewMessage, Outcome, ProgressPlace, ProgressQuery, Receive, Reply, Send, Target, Visible,
+};
 
 mod bounded;
 mod dead_letters;

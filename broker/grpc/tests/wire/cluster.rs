@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_engine::{Command, Outcome};
+use broker_engine::{Command, Outcome, ProgressQuery};
 use broker_model::ShardId;
 use broker_proto::admin::{
     ApplyClusterMapRequest, ApplyTopicRequest, BrokerAddress, ClusterMap, MessageType,
@@ -347,8 +347,8 @@ async fn of_polls_that_wait_each_message_of_another_broker_is_for_one() {
 async fn waiters(broker: &TestBroker) -> usize {
     let mut count = 0;
     for shard in broker.context.catalog.shards() {
-        match shard.submit(Command::ReadProgress(None)).await {
-            Ok(Outcome::Progress(progress)) => {
+        match shard.submit(Command::ReadProgress(ProgressQuery::default())).await {
+            Ok(Outcome::Progress(progress, _)) => {
                 count += progress.iter().map(|p| p.waiters).sum::<usize>()
             }
             other => panic!("{other:?}"),

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::mem::discriminant;
 
+use super::progress_on;
 use broker_engine::{Command, Join, OffsetAt, Outcome, ResetOffsets};
 use broker_model::{GroupName, StartFrom, TopicName};
 use futures::{StreamExt as _, stream};
@@ -69,9 +70,8 @@ impl Catalog {
     async fn begun(&self) -> Result<HashSet<(GroupName, TopicName)>, CatalogError> {
         let mut begun = HashSet::new();
         for shard in self.shards() {
-            if let Outcome::Progress(rows) = shard.submit(Command::ReadProgress(None)).await? {
-                begun.extend(rows.into_iter().map(|row| (row.group, row.topic)));
-            }
+            let rows = progress_on(shard, None).await?;
+            begun.extend(rows.into_iter().map(|row| (row.group, row.topic)));
         }
         Ok(begun)
     }

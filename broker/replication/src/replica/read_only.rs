@@ -52,7 +52,6 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
-        | Command::ReadProgressFrom(_)
         | Command::ReadTopics(_)
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => true,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use broker_engine::{
-    Acknowledge, ChangeInvisible, ForwardToDeadLetter, NewMessage, Outcome, Receive, Send, Target,
-    Visible,
+    Acknowledge, ChangeInvisible, ForwardToDeadLetter, NewMessage, Outcome, ProgressQuery, Receive,
+    Send, Target, Visible,
 };
 use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, Now, QueuePlacement, ReceiptHandle, ShardId,
@@ -511,7 +511,11 @@ fn a_tag_filter_finishes_what_does_not_pass() {
         .unwrap();
     let received = shard.receive("billing", "orders", Filter::parse_tags("x || z").unwrap());
     assert_eq!(bodies(&received), BTreeSet::from(["a".to_owned(), "d".to_owned()]));
-    let Ok(Outcome::Progress(progress)) = shard.ask(Command::ReadProgress(None)) else { panic!() };
+    let Ok(Outcome::Progress(progress, _)) =
+        shard.ask(Command::ReadProgress(ProgressQuery::default()))
+    else {
+        panic!()
+    };
     assert_eq!((progress[0].lag_messages, progress[0].inflight_messages), (2, 2));
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use broker_engine::{Command, NewMessage, Outcome, Send, Target, Visible};
+use broker_engine::{Command, NewMessage, Outcome, ProgressQuery, Send, Target, Visible};
 use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, Topic, TopicName,
 };
@@ -156,8 +156,8 @@ fn receive() -> Receive {
 
 /// (waiting, in flight) of the group on a shard.
 async fn numbers(shard: &ShardHandle) -> (usize, u64) {
-    match shard.submit(Command::ReadProgress(None)).await {
-        Ok(Outcome::Progress(progress)) => (
+    match shard.submit(Command::ReadProgress(ProgressQuery::default())).await {
+        Ok(Outcome::Progress(progress, _)) => (
             progress.iter().map(|p| p.waiters).sum(),
             progress.iter().map(|p| p.inflight_messages).sum(),
         ),

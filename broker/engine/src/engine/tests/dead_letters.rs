@@ -138,8 +138,12 @@ fn a_dead_letter_of_a_dead_letter_leads_nowhere_once_that_was_put_back() {
     let redriven = bench.ask(Command::Redrive(redrive)).pop();
     let nothing = Redriven { messages: 0, left: 0 };
     assert!(matches!(redriven, Some(Ok(Outcome::Redriven(redriven))) if redriven == nothing));
-    let Some(Ok(Outcome::Progress(progress))) =
-        bench.ask(Command::ReadProgress(Some(reader))).pop()
+    let Some(Ok(Outcome::Progress(progress, _))) = bench
+        .ask(Command::ReadProgress(ProgressQuery {
+            group: Some(reader),
+            ..ProgressQuery::default()
+        }))
+        .pop()
     else {
         panic!("no progress")
     };

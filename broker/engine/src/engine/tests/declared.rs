@@ -37,8 +37,8 @@ impl Bench {
     }
 
     fn progress(&mut self) -> Vec<GroupTopicProgress> {
-        match self.ask(Command::ReadProgress(None)).pop() {
-            Some(Ok(Outcome::Progress(progress))) => progress,
+        match self.ask(Command::ReadProgress(ProgressQuery::default())).pop() {
+            Some(Ok(Outcome::Progress(progress, _))) => progress,
             other => panic!("{other:?}"),
         }
     }
@@ -62,6 +62,30 @@ fn a_declared_group_lags_before_its_first_poll_and_says_that_it_never_polled() {
     assert_eq!(bench.lag(), (10, false));
     assert_eq!(bench.received().len(), 10);
     assert_eq!(bench.lag(), (10, true));
+}
+
+#[test]
+fn what_is_done_ahead_of_others_is_no_lag_behind_a_filter() {
+    for far_parts in [10, 40] {
+        let mut bench = Bench::new(1);
+        bench.declare(declared(StartFrom::Earliest, "wanted"));
+        for _ in 0..2 * far_parts {
+            bench.send_tagged("wanted", 2);
+            bench.send_tagged("unwanted", 2);
+        }
+        let index = bench.engine.state.group_topic_indexes[&(1, 1)];
+        let queue = &mut bench.engine.state.group_topic_mut(index).unwrap().queues[0];
+        // One that is wanted of every 4, and then another unwanted one.
+        for offset in (2..8 * far_parts).step_by(4) {
+            queue.acknowledge(offset - 1);
+            queue.acknowledge(offset);
+        }
+        let progress = bench.progress().remove(0);
+        assert_eq!(progress.is_estimate, far_parts == 40, "of many parts some count as a whole");
+        let exact = 2 * far_parts;
+        assert!((exact..=exact * 3 / 2).contains(&progress.lag_messages), "{progress:?}");
+        assert!(far_parts == 40 || progress.lag_messages == exact, "{progress:?}");
+    }
 }
 
 #[test]
@@ -209,10 +233,10 @@ fn progress_of_many_groups_comes_in_parts_that_are_the_whole() {
         let name = GroupName::parse(&format!("group-{n}")).unwrap();
         bench.declare(ConsumerGroup { name, ..declared(StartFrom::Earliest, "*") });
     }
-    let (mut parts, mut rows, mut next) = (0, Vec::new(), Some(0));
-    while let Some(first) = next {
-        match bench.ask(Command::ReadProgressFrom(first)).pop() {
-            Some(Ok(Outcome::ProgressPart(part, after))) => {
+    let (mut parts, mut rows, mut next) = (0, Vec::new(), Some(ProgressPlace::default()));
+    while let Some(from) = next {
+        match bench.ask(Command::ReadProgress(ProgressQuery { group: None, from })).pop() {
+            Some(Ok(Outcome::Progress(part, after))) => {
                 assert!(part.len() <= 1_024, "{} rows in one step", part.len());
                 parts += 1;
                 rows.extend(part.into_iter().map(|row| row.group));
@@ -222,8 +246,8 @@ fn progress_of_many_groups_comes_in_parts_that_are_the_whole() {
         }
     }
     assert!(parts >= 3, "{parts} parts");
-    let whole: Vec<_> = bench.progress().into_iter().map(|row| row.group).collect();
-    assert_eq!(rows, whole);
+    let all = (0..2_500).map(|n| GroupName::parse(&format!("group-{n}")).unwrap());
+    assert_eq!(rows, all.collect::<Vec<_>>());
 }
 
 /// A reset, and an acknowledgement that is committed behind it: what is before the acknowledged message waits, and was never

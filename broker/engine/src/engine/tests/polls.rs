@@ -62,8 +62,8 @@ impl Bench {
     }
 
     fn messages_behind(&mut self) -> u64 {
-        match self.ask(Command::ReadProgress(None)).pop() {
-            Some(Ok(Outcome::Progress(progress))) => progress[0].lag_messages,
+        match self.ask(Command::ReadProgress(ProgressQuery::default())).pop() {
+            Some(Ok(Outcome::Progress(progress, _))) => progress[0].lag_messages,
             other => panic!("{other:?}"),
         }
     }

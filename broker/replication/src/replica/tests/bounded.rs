@@ -103,7 +103,9 @@ fn a_tag_that_nobody_has_on_a_long_backlog_makes_small_frames_and_lets_others_th
         assert!(frames.iter().all(|bytes| *bytes <= 16 * 1024), "{order:?}: {frames:?}");
         shard.restart();
         assert_eq!(shard.replica.damage(), None);
-        let Ok(Outcome::Progress(progress)) = shard.ask(Command::ReadProgress(None)) else {
+        let Ok(Outcome::Progress(progress, _)) =
+            shard.ask(Command::ReadProgress(ProgressQuery::default()))
+        else {
             panic!()
         };
         let lag = progress.iter().find(|row| row.topic == name("orders")).unwrap().lag_messages;
@@ -140,8 +142,15 @@ fn is_whole_at_any_moment(make: impl Fn() -> (Shard, Command), is_right: impl Fn
 }
 
 fn lag(shard: &mut Shard, topic: &str) -> u64 {
-    let Ok(Outcome::Progress(progress)) = shard.ask(Command::ReadProgress(None)) else { panic!() };
-    let rows = progress.iter().filter(|row| row.topic == name(topic));
+    let (mut rows, mut query) = (Vec::new(), Some(ProgressQuery::default()));
+    while let Some(asked) = query.take() {
+        let Ok(Outcome::Progress(part, next)) = shard.ask(Command::ReadProgress(asked)) else {
+            panic!()
+        };
+        rows.extend(part);
+        query = next.map(|from| ProgressQuery { group: None, from });
+    }
+    let rows = rows.iter().filter(|row| row.topic == name(topic));
     rows.map(|row| row.lag_messages).sum()
 }
 

@@ -16,7 +16,9 @@ impl Shard {
 
     /// Group, lag, and whether a consumer was ever here.
     pub(super) fn lags(&mut self) -> Vec<(String, u64, bool)> {
-        let Ok(Outcome::Progress(progress)) = self.ask(Command::ReadProgress(None)) else {
+        let Ok(Outcome::Progress(progress, _)) =
+            self.ask(Command::ReadProgress(ProgressQuery::default()))
+        else {
             panic!("no progress");
         };
         let row =

@@ -107,7 +107,10 @@ fn a_full_volume_refuses_sends_at_once_and_everything_else_once_spare_and_reserv
     let grown_bytes = shard.replica.log().end().position - begun_at;
     assert!(grown_bytes > 2 * options().segment_bytes, "{grown_bytes} bytes of what is ours");
     assert!(shard.replica.failure().is_none() && !shard.replica.is_write_waiting());
-    assert!(shard.ask(Command::ReadProgress(None)).is_ok(), "what needs no room goes on");
+    assert!(
+        shard.ask(Command::ReadProgress(ProgressQuery::default())).is_ok(),
+        "what needs no room goes on"
+    );
 
     shard.restart();
     assert!(shard.upkeep().is_nearly_full);

@@ -240,7 +240,11 @@ fn describe_queue(shard: &mut Shard, text: &mut String, topic: &TopicName, queue
 }
 
 fn describe_progress(shard: &mut Shard, text: &mut String) {
-    let Ok(Outcome::Progress(mut rows)) = shard.ask(Command::ReadProgress(None)) else { panic!() };
+    let Ok(Outcome::Progress(mut rows, _)) =
+        shard.ask(Command::ReadProgress(ProgressQuery::default()))
+    else {
+        panic!()
+    };
     rows.sort_by_key(|row| (row.group.to_string(), row.topic.to_string()));
     for row in rows {
         let (lag, inflight) = (row.lag_messages, row.inflight_messages);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use broker_engine::{
-    NewMessage, OffsetAt, Outcome, Receive, Reply, ResetOffsets, Send, Target, Visible,
+    NewMessage, OffsetAt, Outcome, ProgressQuery, Receive, Reply, ResetOffsets, Send, Target,
+    Visible,
 };
 use broker_model::{
     ConsumerGroup, Filter, GroupName, MessageType, QueuePlacement, ShardId, Topic, TopicName,
@@ -206,8 +207,8 @@ async fn small_commands_have_a_budget_too() {
     while let Some(reply) = waiting.join_next().await {
         assert!(!is_too_many(&reply.unwrap()));
     }
-    let progress = shard.submit(Command::ReadProgress(None)).await;
-    assert!(matches!(progress, Ok(Outcome::Progress(_))), "{progress:?}");
+    let progress = shard.submit(Command::ReadProgress(ProgressQuery::default())).await;
+    assert!(matches!(progress, Ok(Outcome::Progress(_, _))), "{progress:?}");
     shard.stop().await;
 }
 

@@ -3,7 +3,7 @@
 mod timed_messages;
 mod transactions;
 
-pub(crate) use timed_messages::{TimedKey, TimedMessages};
+pub(crate) use timed_messages::{TimedKey, TimedMessages, TimedPlace};
 pub(crate) use transactions::{HalfMessage, Transactions};
 
 /// Where a message is and goes.

@@ -279,7 +279,7 @@ fn read_back(
 }
 
 /// The sealed segments that a state needs: something that is kept is in them.
-pub(crate) fn needs<R: ReplyTo>(engine: &Engine<R>, segments: &[Segment]) -> BTreeSet<u64> {
+fn needs<R: ReplyTo>(engine: &Engine<R>, segments: &[Segment]) -> BTreeSet<u64> {
     let segment_of = segment_of(segments);
     let mut needs = BTreeSet::new();
     // One by one: a set that is collected gathers all of its millions first.

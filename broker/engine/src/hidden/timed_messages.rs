@@ -30,6 +30,27 @@ fn start_of(bucket: u64) -> u64 {
     bucket.saturating_mul(BUCKET_MS)
 }
 
+/// Where a walk over all of them goes on, in the order in which they move on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TimedPlace {
+    /// So many blocks of the snapshot are to come; those that are taken out go from the front.
+    Stored {
+        left: usize,
+    },
+    /// The chunk of a bucket that begins with this number.
+    Later {
+        bucket: u64,
+        number: u64,
+    },
+    Soon(TimedKey),
+}
+
+impl Default for TimedPlace {
+    fn default() -> Self {
+        Self::Stored { left: usize::MAX }
+    }
+}
+
 /// All timed messages of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct TimedMessages {
@@ -280,6 +301,64 @@ impl TimedMessages {
         sorted.chain(packed).chain(stored)
     }
 
+    /// Tells of the positions of about `looks` messages from a place on; where the next ones are, none behind the last.
+    pub(crate) fn walk(
+        &self,
+        from: TimedPlace,
+        looks: &mut usize,
+        tell: &mut dyn FnMut(u64),
+    ) -> Option<TimedPlace> {
+        let mut next = from;
+        while *looks > 0 {
+            next = match next {
+                TimedPlace::Stored { left } => self.stored.walk(left, looks, tell),
+                TimedPlace::Later { bucket, number } => {
+                    self.walk_later((bucket, number), looks, tell)
+                }
+                TimedPlace::Soon(from) => {
+                    let mut soon = self.soon.range(from..);
+                    for (_, message) in soon.by_ref().take(std::mem::take(looks)) {
+                        tell(message.position);
+                    }
+                    match soon.next() {
+                        Some((key, _)) => TimedPlace::Soon(*key),
+                        None => {
+                            self.leaving.values().for_each(|message| tell(message.position));
+                            return None;
+                        }
+                    }
+                }
+            };
+        }
+        Some(next)
+    }
+
+    fn walk_later(
+        &self,
+        (bucket, number): (u64, u64),
+        looks: &mut usize,
+        tell: &mut dyn FnMut(u64),
+    ) -> TimedPlace {
+        for (&of, held) in self.later.range(bucket..) {
+            for chunk in held.chunks() {
+                let (first_number, _) = chunk.numbers();
+                if of == bucket && first_number < number {
+                    continue;
+                }
+                if *looks == 0 {
+                    return TimedPlace::Later { bucket: of, number: first_number };
+                }
+                let keyed = chunk.iter().map(|(due_in_ms, number, message)| {
+                    ((start_of(of).saturating_add(due_in_ms), number), message)
+                });
+                let kept = keyed.filter(|(key, _)| !self.recalled.contains(key));
+                kept.for_each(|(_, message)| tell(message.position));
+                *looks = looks.saturating_sub(usize::try_from(chunk.len()).unwrap_or(usize::MAX));
+            }
+        }
+        TimedPlace::Soon((0, 0))
+    }
+
     /// Forgets the messages of a topic; says how many they were.
     pub(crate) fn forget_topic(&mut self, topic: u32) -> u64 {
         let before = self.len();
@@ -353,237 +432,4 @@ fn checked(bucket: u64, chunk: Bytes) -> Option<Chunk> {
 }
 
 #[cfg(test)]
-mod tests {
-    use broker_store::IndexFailure;
-    use broker_store::simulated_disk::SimulatedDisk;
-    use broker_store::snapshot::{SnapshotHead, SnapshotWriter};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Insert {
-            in_ms: u64,
-            tag_hash: u64,
-            topic: u32,
-        },
-        Leave(prop::sample::Index),
-        Remove(prop::sample::Index),
-        Forget(u32),
-        Wait(u64),
-        /// Into a snapshot and from there, with so many chunks in a part.
-        Carry(usize),
-    }
-
-    fn chunks(timed: &TimedMessages) -> Vec<(u64, Vec<u8>)> {
-        let mut chunks = Vec::new();
-        let write = &mut |bucket, chunk: &[u8]| -> Result<(), ()> {
-            chunks.push((bucket, chunk.to_vec()));
-            Ok(())
-        };
-        timed.store(write).unwrap();
-        chunks
-    }
-
-    /// A snapshot of the timed messages alone.
-    fn stored(timed: &TimedMessages, part_chunks: usize) -> (SimulatedDisk, SnapshotHead) {
-        let disk = SimulatedDisk::default();
-        let mut writer = SnapshotWriter::new(&disk, "snapshot".as_ref(), 64);
-        for part in chunks(timed).chunks(part_chunks) {
-            writer.part(&part.iter().flat_map(item).collect::<Vec<u8>>()).unwrap();
-        }
-        let head = SnapshotHead {
-            shard: 0,
-            end: broker_store::log::LogEnd { position: 64, ..Default::default() },
-            hard_state: Bytes::new(),
-            needs: Vec::new(),
-            parts: Vec::new(),
-        };
-        writer.finish(head).unwrap().publish().unwrap();
-        let head = SnapshotHead::read(&disk, "snapshot".as_ref(), 0, 64).unwrap();
-        (disk, head)
-    }
-
-    fn item((bucket, chunk): &(u64, Vec<u8>)) -> Vec<u8> {
-        let fields = [&[7][..], &bucket.to_le_bytes(), chunk].concat();
-        let length = u32::try_from(fields.len()).unwrap();
-        [&length.to_le_bytes()[..], &fields].concat()
-    }
-
-    fn loaded(disk: &SimulatedDisk, head: &SnapshotHead, failure: &IndexFailure) -> TimedMessages {
-        let mut timed = TimedMessages::default();
-        for number in 0..head.parts.len() {
-            let opened = head.open_part(disk, "snapshot".as_ref(), number, failure);
-            let (part, file) = opened.unwrap();
-            let mut rest = part.clone();
-            while !rest.is_empty() {
-                let start = part.len() - rest.len();
-                let (_, mut chunk) = crate::stored_state::split_item(&mut rest).unwrap();
-                let bucket = bytes::Buf::get_u64_le(&mut chunk);
-                let item = &part[start..part.len() - rest.len()];
-                timed.insert_stored(bucket, chunk, (&file, start as u64, item)).unwrap();
-            }
-        }
-        timed
-    }
-
-    fn carried(timed: &TimedMessages, part_chunks: usize) -> TimedMessages {
-        let (disk, head) = stored(timed, part_chunks);
-        let mut carried = loaded(&disk, &head, &IndexFailure::default());
-        carried.set_last_number(timed.last_number());
-        carried
-    }
-
-    fn message(number: u64) -> HiddenMessage {
-        HiddenMessage { position: 64 * number, tag_hash: 0, length_bytes: 100, topic: 1, queue: 0 }
-    }
-
-    #[test]
-    fn ever_more_messages_of_one_bucket_are_carried_over_as_if_they_had_come_at_once() {
-        let mut at_once = TimedMessages::default();
-        let mut by_and_by = TimedMessages::default();
-        for number in 1..=5_000 {
-            let key = (1_000_000 + number / 3, number);
-            for timed in [&mut at_once, &mut by_and_by] {
-                timed.insert(key, message(number));
-                if number.is_multiple_of(500) {
-                    assert!(timed.remove((1_000_000 + number / 6, number / 2)).is_some());
-                    assert!(timed.remove((1_000_000 + number / 6, number / 2)).is_none());
-                }
-            }
-            if number.is_multiple_of(700) {
-                by_and_by = carried(&by_and_by, 2);
-            }
-        }
-        assert!(chunks(&by_and_by) == chunks(&at_once), "they differ");
-        assert_eq!(by_and_by.len(), 4_990);
-        assert!(by_and_by.later.values().map(Bucket::len).sum::<u64>() <= 100, "kept in place");
-    }
-
-    #[test]
-    fn a_snapshot_that_changes_under_its_reader_is_noted() {
-        let mut timed = TimedMessages::default();
-        (1..=3_000).for_each(|number| timed.insert((1_000_000 + number, number), message(number)));
-        let (disk, head) = stored(&timed, 1_000);
-        let path = disk.files_ending(".part").remove(0);
-        let length = disk.contents(&path).unwrap().len();
-        for position in [0, 4, 13, 60, length / 2, length - 1] {
-            let failure = IndexFailure::default();
-            let mut timed = loaded(&disk, &head, &failure);
-            assert_eq!(timed.messages().count(), 3_000);
-            assert!(failure.get().is_none());
-            disk.flip_bit(&path, position, 5);
-            assert!(timed.messages().count() < 3_000, "what is not known is not made up");
-            assert_eq!(*failure.get().expect("it is noted").path(), path);
-            while timed
-                .next_due(u64::MAX - 1, 10, &mut 99)
-                .is_some_and(|key| timed.remove(key).is_some())
-            {}
-            disk.flip_bit(&path, position, 5);
-        }
-    }
-
-    #[test]
-    fn many_that_are_due_together_are_unpacked_a_few_at_a_time() {
-        let mut timed = TimedMessages::default();
-        (1..=10_000).for_each(|number| timed.insert((1_000_000, number), message(number)));
-        let whole = carried(&timed, 50);
-        for mut timed in [timed, whole] {
-            let mut released = 0;
-            while timed.next_ms(usize::MAX).is_some() {
-                let mut chunks = 3;
-                while let Some(key) = timed.next_due(1_000_000, usize::MAX, &mut chunks) {
-                    assert!(timed.leave(key).is_some() && timed.remove_due(key).is_some());
-                    released += 1;
-                }
-                assert!(timed.soon.is_empty(), "no more than a few at a time");
-            }
-            assert_eq!(released, 10_000);
-        }
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let index = any::<prop::sample::Index>;
-        let step = prop_oneof![
-            8 => (0u64..60_000, prop_oneof![Just(0), any::<u64>()], 0u32..3)
-                .prop_map(|(in_ms, tag_hash, topic)| Step::Insert { in_ms, tag_hash, topic }),
-            2 => index().prop_map(Step::Leave),
-            2 => index().prop_map(Step::Remove),
-            1 => (0u32..3).prop_map(Step::Forget),
-            3 => (0u64..20_000).prop_map(Step::Wait),
-            2 => (1usize..4).prop_map(Step::Carry),
-        ];
-        proptest::collection::vec(step, 1..200)
-    }
-
-    proptest! {
-        #[test]
-        fn packed_messages_behave_as_a_sorted_map(steps in steps()) {
-            let (mut timed, mut model) = (TimedMessages::default(), BTreeMap::new());
-            // Never stored and loaded.
-            let mut at_once = TimedMessages::default();
-            let (mut now_ms, mut position) = (1_900_000_000_000, 0);
-            for step in steps {
-                match step {
-                    Step::Insert { in_ms, tag_hash, topic } => {
-                        let key = (now_ms + in_ms, timed.take_number());
-                        position += in_ms + 64;
-                        let length_bytes = u32::try_from(in_ms + 1).unwrap();
-                        let queue = topic + 7;
-                        let message =
-                            HiddenMessage { position, tag_hash, length_bytes, topic, queue };
-                        timed.insert(key, message);
-                        at_once.insert(key, message);
-                        model.insert(key, message);
-                    }
-                    Step::Leave(_) | Step::Remove(_) if model.is_empty() => {}
-                    Step::Leave(index) => {
-                        let key = *model.keys().nth(index.index(model.len())).unwrap();
-                        prop_assert_eq!(timed.leave(key), Some(model[&key]));
-                        prop_assert_eq!(timed.leave(key), None, "it leaves already");
-                        prop_assert_eq!(timed.remove(key), model.remove(&key));
-                        at_once.remove(key);
-                    }
-                    Step::Remove(index) => {
-                        let key = *model.keys().nth(index.index(model.len())).unwrap();
-                        prop_assert_eq!(timed.remove(key), model.remove(&key));
-                        prop_assert_eq!(timed.remove(key), None);
-                        at_once.remove(key);
-                    }
-                    Step::Forget(topic) => {
-                        let before = model.len();
-                        model.retain(|_, message| message.topic != topic);
-                        prop_assert_eq!(timed.forget_topic(topic), (before - model.len()) as u64);
-                        at_once.forget_topic(topic);
-                    }
-                    Step::Wait(ms) => {
-                        now_ms += ms;
-                        while let Some(key) = timed.next_due(now_ms, 10, &mut 99) {
-                            prop_assert!(key.0 <= now_ms, "too early");
-                            let message = model.remove(&key).expect("it waits");
-                            prop_assert_eq!(timed.leave(key), Some(message));
-                            prop_assert_eq!(timed.remove(key), Some(message));
-                            at_once.remove_due(key);
-                        }
-                        let left = model.first_key_value();
-                        prop_assert!(left.is_none_or(|((due_ms, _), _)| *due_ms > now_ms));
-                    }
-                    Step::Carry(part_chunks) => {
-                        timed = carried(&timed, part_chunks);
-                        prop_assert_eq!(chunks(&timed), chunks(&at_once));
-                    }
-                }
-                prop_assert_eq!(timed.len(), model.len() as u64);
-                let mut positions: Vec<u64> = timed.messages().map(|m| m.position).collect();
-                positions.sort_unstable();
-                prop_assert!(positions.into_iter().eq(model.values().map(|m| m.position)
-                    .collect::<std::collections::BTreeSet<_>>()));
-                if let Some(((due_ms, _), _)) = model.first_key_value() {
-                    let next_ms = timed.next_ms(10).expect("something waits");
-                    prop_assert!(next_ms <= *due_ms, "nobody would look in time");
-                }
-            }
-        }
-    }
-}
+mod tests;

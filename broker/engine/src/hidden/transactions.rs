@@ -112,6 +112,15 @@ impl Transactions {
         open
     }
 
+    /// Those that have not ended, by the time of their next check and number, from there on.
+    pub(crate) fn open_from(
+        &self,
+        from: (u64, u64),
+    ) -> impl Iterator<Item = ((u64, u64), &HalfMessage)> {
+        let checks = self.checks.range(from..);
+        checks.filter_map(|check| Some((*check, self.open.get(&check.1)?)))
+    }
+
     /// How transactions ended that are remembered, the oldest first.
     pub(crate) fn ended(&self) -> impl Iterator<Item = (u64, bool)> {
         self.ended_order.iter().filter_map(|number| Some((*number, *self.ended.get(number)?)))

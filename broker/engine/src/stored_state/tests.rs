@@ -285,7 +285,18 @@ fn it_comes_back_the_same_when_timed_messages_are_unpacked_and_on_their_way() {
     let engine = loaded_with_runs(&bench);
     assert_eq!(engine.state.timed.len(), 1_498);
     let positions = |engine: &Engine<Nobody>| {
-        engine.hidden_records().collect::<std::collections::BTreeSet<_>>()
+        let hidden: std::collections::BTreeSet<_> =
+            engine.hidden_records().map(|(position, _)| position).collect();
+        let (mut walked, mut runs) = (std::collections::BTreeSet::new(), 0);
+        let mut walk = crate::NeededWalk::default();
+        while !walk.is_over() {
+            engine.walk_needed(&mut walk, 7, &mut |found| match found {
+                crate::Needed::Hidden(position) => drop(walked.insert(position)),
+                crate::Needed::Run(_) => runs += 1,
+            });
+        }
+        assert_eq!((&walked, runs), (&hidden, engine.sealed_runs().count()));
+        hidden
     };
     assert_eq!(positions(&engine), positions(&bench.engine));
     assert_eq!(stored(&engine).len(), before.len());

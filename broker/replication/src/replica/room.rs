@@ -3,17 +3,22 @@
 //! want of room. Should the volume fill up faster than anybody looks, the write that finds no room waits for it. And while
 //! there is little, whatever gives space back is not left waiting for a segment to fill.
 
-use broker_engine::{Command, Refusal, ReplyTo};
+use std::collections::BTreeSet;
+
+use broker_engine::{Command, Needed, NeededWalk, Refusal, ReplyTo};
 use broker_model::Now;
 use broker_store::segments::Segment;
 
 use super::Replica;
 use crate::at_hand::{AtHand, Noted};
 use crate::maintenance::{Room, WantsSpare};
-use crate::sealing;
+use crate::recovered::segment_of;
 
 /// Of a segment, one part in so many is kept for what was decided already, and for what a start writes.
 const KEPT_PART: u64 = 64;
+
+/// So many records that the state needs are looked at each time the space is known anew: about 10 ms in the second.
+const NEEDED_PER_LOOK: usize = 200_000;
 
 /// What the replica knows of the space.
 #[derive(Debug, Default)]
@@ -22,6 +27,13 @@ pub(super) struct KnownRoom {
     ready_segments: u64,
     /// A write waits because it found no room for its segment.
     is_write_waiting: bool,
+    /// The segments that the state needs, as far as that is known.
+    needed: BTreeSet<u64>,
+    walk: NeededWalk,
+    /// That of the last walk which came to its end.
+    would_roll_give_space: bool,
+    /// As it was when the walk began.
+    walk_sealed_position: u64,
 }
 
 impl<R: ReplyTo> Replica<R> {
@@ -30,20 +42,22 @@ impl<R: ReplyTo> Replica<R> {
         self.room.is_nearly_full = room.is_nearly_full;
         self.room.ready_segments = room.ready_segments;
         self.tell_engine_of_room();
+        self.look_for_space();
         let is_ready = self.room.ready_segments > self.log.segments_to_enter();
         if is_ready
-            && self.would_roll_give_space()
+            && self.room.would_roll_give_space
             && self.node.propose(Vec::new(), Vec::new()).is_ok()
         {
             // The entry, which says nothing, is the first in it.
             self.log.leave_segment();
+            self.forget_walk();
         }
     }
 
     /// Whether there should be a spare.
     #[must_use]
     pub fn wants_spare(&self) -> WantsSpare {
-        if self.room.ready_segments == 0 && self.would_roll_give_space() {
+        if self.room.ready_segments == 0 && self.room.would_roll_give_space {
             WantsSpare::Now
         } else if self.log.wants_spare() {
             WantsSpare::Soon
@@ -52,25 +66,48 @@ impl<R: ReplyTo> Replica<R> {
         }
     }
 
-    /// Whether segments that the state needs no more wait for nothing but snapshots. These are written where a segment ends,
-    /// and while sends are refused this one may never. Two segments at least: the one that is left for it waits for snapshots
-    /// itself, so that for one alone a shard would go from segment to segment without end, and win nothing.
-    fn would_roll_give_space(&self) -> bool {
+    /// Looks on whether segments that the state needs no more wait for nothing but snapshots. These are written where a segment
+    /// ends, and while sends are refused this one may never. Two segments at least: the one that is left for it waits for
+    /// snapshots itself, so that for one alone a shard would go from segment to segment without end, and win nothing.
+    fn look_for_space(&mut self) {
         let is_all_sealed = self.log.active_base() <= self.sealed_position;
         let is_possible = self.room.is_nearly_full
             && self.failure.is_none()
             && self.is_leader()
             && !self.log.leaves_segment();
-        if !is_all_sealed || !is_possible {
-            return false;
+        if !is_all_sealed || !is_possible || self.room.walk_sealed_position != self.sealed_position
+        {
+            self.forget_walk();
         }
-        let segments = self.log.segments();
-        let needs = sealing::needs(&self.engine, segments);
+        if !is_all_sealed || !is_possible {
+            return;
+        }
+        let (segments, needed) = (self.log.segments(), &mut self.room.needed);
+        let segment_of = segment_of(segments);
+        self.engine.walk_needed(&mut self.room.walk, NEEDED_PER_LOOK, &mut |found| match found {
+            Needed::Hidden(position) => drop(needed.insert(segment_of(position))),
+            Needed::Run(run) => {
+                needed.insert(run.base());
+                needed.extend(run.refers_to().iter().map(|other| other.base));
+            }
+        });
         let is_idle = |segment: &Segment| {
             let base = segment.base();
-            base < self.sealed_position && !segment.is_condensed() && !needs.contains(&base)
+            base < self.sealed_position && !segment.is_condensed() && !needed.contains(&base)
         };
-        segments.iter().filter(|segment| is_idle(segment)).nth(1).is_some()
+        let may_give_space = segments.iter().filter(|segment| is_idle(segment)).nth(1).is_some();
+        if self.room.walk.is_over() || !may_give_space {
+            self.room.would_roll_give_space = may_give_space;
+            self.room.needed.clear();
+            self.room.walk = NeededWalk::default();
+        }
+    }
+
+    fn forget_walk(&mut self) {
+        self.room.would_roll_give_space = false;
+        self.room.needed.clear();
+        self.room.walk = NeededWalk::default();
+        self.room.walk_sealed_position = self.sealed_position;
     }
 
     /// Takes note of a write that found no room: it is to be tried again until there is some.
@@ -158,7 +195,6 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
-        | Command::ReadProgressFrom(_)
         | Command::ReadTopics(_)
         | Command::ReadUnusedGroups(_)
         | Command::ListDeadLetters(_)

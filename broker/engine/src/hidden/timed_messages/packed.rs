@@ -89,6 +89,10 @@ impl Bucket {
         self.chunks.iter().flat_map(Chunk::iter)
     }
 
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
+    }
+
     /// Takes out the first chunk.
     pub(super) fn take_first(&mut self) -> Option<Chunk> {
         self.chunks.pop_front()

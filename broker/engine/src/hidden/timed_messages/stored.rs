@@ -8,7 +8,7 @@ use broker_store::snapshot::{PartFile, Piece};
 use bytes::{Buf, Bytes};
 
 use super::packed::Chunk;
-use super::{BUCKET_MS, HiddenMessage, TimedKey, start_of};
+use super::{BUCKET_MS, HiddenMessage, TimedKey, TimedPlace, start_of};
 use crate::stored_state::split_item;
 
 /// Chunks are read together up to this: a chunk of few messages would not be worth a piece of its own.
@@ -82,6 +82,39 @@ impl Stored {
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, Chunk)> {
         let blocks = self.blocks.iter().map_while(|block| block.piece.read());
         std::iter::once(self.front.clone()).chain(blocks).flat_map(chunks_of)
+    }
+
+    /// See [`super::TimedMessages::walk`]; `left` blocks are to come.
+    pub(super) fn walk(
+        &self,
+        left: usize,
+        looks: &mut usize,
+        tell: &mut dyn FnMut(u64),
+    ) -> TimedPlace {
+        let mut told = |items: Bytes| {
+            for (bucket, chunk) in chunks_of(items) {
+                let kept = self.kept(bucket, &chunk).into_iter();
+                kept.for_each(|(_, message)| tell(message.position));
+                *looks = looks.saturating_sub(usize::try_from(chunk.len()).unwrap_or(usize::MAX));
+            }
+            *looks > 0
+        };
+        let mut left = left;
+        if left > self.blocks.len() {
+            left = self.blocks.len();
+            if !told(self.front.clone()) {
+                return TimedPlace::Stored { left };
+            }
+        }
+        let first = self.blocks.len().saturating_sub(left);
+        for block in self.blocks.iter().skip(first) {
+            left = left.saturating_sub(1);
+            // One that cannot be read is noted as a failure: nothing comes of this any more.
+            if !block.piece.read().is_none_or(&mut told) {
+                return TimedPlace::Stored { left };
+            }
+        }
+        TimedPlace::Later { bucket: 0, number: 0 }
     }
 
     /// Every message that is not gone.

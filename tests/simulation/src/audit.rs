@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_engine::{Acknowledge, Command, EndTransaction, OffsetAt, Outcome, Receive, Refusal};
+use broker_engine::{
+    Acknowledge, Command, EndTransaction, OffsetAt, Outcome, ProgressQuery, Receive, Refusal,
+};
 use broker_model::Model;
 
 use crate::plan::{LITE_TOPICS, queues_of, topic_name};
@@ -146,8 +148,9 @@ fn settle(world: &mut World) -> Result<(), String> {
 fn check_lag(world: &mut World) -> Result<(), String> {
     for group in world.plan.groups.clone() {
         let name = group.settings.name;
-        let progress = match world.ask(Command::ReadProgress(Some(name.clone())))? {
-            Ok(Outcome::Progress(progress)) => progress,
+        let query = ProgressQuery { group: Some(name.clone()), ..ProgressQuery::default() };
+        let progress = match world.ask(Command::ReadProgress(query))? {
+            Ok(Outcome::Progress(progress, None)) => progress,
             Err(Refusal::GroupNotFound(_)) => continue,
             other => return Err(format!("a look at progress was answered with {other:?}")),
         };

@@ -172,14 +172,14 @@ impl GroupQueue {
                 self.done_insert(offset);
             }
         }
-        if batch.first <= self.next && end > self.next {
-            self.next = end;
-        }
         if mask != 0 {
             let lease = LeaseBatch { mask, attempt: batch.attempt, nonce, deadline_ms };
             self.leases.insert(batch.first, lease);
         }
         self.advance();
+        if batch.first <= self.next {
+            self.pass_to(end);
+        }
         mask != 0 || before != (self.cursor, self.next, self.done.count())
     }
 
@@ -395,9 +395,14 @@ impl GroupQueue {
         while let Some(end) = self.done.take_prefix(self.cursor) {
             self.cursor = end;
         }
-        let next = self.next.max(self.cursor);
+        self.pass_to(self.cursor);
+    }
+
+    /// All before `next` was looked at, and what is done from there on.
+    fn pass_to(&mut self, next: u64) {
+        let next = self.next.max(next);
         let next = self.done.end_of(next).unwrap_or(next);
-        if self.revived.range(self.next..next).next().is_some() {
+        if self.message_groups.is_some() && !self.touched_in(self.next..next).is_empty() {
             // These were ahead: all are lined up anew when it is needed.
             self.message_groups = None;
         }

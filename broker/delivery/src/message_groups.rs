@@ -36,6 +36,10 @@ impl MessageGroups {
         });
     }
 
+    pub(crate) fn knows(&self, offset: u64) -> bool {
+        self.hashes.contains_key(&offset)
+    }
+
     /// A waiting message is in flight now.
     pub(crate) fn take(&mut self, offset: u64) {
         let Some(&hash) = self.hashes.get(&offset) else { return };

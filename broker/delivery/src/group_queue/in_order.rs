@@ -1,5 +1,7 @@
 //! Handing out in order of message groups: who is next, and what is passed over for good because of a filter.
 
+use std::ops::Range;
+
 use super::skipping::add_skipped;
 use super::{BATCH_SPAN, Batch, GroupQueue, Skipped, Waiting};
 use crate::leases::{bit, offsets};
@@ -39,12 +41,13 @@ impl GroupQueue {
             let offset = self.next;
             if self.is_new(offset, has_ahead) {
                 self.again.insert(offset, Waiting::default());
+                groups.add(offset, hash_of(offset));
             }
             self.next = offset.saturating_add(1);
             self.advance();
-            // What is in flight ahead was lined up before.
-            let due = self.again.range(offset..self.next).map(|(offset, _)| *offset);
-            due.for_each(|offset| groups.add(offset, hash_of(offset)));
+            if has_ahead {
+                self.line_up_passed(offset..self.next, &mut groups, &hash_of);
+            }
         }
         let mut batch: Option<Batch> = None;
         let mut at = 0;
@@ -82,6 +85,23 @@ impl GroupQueue {
     /// Messages are handed out without order from now on.
     pub fn forget_order(&mut self) {
         self.message_groups = None;
+    }
+
+    /// Lines up what was touched ahead, now that all before it are. What is in flight there may have been before.
+    fn line_up_passed(
+        &self,
+        passed: Range<u64>,
+        groups: &mut MessageGroups,
+        hash_of: &impl Fn(u64) -> u64,
+    ) {
+        for offset in self.touched_in(passed) {
+            if !groups.knows(offset) {
+                groups.add(offset, hash_of(offset));
+                if self.again.get(&offset).is_none() {
+                    groups.take(offset);
+                }
+            }
+        }
     }
 
     fn line_up(&self, hash_of: &impl Fn(u64) -> u64) -> Box<MessageGroups> {

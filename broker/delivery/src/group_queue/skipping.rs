@@ -69,8 +69,8 @@ impl GroupQueue {
             at = touched.saturating_add(1);
         }
         self.done.insert(at, end);
-        if first <= self.next && end > self.next {
-            self.next = end;
+        if first <= self.next {
+            self.pass_to(end);
         }
         self.advance();
     }

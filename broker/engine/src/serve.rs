@@ -169,10 +169,13 @@ impl<R: ReplyTo> Engine<R> {
             self.state.poll_ends.remove(&waiter.end(index));
             effects.now.push((waiter.reply, Ok(Outcome::Received(deliveries))));
         }
-        self.note_look(now_ms, index, line, is_cut, effects);
+        if is_cut || queues.is_none() {
+            self.note_look(now_ms, index, line, is_cut, effects);
+        }
     }
 
-    /// Takes note of how far a line has looked: those of its polls that wait no longer are answered when that is to the end.
+    /// Takes note of how far a line has looked through all that it wants: those of its polls that wait no longer are answered
+    /// when that is to the end.
     fn note_look(
         &mut self,
         now_ms: u64,

@@ -137,6 +137,26 @@ fn others_are_served_while_one_looks_through_a_long_backlog() {
 }
 
 #[test]
+fn who_looks_through_a_long_backlog_looks_on_when_something_comes_to_another_queue() {
+    let mut bench = Bench::new(2);
+    let to = |queue: u32, tag: &str, count: usize| match tagged(tag, count) {
+        Command::Send(send) => Command::Send(Send { target: Target::Queue(queue), ..send }),
+        other => panic!("{other:?}"),
+    };
+    (0..100).for_each(|_| drop(bench.ask(to(0, "paid", 1_000))));
+    bench.ask(to(0, "shipped", 1));
+    bench.engine.begin_step(WORK_PER_STEP_MAX);
+    assert!(bench.ask(poll("shipped", 60_000)).is_empty(), "it is far behind");
+    bench.engine.begin_step(WORK_PER_STEP_MAX);
+    assert_eq!(bench.ask(to(1, "paid", 1)).len(), 1, "nobody wants it");
+    let mut replies = Vec::new();
+    while bench.engine.next_tick_ms(Now::at(0)) == Some(0) {
+        replies.extend(bench.step().0);
+    }
+    assert!(matches!(&replies[..], [Ok(Outcome::Received(got))] if got.len() == 1), "{replies:?}");
+}
+
+#[test]
 fn polls_that_want_nothing_of_what_is_due_again_cost_a_send_nothing() {
     let mut bench = Bench::new(1);
     (0..20).for_each(|_| drop(bench.ask(tagged("paid", 1_000))));

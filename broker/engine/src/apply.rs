@@ -121,6 +121,10 @@ impl<R: ReplyTo> Engine<R> {
             Record::HandleKey(key) => self.state.handle_key = Some(key),
             Record::GroupUse { group, hour } => self.apply_group_use(group, hour),
             Record::ServedHours { hours } => self.state.group_uses.serve(hours),
+            Record::OpenLayout { topic, queues } => self.apply_open_layout(topic, queues),
+            Record::PassLayout { group, topic, queues } => {
+                self.apply_pass_layout(group, topic, queues);
+            }
         }
     }
 
@@ -172,6 +176,9 @@ impl<R: ReplyTo> Engine<R> {
         if let Some(progress) = self.state.group_topic_mut(index) {
             progress.cursors_pending = progress.cursors_pending.saturating_sub(1);
             progress.attempts.clear();
+            progress.cursors_set = progress.cursors_set.saturating_add(1);
+            // It may be behind what was sent before the topic grew, here or on another shard.
+            progress.passed_layout = 0;
             if progress.cursors_pending == 0 {
                 let passed = std::mem::take(&mut progress.passed);
                 self.state.expiries.extend(passed);

@@ -111,6 +111,28 @@ pub enum Command {
     ForgetGroup(GroupName),
     /// Progress of one group, or of all, a part at a time; answered with [`Outcome::Progress`].
     ReadProgress(ProgressQuery),
+    /// Sends may go by the newest layout of a FIFO topic, which all of its shards have; has no effect when it is not the
+    /// newest here. Answered with [`Outcome::Done`] once durable.
+    OpenLayout {
+        /// The topic.
+        topic: TopicName,
+        /// The layout: queues over all shards.
+        layout: u32,
+    },
+    /// A group may have the messages of a layout. Answered with [`Outcome::Done`] once durable.
+    PassLayout(PassLayout),
+    /// Whether a group has done here what was sent before a layout; answered with [`Outcome::Passed`].
+    ReadPassed {
+        /// The group.
+        group: GroupName,
+        /// The topic.
+        topic: TopicName,
+        /// The layout: queues over all shards.
+        layout: u32,
+    },
+    /// Topics that take no sends because they grow, and groups that are held back, a part at a time; answered with
+    /// [`Outcome::Held`].
+    ReadHeld(ProgressPlace),
     /// Numbers of all topics, a part at a time: from 0, then from where the part before ended; answered with
     /// [`Outcome::Topics`].
     ReadTopics(u32),
@@ -136,6 +158,13 @@ pub enum Target {
     AnyQueue,
     /// This queue of the shard.
     Queue(u32),
+    /// This queue of a FIFO topic, as the layout of so many queues over all shards has it.
+    QueueOf {
+        /// The queue in this shard.
+        queue: u32,
+        /// The layout.
+        layout: u32,
+    },
     /// The queue of this lite topic, made on first use.
     LiteTopic(Arc<str>),
 }
@@ -306,6 +335,17 @@ pub enum Outcome {
     InvisibleChanged(ReceiptHandle),
     /// Progress of groups, one entry per (group, topic) with any, and where the next part begins; none after the last.
     Progress(Vec<GroupTopicProgress>, Option<ProgressPlace>),
+    /// Whether it has.
+    Passed(bool),
+    /// What waits for other shards, and where the next part begins; none after the last.
+    Held {
+        /// Topics and their layouts that take no sends yet; all of them in each part.
+        closed: Vec<(TopicName, u32)>,
+        /// Groups that may not have what was sent since their topic grew.
+        held: Vec<HeldGroup>,
+        /// From where on the next part is.
+        next: Option<ProgressPlace>,
+    },
     /// Numbers of topics, and where the next part begins; none after the last.
     Topics(Vec<TopicNumbers>, Option<u32>),
     /// Messages read.
@@ -416,6 +456,32 @@ pub enum Source {
         /// What the record must say.
         identity: MessageIdentity,
     },
+}
+
+/// A group that may not have what was sent to a topic since it grew, as long as earlier messages are not done somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldGroup {
+    /// The group.
+    pub group: GroupName,
+    /// The topic.
+    pub topic: TopicName,
+    /// The layout whose messages it waits for: queues over all shards.
+    pub layout: u32,
+    /// How often its progress was set on this shard.
+    pub as_of: u64,
+}
+
+/// A group has done on every shard what was sent before a layout.
+#[derive(Debug, Clone)]
+pub struct PassLayout {
+    /// The group.
+    pub group: GroupName,
+    /// The topic.
+    pub topic: TopicName,
+    /// The layout: queues over all shards.
+    pub layout: u32,
+    /// As [`HeldGroup::as_of`] said before the shards were asked.
+    pub as_of: u64,
 }
 
 /// Progress to be told.

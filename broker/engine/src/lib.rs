@@ -22,6 +22,7 @@ mod identity;
 mod index;
 mod known_names;
 mod known_resets;
+mod layouts;
 mod limits;
 mod list_dead_letters;
 mod lite_topic;

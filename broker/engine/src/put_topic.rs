@@ -1,6 +1,6 @@
 //! Create, change or delete a topic on this shard. Whether the change is allowed was decided for all shards before.
 
-use broker_model::{Topic, TopicName};
+use broker_model::{MessageType, Topic, TopicName};
 use broker_store::Record;
 use broker_store::record::NameKind;
 
@@ -14,6 +14,11 @@ impl<R: ReplyTo> Engine<R> {
         let known = known.filter(|number| !self.deleting_topics.contains(number));
         let number = known.unwrap_or_else(|| self.take_topic_number());
         effects.append(&Record::PutTopic { number, topic: Box::new(topic.clone()) });
+        if let Some(known) = self.state.topics.get_mut(&number)
+            && topic.message_type == MessageType::Fifo
+        {
+            known.layouts.decide(topic.queues);
+        }
         self.begin_subscribers(number, &topic, effects);
         effects.on_commit.push((reply, Ok(Outcome::Done)));
     }

@@ -11,6 +11,9 @@ pub enum Refusal {
     /// No such topic on this shard.
     #[error("topic {0} does not exist; create it first")]
     TopicNotFound(TopicName),
+    /// The topic grows: not every shard is known to have its new layout, or the sender does not.
+    #[error("the queues of topic {0} are changing; send again")]
+    LayoutChanges(TopicName),
     /// No such group on this shard.
     #[error("consumer group {0} does not exist")]
     GroupNotFound(GroupName),

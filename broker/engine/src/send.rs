@@ -49,8 +49,11 @@ impl<R: ReplyTo> Engine<R> {
         match &send.target {
             Target::LiteTopic(name) => self.lite_queue(number, name, effects),
             _ if count == 0 => Err(Refusal::NotWritable(send.topic.clone())),
-            Target::Queue(queue) if *queue < count => Ok(*queue),
-            Target::Queue(queue) => {
+            Target::QueueOf { layout, .. } if !topic.takes_layout(*layout) => {
+                Err(Refusal::LayoutChanges(send.topic.clone()))
+            }
+            Target::Queue(queue) | Target::QueueOf { queue, .. } if *queue < count => Ok(*queue),
+            Target::Queue(queue) | Target::QueueOf { queue, .. } => {
                 Err(Refusal::QueueNotFound { topic: send.topic.clone(), queue: *queue })
             }
             Target::AnyQueue => {

@@ -207,9 +207,10 @@ impl<R: ReplyTo> Engine<R> {
     pub(crate) fn has_ready(&self, index: usize, queues: &[usize]) -> bool {
         let Some(progress) = self.state.group_topic(index) else { return false };
         let Some(topic) = self.state.topics.get(&progress.topic) else { return false };
+        let is_in_order = self.state.is_in_order(progress);
         let is_ready = |queue: &usize| {
-            let (state, entries) = (progress.queues.get(*queue), topic.queues.get(*queue));
-            state.zip(entries).is_some_and(|(state, entries)| state.has_ready(entries.end()))
+            let end = topic.end_for(progress, is_in_order, *queue);
+            progress.queues.get(*queue).is_some_and(|state| state.has_ready(end))
         };
         let is_open = progress.cursors_pending == 0 && progress.ends_behind.is_empty();
         is_open && queues.iter().any(is_ready)

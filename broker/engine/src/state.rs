@@ -14,6 +14,7 @@ use crate::hidden::{TimedMessages, Transactions};
 use crate::index::Queue;
 use crate::known_names::KnownNames;
 use crate::known_resets::KnownResets;
+use crate::layouts::Layouts;
 use crate::lite_topic::LiteTopics;
 use crate::pull::WaitingPull;
 use crate::waiting::Waiting;
@@ -34,6 +35,7 @@ pub(crate) struct TopicState<R> {
     /// Dead letters decided to be put back, and not committed yet.
     pub(crate) redriving: BTreeSet<u64>,
     pub(crate) lite: LiteTopics,
+    pub(crate) layouts: Layouts,
 }
 
 impl<R> TopicState<R> {
@@ -47,6 +49,7 @@ impl<R> TopicState<R> {
             redriven: RangeSet::default(),
             redriving: BTreeSet::new(),
             lite: LiteTopics::default(),
+            layouts: Layouts::default(),
         }
     }
 
@@ -87,6 +90,10 @@ pub(crate) struct GroupTopic<R> {
     /// Queue and offset of messages that were ended behind such a cursor, which brings them back: nothing is handed out
     /// until that is committed too.
     pub(crate) ends_behind: BTreeSet<(u32, u64)>,
+    /// How often cursors were set since the start.
+    pub(crate) cursors_set: u64,
+    /// The newest layout of its topic that it may have messages of; 0 = the first alone.
+    pub(crate) passed_layout: u32,
     /// Deadlines that passed meanwhile: a cursor decided before them may forget their deliveries.
     pub(crate) passed: Vec<Expiry>,
     /// What the last named receives of a group in order were given.
@@ -214,6 +221,8 @@ impl<R> State<R> {
             waiters: Waiting::default(),
             cursors_pending: 0,
             ends_behind: BTreeSet::new(),
+            cursors_set: 0,
+            passed_layout: 0,
             passed: Vec::new(),
             attempts: VecDeque::new(),
         };

@@ -40,6 +40,8 @@ const ITEM_HALF: u8 = 8;
 const ITEM_ENDED: u8 = 9;
 const ITEM_KNOWN_NAME: u8 = 10;
 const ITEM_DEAD: u8 = 11;
+const ITEM_LAYOUT: u8 = 12;
+const ITEM_PASSED_LAYOUT: u8 = 13;
 
 /// Behind the progress on the first queue when no consumer was ever there.
 const NEVER_POLLED: u8 = 1;
@@ -144,6 +146,14 @@ impl<R: ReplyTo> Engine<R> {
                     })?;
                 }
             }
+            for layout in topic.layouts.all() {
+                parts.item(ITEM_LAYOUT, |bytes| {
+                    bytes.put_u32_le(number);
+                    bytes.put_u32_le(layout.queues);
+                    bytes.put_u8(u8::from(topic.layouts.is_closed()));
+                    layout.starts.iter().for_each(|start| bytes.put_u64_le(*start));
+                })?;
+            }
             for (start, end) in topic.redriven.ranges() {
                 parts.item(ITEM_REDRIVEN, |bytes| {
                     bytes.put_u32_le(number);
@@ -204,6 +214,13 @@ impl<R: ReplyTo> Engine<R> {
                         if queue == 0 && !progress.is_polled {
                             bytes.put_u8(NEVER_POLLED);
                         }
+                    })?;
+                }
+                if queue == 0 && progress.passed_layout > 0 {
+                    parts.item(ITEM_PASSED_LAYOUT, |bytes| {
+                        bytes.put_u32_le(group);
+                        bytes.put_u32_le(topic);
+                        bytes.put_u32_le(progress.passed_layout);
                     })?;
                 }
                 if state.has_dead() {

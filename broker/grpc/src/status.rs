@@ -63,7 +63,8 @@ impl From<Refusal> for Failure {
             }
             Refusal::InvalidHandle | Refusal::ForeignHandle => Code::InvalidReceiptHandle,
             // The one code after which producers pause before they try again.
-            Refusal::TooMany(_)
+            Refusal::LayoutChanges(_)
+            | Refusal::TooMany(_)
             | Refusal::TooManyResets { .. }
             | Refusal::DiskFull
             | Refusal::NoRoom => Code::TooManyRequests,
@@ -165,7 +166,7 @@ pub(crate) fn admin_refusal(refusal: &Refusal) -> tonic::Status {
         Refusal::SendTooLarge { .. } => tonic::Status::invalid_argument(message),
         Refusal::LogFailed(_) => tonic::Status::internal(message),
         Refusal::ReadOnly(_) => tonic::Status::failed_precondition(message),
-        Refusal::Unavailable => tonic::Status::unavailable(message),
+        Refusal::LayoutChanges(_) | Refusal::Unavailable => tonic::Status::unavailable(message),
     }
 }
 

@@ -126,6 +126,8 @@ pub struct Topic {
     pub queues: u32,
     /// Where they are.
     pub placement: Vec<QueuePlacement>,
+    /// Of a FIFO topic that grew: its queues before it first did. Every number of queues that it had since is a layout of it.
+    pub first_queues: Option<u32>,
     /// Who declared it.
     pub owner: Option<Owner>,
     /// Oldest age kept; none = the broker's default.
@@ -155,6 +157,7 @@ impl Topic {
             message_type,
             queues: queues_of(&placement),
             placement,
+            first_queues: None,
             owner: None,
             retention_ms: None,
             retention_bytes: None,

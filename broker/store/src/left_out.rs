@@ -55,7 +55,9 @@ pub fn instead_of(record: Record) -> Instead {
         | Record::Cursor(_)
         | Record::Reset { .. }
         | Record::GroupUse { .. }
-        | Record::ServedHours { .. } => Instead::Nothing,
+        | Record::ServedHours { .. }
+        | Record::OpenLayout { .. }
+        | Record::PassLayout { .. } => Instead::Nothing,
         _ => Instead::Impossible,
     }
 }

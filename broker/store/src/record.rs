@@ -59,6 +59,8 @@ const KIND_DELETE_NAME: u8 = 32;
 const KIND_HANDLE_KEY: u8 = 33;
 const KIND_GROUP_USE: u8 = 34;
 const KIND_SERVED_HOURS: u8 = 35;
+const KIND_OPEN_LAYOUT: u8 = 36;
+const KIND_PASS_LAYOUT: u8 = 37;
 
 /// One fact of the log. Numbers of topics and groups are the shard's own, given by the Put records.
 #[derive(Debug, Clone, PartialEq)]
@@ -263,6 +265,22 @@ pub enum Record {
         /// All of them.
         hours: u64,
     },
+    /// Every shard of a FIFO topic that grew is known to have its layout: sends may go by it.
+    OpenLayout {
+        /// Number of the topic.
+        topic: u32,
+        /// The layout: queues over all shards.
+        queues: u32,
+    },
+    /// A group has done, on every shard, what was sent to a FIFO topic before it had this layout.
+    PassLayout {
+        /// Number of the group.
+        group: u32,
+        /// Number of the topic.
+        topic: u32,
+        /// The layout: queues over all shards.
+        queues: u32,
+    },
     /// A number for a client, for use in leases.
     Client {
         /// The number, never used again for another.
@@ -363,6 +381,10 @@ impl Record {
             Self::DeleteLiteTopic { topic, queue } => put_u32s(payload, &[*topic, *queue]),
             Self::HandleKey(HandleKey(bytes)) => payload.extend_from_slice(bytes),
             Self::GroupUse { group, hour } => put_u32_u64(payload, *group, *hour),
+            Self::OpenLayout { topic, queues } => put_u32s(payload, &[*topic, *queues]),
+            Self::PassLayout { group, topic, queues } => {
+                put_u32s(payload, &[*group, *topic, *queues]);
+            }
         }
         seal(payload, start);
     }
@@ -404,6 +426,8 @@ impl Record {
             Self::HandleKey(_) => KIND_HANDLE_KEY,
             Self::GroupUse { .. } => KIND_GROUP_USE,
             Self::ServedHours { .. } => KIND_SERVED_HOURS,
+            Self::OpenLayout { .. } => KIND_OPEN_LAYOUT,
+            Self::PassLayout { .. } => KIND_PASS_LAYOUT,
         }
     }
 

@@ -25,8 +25,17 @@ impl<R: ReplyTo> Engine<R> {
             self.retention.next_ms.get_or_insert(0);
         }
         let queues = topic.queues_on(self.shard).min(QUEUES_PER_TOPIC_MAX) as usize;
+        let is_new = !self.state.topics.contains_key(&number);
         let state =
             self.state.topics.entry(number).or_insert_with(|| TopicState::new(topic.clone()));
+        let has_grown = match is_new {
+            // Elsewhere, before this shard came.
+            true => topic.first_queues.is_some_and(|first| first < topic.queues),
+            false => topic.queues > state.topic.queues,
+        };
+        if topic.message_type == MessageType::Fifo && has_grown {
+            state.layouts.grow(topic.queues, state.queues.iter().map(Queue::end).collect());
+        }
         if topic.message_type == MessageType::Lite {
             // Its queues are those of its lite topics.
             self.next_lite_check_ms.get_or_insert(0);

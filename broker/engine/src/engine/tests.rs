@@ -21,6 +21,7 @@ mod bounded;
 mod dead_letters;
 mod declared;
 mod group_use;
+mod layouts;
 mod polls;
 mod resets;
 
@@ -64,6 +65,16 @@ impl Bench {
         self.position += length;
         self.engine.serve_waiters(0, &self.log, &mut effects);
         effects.now.into_iter().chain(effects.on_commit).map(|(_, reply)| reply).collect()
+    }
+
+    /// Does what is due by then.
+    fn tick(&mut self, now_ms: u64) {
+        let mut effects = Effects::default();
+        self.engine.tick(Now::at(now_ms), &self.log, &mut effects);
+        let payload = std::mem::take(&mut effects.payload).freeze();
+        let length = payload.len() as u64;
+        self.engine.apply(Now::at(now_ms), self.position, payload, &mut effects).unwrap();
+        self.position += length;
     }
 
     /// The same for commands whose records share a frame.

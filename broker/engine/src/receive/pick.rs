@@ -225,8 +225,9 @@ impl<R: ReplyTo> Engine<R> {
             if progress.queues[queue].inflight() >= limits().inflight_per_group_queue as u64 {
                 return;
             }
+            let end = topic.end_for(progress, true, queue);
             let turn = progress.queues[queue].select_in_order(
-                entries.end(),
+                end,
                 pick.room_messages,
                 limits().look_ahead_messages,
                 &mut pick.looks,

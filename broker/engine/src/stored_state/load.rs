@@ -1,6 +1,7 @@
 //! Taking the stored state in again, item by item. Nothing that the bytes say is believed before it was looked at.
 
 use super::*;
+use crate::layouts::Layout;
 
 impl<R: ReplyTo> Engine<R> {
     /// Takes in one part; all of them, in order, into an engine without state.
@@ -67,6 +68,8 @@ impl<R: ReplyTo> Engine<R> {
             }),
             ITEM_PROGRESS => return self.load_progress(&mut item),
             ITEM_DEAD => return self.load_dead(&mut item),
+            ITEM_LAYOUT => return self.load_layout(&mut item),
+            ITEM_PASSED_LAYOUT => return self.load_passed_layout(&mut item),
             ITEM_TIMED => {
                 let bucket = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
                 let inserted = state.timed.insert_packed(bucket, item);
@@ -211,6 +214,36 @@ impl<R: ReplyTo> Engine<R> {
         let state = progress.and_then(|progress| progress.queues.get_mut(queue as usize));
         let Some(state) = state else { return Ok(()) };
         state.load_dead(item).ok_or(StoredStateError("dead letter"))
+    }
+
+    fn load_layout(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let mut number = || item.try_get_u32_le().map_err(|_| StoredStateError("length"));
+        let (topic, queues) = (number()?, number()?);
+        let is_closed = item.try_get_u8().map_err(|_| StoredStateError("length"))? != 0;
+        let topic = self.state.topics.get_mut(&topic).ok_or(StoredStateError("layout"))?;
+        let mut starts = Vec::new();
+        while item.has_remaining() {
+            let start = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
+            starts.push(start);
+        }
+        let is_known = queues <= topic.topic.queues && starts.len() <= topic.queues.len();
+        if topic.topic.message_type != MessageType::Fifo || !is_known {
+            return Err(StoredStateError("layout"));
+        }
+        topic.layouts.load(Layout { queues, starts }, is_closed);
+        Ok(())
+    }
+
+    fn load_passed_layout(&mut self, item: &mut Bytes) -> Result<(), StoredStateError> {
+        let mut number = || item.try_get_u32_le().map_err(|_| StoredStateError("length"));
+        let (group, topic, queues) = (number()?, number()?, number()?);
+        let Some(&index) = self.state.group_topic_indexes.get(&(group, topic)) else {
+            return Err(StoredStateError("passed layout"));
+        };
+        if let Some(progress) = self.state.group_topic_mut(index) {
+            progress.passed_layout = queues;
+        }
+        Ok(())
     }
 
     /// All parts are taken in.

@@ -37,6 +37,7 @@ pub(crate) fn topic_from(topic: wire::Topic) -> Result<Topic, String> {
         message_type,
         queues,
         placement,
+        first_queues: topic.first_queues,
         owner: topic.owner.map(owner_from),
         retention_ms,
         retention_bytes: retention.bytes,
@@ -70,6 +71,7 @@ pub(crate) fn topic_to(entry: &TopicEntry) -> wire::Topic {
         read: Some(topic.readable),
         write: Some(topic.writable),
         lite_expiry: topic.lite_expiry_ms.map(duration),
+        first_queues: topic.first_queues,
     }
 }
 

@@ -52,6 +52,8 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
+        | Command::ReadPassed { .. }
+        | Command::ReadHeld(_)
         | Command::ReadTopics(_)
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => true,
@@ -69,6 +71,8 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::SetLiteOffsets(_)
         | Command::PutTopic(_)
         | Command::DeleteTopic(_)
+        | Command::OpenLayout { .. }
+        | Command::PassLayout(_)
         | Command::NoteGroupUse { .. }
         | Command::ForgetGroup(_)
         | Command::DeleteGroup(_) => false,

@@ -195,6 +195,8 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
+        | Command::ReadPassed { .. }
+        | Command::ReadHeld(_)
         | Command::ReadTopics(_)
         | Command::ReadUnusedGroups(_)
         | Command::ListDeadLetters(_)
@@ -218,6 +220,8 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::Leave { .. }
         | Command::PutTopic(_)
         | Command::DeleteTopic(_)
+        | Command::OpenLayout { .. }
+        | Command::PassLayout(_)
         | Command::PutGroup(_)
         | Command::MakeGroup(_)
         | Command::NoteGroupUse { .. }

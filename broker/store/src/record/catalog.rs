@@ -49,6 +49,9 @@ pub(super) fn encode_topic(topic: &Topic, payload: &mut BytesMut) {
     put_option(payload, topic.retention_bytes);
     put_option(payload, topic.max_message_bytes.map(u64::from));
     put_option(payload, topic.lite_expiry_ms);
+    if let Some(first_queues) = topic.first_queues {
+        put_u32(payload, first_queues);
+    }
 }
 
 pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
@@ -68,11 +71,13 @@ pub(super) fn decode_topic(reader: &mut Reader) -> Result<Topic, RecordError> {
         .transpose()
         .map_err(|_| RecordError::IllegalField("largest message"))?;
     let lite_expiry_ms = option(reader)?;
+    let first_queues = if reader.is_empty() { None } else { Some(reader.u32()?) };
     Ok(Topic {
         name,
         message_type,
         queues,
         placement,
+        first_queues,
         owner,
         retention_ms,
         retention_bytes,

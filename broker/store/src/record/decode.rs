@@ -7,9 +7,10 @@ use super::{
     KIND_ACKNOWLEDGE, KIND_CHANGE_INVISIBLE, KIND_CLIENT, KIND_CURSOR, KIND_DEAD_LETTER,
     KIND_DELETE_GROUP, KIND_DELETE_LITE_TOPIC, KIND_DELETE_MEMBER, KIND_DELETE_NAME,
     KIND_DELETE_TOPIC, KIND_DUE, KIND_DUE_TO, KIND_END_TRANSACTION, KIND_GROUP_USE, KIND_HALF,
-    KIND_HANDLE_KEY, KIND_LEASE, KIND_MESSAGE, KIND_PROLONG, KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC,
-    KIND_PUT_MEMBER, KIND_PUT_TOPIC, KIND_RECALL, KIND_REDRIVE, KIND_RELEASE, KIND_RESET,
-    KIND_SERVED_HOURS, KIND_SKIP, KIND_TIMED, KIND_TRANSACTION_CHECK, KIND_TRIM,
+    KIND_HANDLE_KEY, KIND_LEASE, KIND_MESSAGE, KIND_OPEN_LAYOUT, KIND_PASS_LAYOUT, KIND_PROLONG,
+    KIND_PUT_GROUP, KIND_PUT_LITE_TOPIC, KIND_PUT_MEMBER, KIND_PUT_TOPIC, KIND_RECALL,
+    KIND_REDRIVE, KIND_RELEASE, KIND_RESET, KIND_SERVED_HOURS, KIND_SKIP, KIND_TIMED,
+    KIND_TRANSACTION_CHECK, KIND_TRIM,
 };
 use super::{Lease, MessageRecord, Place, Record, RecordError, catalog};
 
@@ -101,6 +102,12 @@ impl Record {
             KIND_HANDLE_KEY => Self::HandleKey(HandleKey(reader.array()?)),
             KIND_GROUP_USE => Self::GroupUse { group: reader.u32()?, hour: reader.u64()? },
             KIND_SERVED_HOURS => Self::ServedHours { hours: reader.u64()? },
+            KIND_OPEN_LAYOUT => Self::OpenLayout { topic: reader.u32()?, queues: reader.u32()? },
+            KIND_PASS_LAYOUT => Self::PassLayout {
+                group: reader.u32()?,
+                topic: reader.u32()?,
+                queues: reader.u32()?,
+            },
             kind => return Err(RecordError::UnknownKind(kind)),
         };
         Ok(record)

@@ -62,6 +62,10 @@ impl Reader {
         String::from_utf8(bytes.to_vec()).map_err(|_| RecordError::IllegalField("text"))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// A count of things of at least one byte each, so that a wrong count cannot ask for much memory.
     pub(super) fn count(&mut self) -> Result<usize, RecordError> {
         let count = self.u32()? as usize;

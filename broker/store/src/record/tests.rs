@@ -69,6 +69,7 @@ fn one_of_each_kind() -> Vec<Record> {
         message_type: MessageType::Fifo,
         queues: 5,
         placement: vec![QueuePlacement { shard: ShardId(1), queues: 5 }],
+        first_queues: None,
         owner: Some(Owner {
             instance: "i".into(),
             namespace: "n".into(),
@@ -103,6 +104,10 @@ fn one_of_each_kind() -> Vec<Record> {
             deadline_ms: 4,
         },
         Record::DeadLetter { place: place(), stands: None },
+        Record::PutTopic {
+            number: 1,
+            topic: Box::new(Topic { first_queues: Some(3), ..topic.clone() }),
+        },
         Record::PutTopic { number: 1, topic: Box::new(topic) },
         Record::DeleteTopic { number: 1 },
         Record::PutGroup { number: 1, group: Box::new(group) },
@@ -126,6 +131,8 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::HandleKey(HandleKey([7; HANDLE_KEY_BYTES])),
         Record::GroupUse { group: 1, hour: 2 },
         Record::ServedHours { hours: 3 },
+        Record::OpenLayout { topic: 1, queues: 24 },
+        Record::PassLayout { group: 2, topic: 1, queues: 24 },
     ]
 }
 

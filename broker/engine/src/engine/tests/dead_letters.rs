@@ -7,15 +7,6 @@ const LETTERS: &str = "%DLQ%billing";
 
 impl Bench {
     /// Time passes, and what it decides is committed.
-    fn tick(&mut self, now_ms: u64) {
-        let mut effects = Effects::default();
-        self.engine.tick(Now::at(now_ms), &self.log, &mut effects);
-        let payload = std::mem::take(&mut effects.payload).freeze();
-        let length = payload.len() as u64;
-        self.engine.apply(Now::at(now_ms), self.position, payload, &mut effects).unwrap();
-        self.position += length;
-    }
-
     fn allow_attempts(&mut self, max_attempts: u32) {
         let mut group = ConsumerGroup::with_defaults(group());
         group.retry.max_attempts = max_attempts;

@@ -121,10 +121,11 @@ pub enum Command {
     },
     /// A group may have the messages of a layout. Answered with [`Outcome::Done`] once durable.
     PassLayout(PassLayout),
-    /// Whether a group has done here what was sent before a layout; answered with [`Outcome::Passed`].
+    /// Whether this shard has a layout and the group has done here what was sent before it; answered with
+    /// [`Outcome::Passed`].
     ReadPassed {
-        /// The group.
-        group: GroupName,
+        /// The group; without one, whether the shard has the layout.
+        group: Option<GroupName>,
         /// The topic.
         topic: TopicName,
         /// The layout: queues over all shards.

@@ -166,7 +166,7 @@ impl<R: ReplyTo> Engine<R> {
             }
             Command::PassLayout(request) => self.pass_layout(&request, reply, effects),
             Command::ReadPassed { group, topic, layout } => {
-                self.read_passed((&group, &topic, layout), reply, effects);
+                self.read_passed((group.as_ref(), &topic, layout), reply, effects);
             }
             Command::ReadHeld(from) => self.read_held(from, reply, effects),
             Command::ReadTopics(first) => self.read_topics(first, reply, effects),

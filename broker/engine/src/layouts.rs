@@ -63,7 +63,8 @@ impl Layouts {
 
     /// Whether a send by this layout of a topic of so many queues may be taken.
     fn takes(&self, layout: u32, queues: u32) -> bool {
-        layout == queues && layout >= self.decided && !self.is_closed
+        let newest = self.grown.last().map_or(0, |newest| newest.queues).max(self.decided);
+        layout == queues && layout >= newest && !self.is_closed
     }
 
     /// The first layout that a group which has passed `passed` may have no messages of.
@@ -132,23 +133,23 @@ impl<R: ReplyTo> Engine<R> {
         effects.on_commit.push((reply, Ok(Outcome::Done)));
     }
 
-    /// Whether a group has done here what was sent before a layout. Answered when all that it has done so far is committed.
+    /// Whether the shard has a layout, and a group has done here what was sent before it. Answered when all that it has done so far is committed.
     pub(crate) fn read_passed(
         &mut self,
-        (group, topic, layout): (&GroupName, &TopicName, u32),
+        (group, topic, layout): (Option<&GroupName>, &TopicName, u32),
         reply: R,
         effects: &mut Effects<R>,
     ) {
-        let has_passed = self.has_passed(group, topic, layout);
+        let number = self.state.topic_numbers.get(topic).copied();
+        let known = number.and_then(|number| self.state.topics.get(&number));
+        let has_passed = known.is_some_and(|known| known.topic.queues >= layout)
+            && group.is_none_or(|group| self.has_passed(group, topic, layout));
         effects.on_commit.push((reply, Ok(Outcome::Passed(has_passed))));
     }
 
     fn has_passed(&self, group: &GroupName, topic: &TopicName, layout: u32) -> bool {
         let Some((group, number)) = self.numbers_of(group, topic) else { return false };
         let Some(topic) = self.state.topics.get(&number) else { return false };
-        if topic.topic.queues < layout {
-            return false;
-        }
         let starts = (0..topic.queues.len()).map(|queue| topic.layouts.start_of(layout, queue));
         let index = self.state.group_topic_indexes.get(&(group, number));
         let Some(progress) = index.and_then(|index| self.state.group_topic(*index)) else {
@@ -178,12 +179,12 @@ impl<R: ReplyTo> Engine<R> {
                 next = Some(ProgressPlace { reader, topic });
                 break;
             }
-            held.extend(self.state.group_topic(*index).and_then(|progress| self.held(progress)));
+            held.extend(self.state.group_topic(*index).and_then(|progress| self.held_group(progress)));
         }
         effects.now.push((reply, Ok(Outcome::Held { closed, held, next })));
     }
 
-    fn held(&self, progress: &GroupTopic<R>) -> Option<HeldGroup> {
+    fn held_group(&self, progress: &GroupTopic<R>) -> Option<HeldGroup> {
         let topic = self.state.topics.get(&progress.topic)?;
         let layout = topic.layouts.held(progress.passed_layout)?;
         if !self.state.is_in_order(progress) {

@@ -14,6 +14,7 @@ mod list_dead_letters;
 mod list_groups;
 mod list_topics;
 mod other_broker;
+mod read_layout;
 mod redrive_dead_letters;
 mod reset_offsets;
 mod trace_message;
@@ -29,8 +30,9 @@ use broker_proto::admin::{
     FindMessagesRequest, FindMessagesResponse, GetBrokerRequest, GetBrokerResponse,
     GetClusterMapRequest, GetClusterMapResponse, ListDeadLettersRequest, ListDeadLettersResponse,
     ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
-    RedriveDeadLettersRequest, RedriveDeadLettersResponse, ResetOffsetsRequest,
-    ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse, WatchStateRequest,
+    ReadLayoutRequest, ReadLayoutResponse, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
+    ResetOffsetsRequest, ResetOffsetsResponse, TraceMessageRequest, TraceMessageResponse,
+    WatchStateRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -170,6 +172,13 @@ impl Admin for AdminService {
         request: Request<AskProducerRequest>,
     ) -> Answered<AskProducerResponse> {
         ask_producer::ask_producer(&self.context, request.get_ref()).map(Response::new)
+    }
+
+    async fn read_layout(
+        &self,
+        request: Request<ReadLayoutRequest>,
+    ) -> Answered<ReadLayoutResponse> {
+        read_layout::read_layout(&self.context, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_broker(&self, _request: Request<GetBrokerRequest>) -> Answered<GetBrokerResponse> {

@@ -14,7 +14,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::broadcasting;
 use crate::clock::monotonic_ms;
 use crate::context::BrokerContext;
-use crate::limits::EXPIRY_ROUND_MS;
+use crate::layouts;
+use crate::limits::{EXPIRY_ROUND_MS, LAYOUT_ROUND_MS};
 use crate::rpc::telemetry::settings_command;
 use crate::session::settings;
 use crate::transaction_checks::ask_producer;
@@ -32,6 +33,7 @@ pub async fn housekeeping(
         () = expire_clients(&context) => {}
         () = forget_unused_groups(&context) => {}
         () = tell_changed_groups(&context) => {}
+        () = look_at_layouts(&context) => {}
         () = context.stopped() => {}
     }
 }
@@ -86,6 +88,14 @@ async fn forget_unused_groups(context: &BrokerContext) {
         if let Err(error) = context.catalog.use_round(&mut round, is_hour_over).await {
             tracing::debug!(%error, "consumer groups that nobody uses are not looked for now");
         }
+    }
+}
+
+async fn look_at_layouts(context: &BrokerContext) {
+    let mut rounds = every(LAYOUT_ROUND_MS);
+    loop {
+        rounds.tick().await;
+        layouts::round(context).await;
     }
 }
 

@@ -15,6 +15,7 @@ pub mod context;
 mod convert;
 pub mod endpoints;
 pub mod housekeeping;
+mod layouts;
 pub mod limits;
 mod lookup;
 mod message_keys;

@@ -58,6 +58,12 @@ pub const RENEWAL_FAILURES_MAX: u32 = 3;
 pub const RENEWALS_AT_ONCE: usize = 256;
 /// Deliveries of a client that is gone come back after this time.
 pub const RELEASE_INVISIBLE_MS: u64 = 1_000;
+/// How often the shards are asked about FIFO topics that grow.
+pub const LAYOUT_ROUND_MS: u64 = 500;
+/// A send to a topic that grows waits so long for its new layout.
+pub const LAYOUT_WAIT_MS_MAX: u64 = 2_000;
+/// How often it tries again when nothing is told of the topic.
+pub const LAYOUT_TRY_MS: u64 = 100;
 /// How often silent clients are looked for.
 pub const EXPIRY_ROUND_MS: u64 = 10_000;
 /// Longest delay of a delayed message.

@@ -97,19 +97,6 @@ pub enum TopicChangeError {
         /// What was asked.
         wanted: u32,
     },
-    /// More queues of a FIFO topic.
-    #[error(
-        "the number of queues of a FIFO topic cannot be changed: message groups would lose their order; topic {name} \
-         has {have}, not {wanted}"
-    )]
-    FifoQueues {
-        /// The topic.
-        name: TopicName,
-        /// Its queues.
-        have: u32,
-        /// What was asked.
-        wanted: u32,
-    },
     /// A shard would lose queues.
     #[error("the placement of topic {0} takes queues away from a shard that has them")]
     Placement(TopicName),
@@ -212,6 +199,13 @@ impl Topic {
         Ok(())
     }
 
+    /// What a topic has to remember of this one, which it follows: a FIFO topic that grows, how many queues it had first.
+    #[must_use]
+    pub fn first_queues_of_next(&self, queues: u32) -> Option<u32> {
+        let grows = self.message_type == MessageType::Fifo && queues > self.queues;
+        self.first_queues.or(grows.then_some(self.queues))
+    }
+
     /// Checks whether this topic may become `next`, another set of settings for the same name.
     ///
     /// # Errors
@@ -224,9 +218,6 @@ impl Topic {
         }
         if wanted < have {
             return Err(TopicChangeError::FewerQueues { name, have, wanted });
-        }
-        if self.message_type == MessageType::Fifo && wanted != have {
-            return Err(TopicChangeError::FifoQueues { name, have, wanted });
         }
         if self.placement.iter().any(|placed| next.queues_on(placed.shard) < placed.queues) {
             return Err(TopicChangeError::Placement(name));
@@ -361,11 +352,16 @@ mod tests {
             fifo.check_change(&Topic { retention_ms: Some(60_000), ..fifo.clone() }),
             Ok(())
         );
+        let grown = with(&fifo, 5);
+        assert_eq!(fifo.check_change(&grown), Ok(()));
+        assert_eq!((fifo.first_queues_of_next(4), fifo.first_queues_of_next(5)), (None, Some(4)));
+        let grown = Topic { first_queues: Some(4), ..grown };
+        assert_eq!(grown.first_queues_of_next(9), Some(4));
+        assert_eq!(orders().first_queues_of_next(5), None);
         let moved = Topic { placement: Topic::spread(4, &[ShardId(0), ShardId(1)]), ..orders() };
         for (have, wanted, words) in [
             (&orders(), &fifo, "cannot be changed to FIFO"),
             (&orders(), &with(&orders(), 3), "cannot be reduced to 3"),
-            (&fifo, &with(&fifo, 5), "message groups would lose their order"),
             (&orders(), &moved, "takes queues away"),
         ] {
             let text = have.check_change(wanted).unwrap_err().to_string();

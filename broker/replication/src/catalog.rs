@@ -4,6 +4,7 @@
 mod apply;
 mod complete;
 mod first_use;
+mod layouts;
 mod merged;
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex, broadcast};
 
 use crate::shard::ShardHandle;
 pub use first_use::UseRound;
+pub use layouts::LayoutQuestion;
 use merged::{Merged, Repair};
 
 /// Changes that a slow listener may be behind before it has to start over.
@@ -129,6 +131,8 @@ struct State {
     /// Groups that were deleted and not declared again.
     deleted_groups: HashSet<GroupName>,
     version: u64,
+    /// Whether a FIFO topic ever grew.
+    has_grown: bool,
 }
 
 #[derive(Debug)]
@@ -138,6 +142,8 @@ struct Inner {
     /// One change at a time. Holds what shards do not know that others do.
     changing: Mutex<Vec<Repair>>,
     changes: broadcast::Sender<CatalogChange>,
+    /// Whoever sets progress anew, and whoever asks all shards how far a group is, one at a time.
+    moving: Mutex<()>,
 }
 
 /// Topics and groups of this broker; cheap to clone.
@@ -154,7 +160,8 @@ impl Catalog {
     pub fn new(shards: Vec<ShardHandle>, known: Vec<Known>, version: u64) -> Self {
         let Merged { topics, groups, by_first_use, deleted_groups, repairs } = Merged::of(known);
         let (named, grouped) = (HashMap::new(), HashMap::new());
-        let mut state = State { topics: named, groups: grouped, deleted_groups, version };
+        let mut state =
+            State { topics: named, groups: grouped, deleted_groups, version, has_grown: false };
         topics.into_iter().for_each(|topic| drop(state.put_topic(topic)));
         for group in groups {
             let is_declared = !by_first_use.contains(&group.name);
@@ -162,7 +169,8 @@ impl Catalog {
         }
         let (changes, _) = broadcast::channel(CHANGES_BUFFERED);
         let (state, changing) = (RwLock::new(state), Mutex::new(repairs));
-        Self { inner: Arc::new(Inner { shards, state, changing, changes }) }
+        let moving = Mutex::new(());
+        Self { inner: Arc::new(Inner { shards, state, changing, changes, moving }) }
     }
 
     /// The shards of this broker.
@@ -274,6 +282,7 @@ impl Catalog {
     /// # Errors
     /// [`Refusal`] of a shard; those before it have carried it out, so the caller asks again with the same id.
     pub async fn reset_offsets(&self, reset: &ResetOffsets) -> Result<(), Refusal> {
+        let _one_at_a_time = self.inner.moving.lock().await;
         for shard in self.shards() {
             // A shard that never had a dead letter does not know the topic: nothing is to be reset there.
             let is_here = |name: &&TopicName| {
@@ -354,6 +363,7 @@ async fn progress_on(
 impl State {
     fn put_topic(&mut self, topic: Topic) -> Arc<TopicEntry> {
         self.version += 1;
+        self.has_grown |= topic.first_queues.is_some();
         let entry = Arc::new(TopicEntry { topic, version: self.version });
         self.topics.insert(entry.topic.name.clone(), entry.clone());
         entry

@@ -22,7 +22,8 @@ mod writer_thread;
 pub use append_times::AppendTimesSeen;
 pub use at_hand::{AtHand, at_hand};
 pub use catalog::{
-    ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, TopicEntry, UseRound,
+    ApplyOptions, Catalog, CatalogChange, CatalogError, GroupEntry, LayoutQuestion, TopicEntry,
+    UseRound,
 };
 pub use clock::{Clock, SystemClock};
 pub use memory::Memory;

@@ -3,6 +3,8 @@
 //! a priority to the queue of their level, those of a lite topic to its own; for all others the broker goes round the
 //! shards, a shard round its queues.
 
+use std::time::Duration;
+
 use broker_engine::{Command, Hidden, NewMessage, Outcome, Refusal, Send, SentMessage, Target};
 use broker_model::limits::{SEND_BATCH_MESSAGES_MAX, SEND_REQUEST_BYTES_MAX};
 use broker_model::{MessageType, RecallHandle, ShardId, Topic, TransactionId, message_group_hash};
@@ -10,12 +12,14 @@ use broker_proto::rocketmq::{
     self as wire, Code, Resource, SendMessageRequest, SendMessageResponse, SendResultEntry,
 };
 use broker_replication::ShardHandle;
+use tokio::time::{Instant, timeout};
 use tonic::Request;
 
 use crate::caller::Caller;
 use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::convert::message::{Arrival, to_stored};
+use crate::limits::{LAYOUT_TRY_MS, LAYOUT_WAIT_MS_MAX};
 use crate::peers;
 use crate::status::{self, Failure};
 use crate::validate;
@@ -46,7 +50,10 @@ pub(crate) async fn send_message(
         // It may be asked about its transactions, whatever its settings say.
         session.note_producer_of(&entry.topic.name);
     }
-    let (shard, sent) = store(context, &entry.topic, &route, stored).await?;
+    let (shard, sent) = match route.target {
+        Target::QueueOf { .. } => store_in_layout(context, &entry.topic, route, stored).await?,
+        _ => store(context, &entry.topic, &route, stored).await?,
+    };
     context.traffic.came_in(&entry.topic.name, sent.len(), bytes);
     Ok(answer(shard, &sent, ids))
 }
@@ -78,8 +85,8 @@ fn route(messages: &[wire::Message], topic: &Topic) -> Result<Route, Failure> {
     let (target, shard) = match message_type {
         MessageType::Fifo => {
             let hash = message_group_hash(first.message_group.as_deref());
-            let (shard, queue) = topic.queue_of(hash).ok_or(Refusal::Unavailable)?;
-            (Target::Queue(queue), Some(shard))
+            let (target, shard) = queue_of(topic, hash)?;
+            (target, Some(shard))
         }
         MessageType::Priority => {
             let priority = u32::try_from(first.priority.unwrap_or(0)).map_err(|_| {
@@ -97,6 +104,12 @@ fn route(messages: &[wire::Message], topic: &Topic) -> Result<Route, Failure> {
         _ => (Target::AnyQueue, None),
     };
     Ok(Route { message_type, target, shard })
+}
+
+/// The queue of a message group, as the topic is laid out now.
+fn queue_of(topic: &Topic, message_group_hash: u64) -> Result<(Target, ShardId), Refusal> {
+    let (shard, queue) = topic.queue_of(message_group_hash).ok_or(Refusal::Unavailable)?;
+    Ok((Target::QueueOf { queue, layout: topic.queues }, shard))
 }
 
 /// All messages of a request are of one topic, and there is at least one.
@@ -170,7 +183,7 @@ async fn store(
     topic: &Topic,
     route: &Route,
     messages: Vec<NewMessage>,
-) -> Result<(ShardId, Vec<SentMessage>), Failure> {
+) -> Result<(ShardId, Vec<SentMessage>), Refusal> {
     let send =
         |messages| Send { topic: topic.name.clone(), messages, target: route.target.clone() };
     if let Some(id) = route.shard {
@@ -180,7 +193,7 @@ async fn store(
     let shards = context.local_shards(topic);
     let count = shards.clone().count();
     if count == 0 {
-        return Err(Refusal::Unavailable.into());
+        return Err(Refusal::Unavailable);
     }
     let first = context.next_turn() % count;
     let mut tries = shards.cycle().skip(first).take(count).peekable();
@@ -193,7 +206,34 @@ async fn store(
             decided => return Ok((shard.id(), decided?)),
         }
     }
-    Err(Refusal::Unavailable.into())
+    Err(Refusal::Unavailable)
+}
+
+/// As [`store`], for messages in order. While the topic grows no shard takes any; once all have its new layout they go where
+/// that says.
+async fn store_in_layout(
+    context: &BrokerContext,
+    topic: &Topic,
+    mut route: Route,
+    messages: Vec<NewMessage>,
+) -> Result<(ShardId, Vec<SentMessage>), Refusal> {
+    let hash = messages.first().map_or(0, |message| message.message_group_hash);
+    let until = Instant::now() + Duration::from_millis(LAYOUT_WAIT_MS_MAX);
+    let mut changes = context.catalog.changes();
+    loop {
+        let stored = store(context, topic, &route, messages.clone()).await;
+        if !matches!(stored, Err(Refusal::LayoutChanges(_))) || Instant::now() >= until {
+            return stored;
+        }
+        let _told = timeout(Duration::from_millis(LAYOUT_TRY_MS), changes.recv()).await;
+        let entry = context.catalog.topic(topic.name.as_str()).ok_or(Refusal::Unavailable)?;
+        let (target, shard) = queue_of(&entry.topic, hash)?;
+        if context.catalog.shard(shard).is_none() {
+            // It is at another broker now: the client is told to send again, and comes there.
+            return stored;
+        }
+        (route.target, route.shard) = (target, Some(shard));
+    }
 }
 
 async fn submit(shard: &ShardHandle, send: Send) -> Result<Vec<SentMessage>, Refusal> {

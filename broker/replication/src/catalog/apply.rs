@@ -32,6 +32,9 @@ impl Catalog {
         if topic.placement.is_empty() {
             topic.placement = self.place(&topic, known.as_deref());
         }
+        if let Some(entry) = &known {
+            topic.first_queues = entry.topic.first_queues_of_next(topic.queues);
+        }
         topic.validate().map_err(|error| CatalogError::Illegal(error.to_string()))?;
         if let Some(entry) = &known {
             let same = Topic { owner: entry.topic.owner.clone(), ..topic.clone() };
@@ -48,6 +51,9 @@ impl Catalog {
         self.check_writable()?;
         for shard in self.shards() {
             shard.submit(Command::PutTopic(Box::new(topic.clone()))).await?;
+        }
+        if topic.first_queues.is_some() {
+            self.open_if_here(&topic).await?;
         }
         let entry = self.write().put_topic(topic);
         self.tell(CatalogChange::Topic(entry.clone()));

@@ -382,6 +382,13 @@ impl Admin for Service {
         Err(Status::unimplemented("no operator asks producers"))
     }
 
+    async fn read_layout(
+        &self,
+        _: Request<ReadLayoutRequest>,
+    ) -> Result<Response<ReadLayoutResponse>, Status> {
+        Err(Status::unimplemented("no operator reads layouts"))
+    }
+
     async fn get_broker(
         &self,
         _: Request<GetBrokerRequest>,

@@ -55,7 +55,7 @@ impl Bench {
     }
 
     fn has_passed(&mut self) -> bool {
-        let ask = Command::ReadPassed { group: group(), topic: topic(), layout: NEW };
+        let ask = Command::ReadPassed { group: Some(group()), topic: topic(), layout: NEW };
         match &self.ask(ask)[..] {
             [Ok(Outcome::Passed(has_passed))] => *has_passed,
             other => panic!("{other:?}"),

@@ -179,7 +179,9 @@ impl<R: ReplyTo> Engine<R> {
                 next = Some(ProgressPlace { reader, topic });
                 break;
             }
-            held.extend(self.state.group_topic(*index).and_then(|progress| self.held_group(progress)));
+            held.extend(
+                self.state.group_topic(*index).and_then(|progress| self.held_group(progress)),
+            );
         }
         effects.now.push((reply, Ok(Outcome::Held { closed, held, next })));
     }

@@ -39,6 +39,10 @@ pub(crate) async fn send_message(
     }
     let route = route(&messages, &entry.topic)?;
     if let Some(shard) = route.shard.filter(|shard| context.catalog.shard(*shard).is_none()) {
+        if caller.is_passed_on() && matches!(route.target, Target::QueueOf { .. }) {
+            // The other broker does not know that the topic grew, or this one does not.
+            return Err(Refusal::LayoutChanges(entry.topic.name.clone()).into());
+        }
         let request = SendMessageRequest { messages };
         let (mut peer, request) = peers::pass_on(context, shard, &caller, request)?;
         return peers::answer_of(peer.send_message(request).await);

@@ -6,6 +6,7 @@ mod admin;
 mod broker;
 mod clients;
 mod cluster;
+mod growing;
 mod lookup;
 mod message_types;
 mod offsets;

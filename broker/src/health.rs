@@ -114,6 +114,7 @@ mod tests {
             durable_index: 0,
             failure: failure.map(str::to_owned),
             damage: None,
+            oldest_ms: None,
         };
         assert_eq!(judge("shard-1", &status("leader", None)), Ok(()));
         let failed =

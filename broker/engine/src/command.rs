@@ -534,4 +534,6 @@ pub struct TopicNumbers {
     pub bytes: u64,
     /// Dead letters that ever came here; 0 elsewhere.
     pub dead_lettered: u64,
+    /// When the oldest message held was stored, Unix time; of one in an index file maybe too late, until a later answer.
+    pub oldest_ms: Option<u64>,
 }

@@ -23,6 +23,8 @@ pub(crate) struct Queue {
     /// The offset for the next message: ahead of [`Queue::end`] by what is not committed yet.
     next_append: u64,
     bytes: u64,
+    /// When the message at `base` was stored, if it stands in an index file; 0 while nobody looked.
+    oldest_sealed_ms: u64,
 }
 
 /// A message that is in memory only, for the index file that it is put into.
@@ -88,6 +90,10 @@ impl Queue {
         }
         let count = usize::try_from(end.saturating_sub(self.memory_base)).unwrap_or(usize::MAX);
         let count = count.min(self.entries.len());
+        let oldest = self.in_memory(self.base).and_then(|at| self.entries.get(at));
+        if let Some(oldest) = oldest {
+            self.oldest_sealed_ms = oldest.stored_ms;
+        }
         self.entries.drain(..count);
         self.message_groups.drain(..count.min(self.message_groups.len()));
         self.origins.drain(..count.min(self.origins.len()));
@@ -133,7 +139,10 @@ impl Queue {
             self.bytes = self.bytes.saturating_sub(u64::from(entry.length_bytes));
             self.memory_base = self.memory_base.saturating_add(1);
         }
-        self.base = self.base.max(offset.min(self.end()));
+        let base = self.base.max(offset.min(self.end()));
+        if base != self.base {
+            (self.base, self.oldest_sealed_ms) = (base, 0);
+        }
         before.saturating_sub(self.index_entries())
     }
 
@@ -205,6 +214,25 @@ impl Queue {
         match self.in_memory(offset) {
             Some(at) => self.entries.get(at).copied(),
             None => self.run_of(offset)?.entry(offset),
+        }
+    }
+
+    /// When the oldest message was stored. Its index file is read once, which counts as one of `lookups`; with none left it
+    /// is said to be as young as the newest message of its run.
+    pub(crate) fn oldest_ms(&mut self, lookups: &mut u32) -> Option<u64> {
+        if self.base >= self.end() {
+            return None;
+        }
+        if self.in_memory(self.base).is_none() && self.oldest_sealed_ms == 0 {
+            let Some(left) = lookups.checked_sub(1) else {
+                return self.run_of(self.base).map(|run| run.last_ms);
+            };
+            *lookups = left;
+            self.oldest_sealed_ms = self.get(self.base)?.stored_ms;
+        }
+        match self.in_memory(self.base) {
+            Some(at) => self.entries.get(at).map(|entry| entry.stored_ms),
+            None => Some(self.oldest_sealed_ms),
         }
     }
 

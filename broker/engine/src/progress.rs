@@ -1,4 +1,4 @@
-//! Answers about what is: progress of groups, numbers of topics. Changes nothing.
+//! Answers about what is: progress of groups, numbers of topics. Changes nothing that is decided by.
 //!
 //! What a declared tag filter lets through of the messages that no consumer looked at yet is counted in the index, up to a
 //! number of entries; of longer backlogs evenly spread parts are counted, and the rest is estimated.
@@ -22,6 +22,8 @@ const BLOCK_ENTRIES: u64 = 64;
 const SLOTS_PER_PART: usize = 1_024;
 /// ... unless they have so many queues before.
 const QUEUES_PER_PART: usize = 16 * 1_024;
+/// Index files that one part of an answer reads to tell the oldest messages. Each is read once until that message goes.
+const OLDEST_LOOKUPS_PER_PART: u32 = 256;
 
 /// Messages of one queue that are done ahead of others part those in so many pieces at most; what lies behind counts as one.
 const PARTS_PER_QUEUE: usize = 64;
@@ -159,25 +161,32 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// As many topics as one step may look at.
-    pub(crate) fn read_topics(&self, first: u32, reply: R, effects: &mut Effects<R>) {
-        let mut topics: Vec<_> =
-            self.state.topics.iter().filter(|(number, _)| **number >= first).collect();
-        topics.sort_unstable_by_key(|(number, _)| **number);
+    pub(crate) fn read_topics(&mut self, first: u32, reply: R, effects: &mut Effects<R>) {
+        let topics = self.state.topics.keys().copied();
+        let mut topics: Vec<u32> = topics.filter(|number| *number >= first).collect();
+        topics.sort_unstable();
         let (mut rows, mut queues, mut next) = (Vec::new(), 0, None);
-        for (number, topic) in topics {
+        let mut lookups = OLDEST_LOOKUPS_PER_PART;
+        for number in topics {
             if rows.len() >= SLOTS_PER_PART || queues > QUEUES_PER_PART {
-                next = Some(*number);
+                next = Some(number);
                 break;
             }
+            let Some(topic) = self.state.topics.get_mut(&number) else { continue };
             queues = queues.saturating_add(topic.queues.len());
+            let messages = held(topic);
+            // Of dead letters that were all put back none is kept for anybody.
+            let kept = topic.queues.iter_mut().filter(|_| messages > 0);
+            let oldest_ms = kept.filter_map(|queue| queue.oldest_ms(&mut lookups)).min();
             rows.push(TopicNumbers {
                 topic: topic.topic.name.clone(),
-                messages: held(topic),
+                messages,
                 bytes: topic.queues.iter().map(Queue::bytes).sum(),
                 dead_lettered: match topic.topic.name.is_dead_letter() {
                     true => topic.queues.first().map_or(0, Queue::end),
                     false => 0,
                 },
+                oldest_ms,
             });
         }
         effects.now.push((reply, Ok(Outcome::Topics(rows, next))));

@@ -139,6 +139,8 @@ pub const TOPIC_KNOWN_MS_MAX: u64 = 200;
 pub const WATCHERS_MAX: usize = 64;
 /// The least change of a waiting message's age that a state stream tells, milliseconds.
 pub const LAG_STEP_MS_MIN: u64 = 1_000;
+/// The time of the oldest message kept that moved by less is not told again to readers of the state stream.
+pub const OLDEST_STEP_MS_MIN: u64 = 60_000;
 /// Events that wait for a slow reader of the state stream.
 pub const WATCH_EVENTS_MAX: usize = 256;
 /// How often numbers are compared and sent on the state stream.

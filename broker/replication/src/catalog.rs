@@ -300,29 +300,32 @@ impl Catalog {
         Ok(())
     }
 
-    /// Numbers of all topics, summed over the shards.
+    /// Numbers of all topics, summed over the shards, whose status tells the oldest message from then on.
     ///
     /// # Errors
     /// [`Refusal`] of a shard.
     pub async fn topic_numbers(&self) -> Result<Vec<TopicNumbers>, Refusal> {
         let mut sums: HashMap<TopicName, TopicNumbers> = HashMap::new();
         for shard in self.shards() {
-            let mut next = Some(0);
+            let (mut next, mut oldest_ms) = (Some(0), None);
             while let Some(first) = next.take() {
                 let answer = shard.submit(Command::ReadTopics(first)).await?;
                 let Outcome::Topics(part, after) = answer else { break };
                 next = after;
                 for row in part {
+                    oldest_ms = earlier(oldest_ms, row.oldest_ms);
                     match sums.get_mut(&row.topic) {
                         None => drop(sums.insert(row.topic.clone(), row)),
                         Some(sum) => {
                             sum.messages += row.messages;
                             sum.bytes += row.bytes;
                             sum.dead_lettered += row.dead_lettered;
+                            sum.oldest_ms = earlier(sum.oldest_ms, row.oldest_ms);
                         }
                     }
                 }
             }
+            shard.note_oldest(oldest_ms);
         }
         let mut numbers: Vec<_> = sums.into_values().collect();
         numbers.sort_by(|a, b| a.topic.cmp(&b.topic));
@@ -385,4 +388,8 @@ impl State {
         self.groups.insert(entry.group.name.clone(), entry.clone());
         entry
     }
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }

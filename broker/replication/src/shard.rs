@@ -102,6 +102,8 @@ pub struct ShardStatus {
     pub failure: Option<String>,
     /// What of the log is damaged, so that the shard is read-only.
     pub damage: Option<Damage>,
+    /// When the oldest message kept was stored, Unix time, as it was when numbers of topics were asked for last.
+    pub oldest_ms: Option<u64>,
 }
 
 /// Where the answer to a command goes; none when nobody asked. Holds the command's share of the memory until then.
@@ -146,6 +148,8 @@ struct Shared {
     append_times: Arc<AppendTimes>,
     sealed_segments: AtomicU64,
     sealing_failures: AtomicU64,
+    /// 0 when no message is kept.
+    oldest_ms: AtomicU64,
     is_leader: AtomicBool,
     failure: Mutex<Option<String>>,
     damage: Option<Damage>,
@@ -259,6 +263,7 @@ pub fn open_shard(
         append_times,
         sealed_segments: AtomicU64::new(0),
         sealing_failures: AtomicU64::new(0),
+        oldest_ms: AtomicU64::new(0),
         is_leader: AtomicBool::new(replica.is_leader()),
         failure: Mutex::new(None),
         damage: replica.damage().cloned(),

@@ -51,6 +51,8 @@ struct ShardView {
     role: String,
     log_bytes: u64,
     durable_entries: u64,
+    /// None when no message is kept.
+    oldest_message: Option<String>,
     failure: Option<String>,
 }
 
@@ -91,6 +93,7 @@ impl From<ShardStatus> for ShardView {
             role: status.role,
             log_bytes: status.log_bytes,
             durable_entries: status.durable_index,
+            oldest_message: Some(status.oldest_message_ms).filter(|ms| *ms > 0).map(rfc3339),
             failure: Some(status.failure).filter(|failure| !failure.is_empty()),
         }
     }
@@ -125,10 +128,11 @@ fn table(view: &StatusView) -> String {
             shard.role.clone(),
             bytes(shard.log_bytes),
             shard.durable_entries.to_string(),
+            shard.oldest_message.clone().unwrap_or_else(|| "-".to_owned()),
             shard.failure.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    let header = ["SHARD", "ROLE", "LOG", "DURABLE ENTRIES", "FAILURE"];
+    let header = ["SHARD", "ROLE", "LOG", "DURABLE ENTRIES", "OLDEST MESSAGE", "FAILURE"];
     text + "\n" + &columns(&header, view.shards.iter().map(row).collect())
 }
 

@@ -23,18 +23,30 @@ pub(super) async fn families(catalog: &Catalog, sources: &Sources) -> Vec<Family
     if let Ok(topics) = catalog.topic_numbers().await {
         let mut messages = Family::gauge("pinnace_topic_messages", "Messages held");
         let mut bytes = Family::gauge("pinnace_topic_bytes", "Bytes of the log that they take");
+        let mut oldest = Family::gauge(
+            "pinnace_topic_oldest_message_age_seconds",
+            "How long ago the oldest message held was stored; absent without messages",
+        );
+        let now_ms = SystemClock.wall_ms();
+        let age_seconds = |oldest_ms| now_ms.saturating_sub(oldest_ms) as f64 / 1_000.0;
         let (named, rest) = topics.split_at(topics.len().min(NAMED_MAX));
         for numbers in named {
             let topic = || labels(node(), [("topic", numbers.topic.to_string())]);
             messages.add(topic(), numbers.messages as f64);
             bytes.add(topic(), numbers.bytes as f64);
+            if let Some(oldest_ms) = numbers.oldest_ms {
+                oldest.add(topic(), age_seconds(oldest_ms));
+            }
         }
         if !rest.is_empty() {
             let others = || labels(node(), [("topic", String::new())]);
             messages.add(others(), rest.iter().map(|numbers| numbers.messages).sum::<u64>() as f64);
             bytes.add(others(), rest.iter().map(|numbers| numbers.bytes).sum::<u64>() as f64);
+            if let Some(oldest_ms) = rest.iter().filter_map(|numbers| numbers.oldest_ms).min() {
+                oldest.add(others(), age_seconds(oldest_ms));
+            }
         }
-        families.extend([messages, bytes]);
+        families.extend([messages, bytes, oldest]);
         families.extend(dead_letters(&topics, node));
     }
     families.extend(lag(catalog, node).await);

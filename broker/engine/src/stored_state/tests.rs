@@ -172,11 +172,15 @@ impl Bench {
     }
 
     fn apply(&mut self, records: &[Record]) {
+        self.apply_at(NOW_MS, records);
+    }
+
+    fn apply_at(&mut self, now_ms: u64, records: &[Record]) {
         let mut effects = Effects::default();
         let mut payload = BytesMut::new();
         records.iter().for_each(|record| record.encode(&mut payload));
         let length = payload.len() as u64;
-        self.engine.apply(Now::at(NOW_MS), self.position, payload.freeze(), &mut effects).unwrap();
+        self.engine.apply(Now::at(now_ms), self.position, payload.freeze(), &mut effects).unwrap();
         self.position += length;
     }
 
@@ -638,4 +642,24 @@ fn a_reset_to_what_went_meanwhile_goes_no_further_back_than_what_is_kept() {
     }
     let parts = stored(&bench.engine);
     assert!(stored(&loaded_with_runs(&bench)) == parts, "they differ");
+}
+
+#[test]
+fn the_oldest_message_is_looked_up_once_and_until_then_said_to_be_as_young_as_its_run() {
+    let mut bench = Bench { engine: engine(), position: 0 };
+    bench.fill_catalog();
+    for offset in 0..3 {
+        bench.apply_at(NOW_MS + offset, &[Record::Message(message(NORMAL, 0, offset))]);
+    }
+    bench.seal();
+    let queue = &mut bench.engine.state.topics.get_mut(&NORMAL).unwrap().queues[0];
+    // What left memory in this process is known.
+    assert_eq!(queue.oldest_ms(&mut 0), Some(NOW_MS));
+    queue.trim_below(1);
+    let mut lookups = 1;
+    assert_eq!(queue.oldest_ms(&mut 0), Some(NOW_MS + 2));
+    assert_eq!((queue.oldest_ms(&mut lookups), lookups), (Some(NOW_MS + 1), 0));
+    assert_eq!(queue.oldest_ms(&mut lookups), Some(NOW_MS + 1));
+    queue.trim_below(3);
+    assert_eq!(queue.oldest_ms(&mut lookups), None);
 }

@@ -33,5 +33,6 @@ fn shard_status(shard: &ShardHandle) -> ShardStatus {
         durable_index: status.durable_index,
         failure: failure.unwrap_or_default(),
         refuses_sends: status.refuses_sends,
+        oldest_message_ms: status.oldest_ms.unwrap_or(0),
     }
 }

@@ -17,9 +17,10 @@ use tonic::Status;
 
 use super::broker_status::broker_status;
 use super::group_status::{differ, group_statuses};
+use crate::clock::now_ms;
 use crate::context::BrokerContext;
 use crate::convert::admin::{group_to, topic_to};
-use crate::limits::{WATCH_EVENTS_MAX, WATCH_ROUND_MS, WATCHERS_MAX};
+use crate::limits::{OLDEST_STEP_MS_MIN, WATCH_EVENTS_MAX, WATCH_ROUND_MS, WATCHERS_MAX};
 
 /// The events of one reader.
 pub(super) type StateStream = ReceiverStream<Result<StateEvent, Status>>;
@@ -152,7 +153,7 @@ impl Reader<'_> {
             self.statuses.insert(name, status);
         }
         let broker = broker_status(self.context);
-        if is_worth_telling(&self.broker, &broker) {
+        if is_worth_telling(&self.broker, &broker, now_ms()) {
             self.tell(Event::Broker(broker.clone())).await?;
             self.broker = broker;
         }
@@ -161,7 +162,7 @@ impl Reader<'_> {
 }
 
 /// Bytes and indexes change with every message; they are told when they moved by a hundredth of the disk.
-fn is_worth_telling(told: &BrokerStatus, now: &BrokerStatus) -> bool {
+fn is_worth_telling(told: &BrokerStatus, now: &BrokerStatus, now_ms: u64) -> bool {
     let step = (now.disk_total_bytes / 100).max(1);
     let roles = |s: &BrokerStatus| {
         let role = |s: &ShardStatus| (s.id, s.role.clone(), s.failure.clone(), s.refuses_sends);
@@ -172,4 +173,35 @@ fn is_worth_telling(told: &BrokerStatus, now: &BrokerStatus) -> bool {
         || told.disk_total_bytes != now.disk_total_bytes
         || told.disk_free_bytes.abs_diff(now.disk_free_bytes) >= step
         || roles(told) != roles(now)
+        || told.shards.iter().zip(&now.shards).any(|(told, now)| has_aged(told, now, now_ms))
+}
+
+/// Retention takes the oldest message all the time where much is stored; the next one is told of when it is younger by an
+/// eighth. That the same one gets older is known without being told.
+fn has_aged(told: &ShardStatus, now: &ShardStatus, now_ms: u64) -> bool {
+    let (told, now) = (told.oldest_message_ms, now.oldest_message_ms);
+    let step_ms = (now_ms.saturating_sub(told) / 8).max(OLDEST_STEP_MS_MIN);
+    (told == 0) != (now == 0) || told.abs_diff(now) >= step_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_message_is_told_when_there_is_one_and_when_it_is_another_by_far() {
+        const NOW_MS: u64 = 1_000_000_000;
+        let status = |age_ms: Option<u64>| {
+            let oldest_message_ms = age_ms.map_or(0, |age_ms| NOW_MS - age_ms);
+            let shard = ShardStatus { oldest_message_ms, ..ShardStatus::default() };
+            BrokerStatus { shards: vec![shard], ..BrokerStatus::default() }
+        };
+        let is_told = |told, now| is_worth_telling(&status(told), &status(now), NOW_MS);
+        assert!(is_told(None, Some(0)) && is_told(Some(0), None));
+        assert!(!is_told(None, None) && !is_told(Some(8_000_000), Some(8_000_000)));
+        assert!(!is_told(Some(8_000_000), Some(7_000_001)));
+        assert!(is_told(Some(8_000_000), Some(7_000_000)));
+        assert!(!is_told(Some(80_000), Some(20_001)));
+        assert!(is_told(Some(80_000), Some(20_000)));
+    }
 }

@@ -63,6 +63,8 @@ async fn an_illegal_topic_is_refused_with_its_code() {
 async fn lists_carry_numbers_and_lag() {
     let mut broker = start(2).await;
     broker.topic("orders", 2).await;
+    let status = broker.admin.get_broker(GetBrokerRequest {}).await.unwrap().into_inner().broker;
+    assert!(status.unwrap().shards.iter().all(|shard| shard.oldest_message_ms == 0));
     broker.send((0..5).map(|i| message("orders", &i.to_string(), "x")).collect()).await;
     let mut one = receive("orders", "billing", "shard-0");
     one.batch_size = 1;
@@ -85,6 +87,8 @@ async fn lists_carry_numbers_and_lag() {
     assert_eq!((status.shards.len(), status.disk_free_bytes), (2, 50));
     assert!(status.shards.iter().all(|s| s.role == "leader" && s.failure.is_empty()));
     assert_eq!((status.disk_id.as_str(), status.shards[0].refuses_sends), ("d15c", false));
+    let oldest: Vec<u64> = status.shards.iter().map(|shard| shard.oldest_message_ms).collect();
+    assert!(oldest.iter().any(|stored_ms| *stored_ms > 0), "{oldest:?}");
 }
 
 async fn next(stream: &mut Streaming<StateEvent>) -> Event {

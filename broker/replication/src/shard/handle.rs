@@ -222,7 +222,13 @@ impl ShardHandle {
             sealing_failures: self.shared.sealing_failures.load(Ordering::Relaxed),
             failure,
             damage,
+            oldest_ms: Some(self.shared.oldest_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0),
         }
+    }
+
+    /// Takes note of when the oldest message kept was stored.
+    pub(crate) fn note_oldest(&self, oldest_ms: Option<u64>) {
+        self.shared.oldest_ms.store(oldest_ms.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Answers waiting polls, makes everything durable that was taken in, and ends the shard.

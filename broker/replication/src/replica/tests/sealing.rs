@@ -223,6 +223,43 @@ fn retention_by_time_gives_the_space_back_and_loses_nothing_younger() {
     }
 }
 
+fn oldest_ms(shard: &mut Shard) -> Option<u64> {
+    let Ok(Outcome::Topics(topics, None)) = shard.ask(Command::ReadTopics(0)) else { panic!() };
+    topics.iter().find(|known| known.topic == name("orders")).unwrap().oldest_ms
+}
+
+#[test]
+fn when_the_oldest_message_was_stored_is_told_while_messages_go_and_after_a_start() {
+    use_small_segments();
+    let mut shard = Shard::new();
+    let placement = vec![QueuePlacement { shard: ShardId(0), queues: 1 }];
+    let topic = Topic::with_defaults(name("orders"), MessageType::Normal, placement);
+    let topic = Topic { retention_ms: Some(60_000), ..topic };
+    shard.ask(Command::PutTopic(Box::new(topic))).unwrap();
+    assert_eq!(oldest_ms(&mut shard), None);
+    // When each message was stored, by its offset.
+    let mut stored_ms = Vec::new();
+    let mut fill = |shard: &mut Shard, count: u64| {
+        stored_ms.extend(shard.now_ms + 1..=shard.now_ms + count);
+        fill(shard, "orders", usize::try_from(count).unwrap());
+        stored_ms.clone()
+    };
+    let stored = fill(&mut shard, 100);
+    assert_eq!(oldest_ms(&mut shard), Some(stored[0]));
+    shard.restart();
+    assert_eq!(oldest_ms(&mut shard), Some(stored[0]));
+    shard.now_ms += 61_000;
+    let stored = fill(&mut shard, 60);
+    for _ in 0..2 {
+        // What was sealed meanwhile goes with the next look.
+        (0..3).for_each(|_| look_after(&mut shard, 1));
+        let gone = usize::try_from(earliest(&mut shard)).unwrap();
+        assert!((50..=100).contains(&gone), "{gone}");
+        assert_eq!(oldest_ms(&mut shard), Some(stored[gone]));
+        shard.restart();
+    }
+}
+
 /// One more look of retention, after so long.
 fn look_after(shard: &mut Shard, ms: u64) {
     shard.now_ms += ms;

@@ -25,6 +25,7 @@ pub mod volumes;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -32,7 +33,7 @@ use operator_api::BrokerCluster;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::context::{Context, RESYNC, now};
+use crate::context::{Context, RESYNC};
 use crate::error::Error;
 use crate::names::{CLUSTER_LABEL, ClusterKey};
 use crate::status_writer::Kind;
@@ -153,7 +154,7 @@ async fn report(
     let reports = context.links.reports(&observed.key);
     let input =
         status::Input { observed, plan, reports: &reports, before: &before.status, outside };
-    let outcome = status::status(&input, &now());
+    let outcome = status::status(&input, Timestamp::now());
     let written = context.cluster_status.write(cluster, &before, outcome.status.clone()).await?;
     if written {
         context.tell(cluster, &before.status.conditions, &outcome.status.conditions).await;

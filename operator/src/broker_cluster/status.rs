@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use operator_api::broker_cluster::{
     BrokerClusterStatus, BrokerCounts, ClusterDisplay, ShardState, ShardStatus,
 };
@@ -16,7 +17,7 @@ use super::rollout::is_ready;
 use super::storage;
 use super::updates;
 use super::volumes::Replaced;
-use crate::context::shorten;
+use crate::context::{shorten, stamp};
 use crate::links::{BrokerReport, SILENCE_MAX};
 use crate::names::{ACCEPT_DISKS_ANNOTATION, BROKER_LABEL, shard_name};
 use crate::verdict::{Reason, Verdict};
@@ -53,7 +54,7 @@ pub struct Outcome {
 
 /// Makes the status.
 #[must_use]
-pub fn status(input: &Input<'_>, now: &str) -> Outcome {
+pub fn status(input: &Input<'_>, now: Timestamp) -> Outcome {
     let generation = input.observed.cluster.metadata.generation.unwrap_or_default();
     let mut status = match &input.plan {
         Ok(plan) => planned(input, plan),
@@ -76,11 +77,12 @@ pub fn status(input: &Input<'_>, now: &str) -> Outcome {
                     message: found,
                 },
             ));
-            findings.extend(storage::finding(input.reports));
+            let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+            findings.extend(storage::finding(input.reports, now_ms));
             let planned = input.plan.as_ref().ok();
             findings.extend(planned.map(|plan| updates::finding(&input.observed.key, plan)));
             findings.extend(input.outside.findings());
-            merge(&input.before.conditions, &findings, generation, now)
+            merge(&input.before.conditions, &findings, generation, &stamp(now))
         }
         None => input.before.conditions.clone(),
     };

@@ -10,6 +10,9 @@ use crate::links::BrokerReport;
 pub const HEALTHY: &str = "StorageHealthy";
 /// A volume with less than one part in so many free is nearly full.
 const FREE_PART_MIN: u64 = 10;
+const HOUR_MS: u64 = 3_600_000;
+/// Hours at which the age of a message is said anew; from a day on it is said in days.
+const HOURS_SAID: [u64; 4] = [1, 3, 6, 12];
 
 /// How full the volume of a broker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,14 +49,12 @@ pub fn refuses_all_sends(reports: &[BrokerReport]) -> bool {
 
 /// The condition; none when no broker was heard.
 #[must_use]
-pub fn finding(reports: &[BrokerReport]) -> Option<Finding> {
+pub fn finding(reports: &[BrokerReport], now_ms: u64) -> Option<Finding> {
     let worst = heard(reports).map(|(_, status)| fill(status)).max()?;
-    let brokers: Vec<String> = heard(reports)
-        .filter(|(_, status)| fill(status) == worst)
-        .map(|(broker, _)| broker.to_string())
-        .collect();
+    let named: Vec<_> = heard(reports).filter(|(_, status)| fill(status) == worst).collect();
+    let brokers: Vec<String> = named.iter().map(|(broker, _)| broker.to_string()).collect();
     let brokers = brokers.join(", ");
-    let (status, reason, message) = match worst {
+    let (status, reason, room) = match worst {
         Fill::Room => {
             (Truth::True, "HasRoom", "a tenth or more of every volume is free".to_owned())
         }
@@ -73,5 +74,24 @@ pub fn finding(reports: &[BrokerReport]) -> Option<Finding> {
             ),
         ),
     };
-    Some(Finding { type_: HEALTHY, status, reason, message })
+    let shards = named.iter().flat_map(|(_, status)| &status.shards);
+    let oldest_ms = shards.map(|shard| shard.oldest_message_ms).filter(|ms| *ms > 0).min();
+    let age = oldest_ms.and_then(|oldest_ms| stepped_age(now_ms.saturating_sub(oldest_ms)));
+    let oldest = age.map_or_else(String::new, |age| format!("; oldest message kept: {age}"));
+    Some(Finding { type_: HEALTHY, status, reason, message: room + &oldest })
 }
+
+/// An age in words, in steps so large that few statuses are written for it; none below the first of them.
+fn stepped_age(ms: u64) -> Option<String> {
+    let hours = ms / HOUR_MS;
+    match hours / 24 {
+        0 => {
+            let said = HOURS_SAID.into_iter().rev().find(|step| *step <= hours)?;
+            Some(format!("{said}h"))
+        }
+        days => Some(format!("{days}d")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,11 @@ fn said(pods_ready: bool, report: BrokerReport, before: &BrokerClusterStatus) ->
     let outside = outside();
     let (plan, reports) = (Ok(&plan), &[report]);
     let input = Input { observed: &observed, plan, reports, before, outside: &outside };
-    status(&input, "2026-01-01T00:00:00Z")
+    status(&input, at("2026-01-01T00:00:00Z"))
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
 }
 
 fn ready_word(outcome: &Outcome) -> (Truth, &str) {
@@ -113,7 +117,7 @@ async fn a_broker_that_is_to_restart_is_not_ready_though_its_pod_was_seen_ready(
         before: &before,
         outside: &outside,
     };
-    let outcome = status(&input, "2026-01-01T00:00:00Z");
+    let outcome = status(&input, at("2026-01-01T00:00:00Z"));
     assert_eq!(ready_word(&outcome), (Truth::False, "BrokersNotReady"));
 }
 
@@ -164,7 +168,7 @@ async fn a_refused_change_says_why_and_leaves_the_rest_as_it_was() {
     let (plan, outside) = (Err(refusal), Outside::default());
     let (before, outside) = (&before, &outside);
     let input = Input { observed: &observed, plan, reports: &[], before, outside };
-    let outcome = status(&input, "2026-01-01T00:00:01Z");
+    let outcome = status(&input, at("2026-01-01T00:00:01Z"));
     assert_eq!(ready_word(&outcome), (Truth::False, "ReplicationNotServed"));
     assert_eq!(outcome.status.shards, before.shards);
     assert_eq!(outcome.status.conditions[1].type_, operator_api::condition::STALLED);

@@ -39,6 +39,8 @@ pub(crate) struct Memory {
     pub(crate) disks_lost: u32,
     /// Of the 100 bytes of its disk.
     pub(crate) disk_used_bytes: u64,
+    /// When the oldest message of each of its shards was stored.
+    pub(crate) oldest_message_ms: u64,
     /// Its disk is full: shards refuse sends.
     pub(crate) refuses_sends: bool,
     /// Refuses topics.
@@ -77,6 +79,7 @@ impl Shared {
             name: shard.name.clone(),
             role: "leader".to_owned(),
             refuses_sends: memory.refuses_sends,
+            oldest_message_ms: memory.oldest_message_ms,
             ..ShardStatus::default()
         };
         BrokerStatus {

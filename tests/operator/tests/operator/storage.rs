@@ -1,13 +1,16 @@
 //! Disks that are lost or full are seen.
 
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use operator_api::BrokerCluster;
 use serde_json::json;
 
 use crate::fake_broker::FakeBroker;
+use crate::steadiness::all_writes;
 use crate::world::{World, condition};
 
 /// A cluster of two brokers whose disks were noted.
@@ -70,6 +73,37 @@ async fn a_lost_disk_holds_the_cluster_until_somebody_accepts_the_new_one() {
     second.forget();
     second.serve().await;
     world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "DiskReplaced").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_age_of_the_oldest_message_is_said_and_is_no_reason_to_write() {
+    let world = World::new().await;
+    let hours_ago =
+        |hours: i64| u64::try_from(Timestamp::now().as_millisecond() - hours * 3_600_000).unwrap();
+    let broker = world.broker("default", 0).await;
+    broker.change(|memory| memory.oldest_message_ms = hours_ago(76));
+    let operator = world.operator("a");
+    world.apply::<BrokerCluster>("default", json!({})).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    let storage = ("StorageHealthy", "True", "HasRoom");
+    let told =
+        world.wait_condition::<BrokerCluster>("default", storage.0, storage.1, storage.2).await;
+    assert!(told.message.ends_with("; oldest message kept: 3d"), "{}", told.message);
+    let mut settling = all_writes(&world).await;
+    let pause = std::time::Duration::from_secs(3);
+    while tokio::time::timeout(pause, settling.next()).await.is_ok() {}
+
+    for hours in [200, 50, 1, 100, 30] {
+        broker.change_and_tell(|memory| memory.oldest_message_ms = hours_ago(hours));
+    }
+    let written = tokio::time::timeout(pause, settling.next()).await;
+    assert!(written.is_err(), "written for an age: {written:?}");
+    broker.change_and_tell(|memory| memory.disk_used_bytes = 95);
+    let storage = ("StorageHealthy", "False", "NearlyFull");
+    let told =
+        world.wait_condition::<BrokerCluster>("default", storage.0, storage.1, storage.2).await;
+    assert!(told.message.ends_with("; oldest message kept: 1d"), "{}", told.message);
     operator.stop().await;
 }
 

@@ -35,6 +35,7 @@ use tracing::warn;
 
 use crate::context::{Context, RESYNC};
 use crate::error::Error;
+use crate::events::Happening;
 use crate::names::{CLUSTER_LABEL, ClusterKey};
 use crate::status_writer::Kind;
 use crate::verdict::Verdict;
@@ -98,6 +99,7 @@ async fn bring_about(
     let (valid, mut plan, objects) = prepare(observed, context)?;
     let mut outside = outside::settle(observed, &valid, context).await?;
     outside.refused = apply::apply(observed, outside.hold(objects), context).await?;
+    tell_empty_lost(observed, &plan, context).await;
     context.links.set(&observed.key, plan.map.to_proto()).map_err(Error::Connect)?;
     // A cluster that went meanwhile must not leave connections behind: they would speak for its successor.
     let there = context.cluster(&observed.key);
@@ -111,6 +113,18 @@ async fn bring_about(
     apply::note_volumes(observed, &notes, context).await?;
     plan.growth.refused = apply::grow_volumes(observed, &plan, context).await?;
     Ok(Some((plan, outside)))
+}
+
+/// Tells of disks that went and took nothing with them, as soon as the new ones are on record.
+async fn tell_empty_lost(observed: &Observed, plan: &plan::Plan, context: &Context) {
+    for volumes::Replaced { broker, lost, found } in &plan.empty_lost {
+        let note = format!(
+            "broker {broker} runs on disk {found} in the place of {lost}; no topic had a queue on its shards, so nothing \
+             is lost with it"
+        );
+        let happening = Happening::normal("EmptyDiskReplaced", note);
+        context.events.tell(observed.cluster.as_ref(), &happening).await;
+    }
 }
 
 /// The pure middle.

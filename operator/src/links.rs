@@ -20,6 +20,9 @@ use state::{BrokerState, Pushed, Thing, Vanished};
 /// A broker that is silent for less than this keeps what was last reported of it: a restart is no news.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// Empty disks of earlier sessions of a broker that are remembered.
+const EMPTY_DISKS_MAX: usize = 8;
+
 /// All connections.
 #[derive(Debug)]
 pub struct Links {
@@ -59,6 +62,8 @@ struct Session {
     state: BrokerState,
     silent_since: Option<Instant>,
     error: String,
+    /// Disks on which nothing can have been stored, by the last word of the sessions that told of them.
+    empty_disks: Vec<String>,
 }
 
 impl Shared {
@@ -68,6 +73,7 @@ impl Shared {
             state: BrokerState::default(),
             silent_since: Some(Instant::now()),
             error: "not connected yet".to_owned(),
+            empty_disks: Vec::new(),
         }))
     }
 
@@ -124,6 +130,8 @@ pub struct BrokerReport {
     pub map_version: u64,
     /// Its own words.
     pub status: Option<BrokerStatus>,
+    /// Disks of sessions before this one on which nothing can have been stored.
+    pub empty_disks: Vec<String>,
 }
 
 impl Links {
@@ -232,6 +240,7 @@ impl Links {
                 silence: session.silence(0),
                 map_version: session.state.map_version,
                 status: session.state.broker.clone(),
+                empty_disks: session.empty_disks.clone(),
             }
         };
         brokers.into_iter().flatten().map(report).collect()
@@ -299,6 +308,14 @@ impl Links {
         self.sessions(key, |state| state.topics.get(topic).is_some()).contains(&true)
     }
 
+    /// Notes that a broker is about to be asked for a thing: it may have it without being able to say so.
+    pub fn note_ask<T: Thing>(&self, key: &ClusterKey, broker: u32, name: &str) {
+        let clusters = self.clusters();
+        let link = clusters.get(key).and_then(|cluster| cluster.brokers.get(&broker));
+        let Some(link) = link else { return };
+        T::held_mut(&mut link.shared.lock().state).note_ask(name);
+    }
+
     /// Notes that a broker is asked to delete something: its end is no loss.
     pub fn note_delete<T: Thing>(&self, key: &ClusterKey, broker: u32, name: &str) {
         let clusters = self.clusters();
@@ -348,6 +365,25 @@ impl Links {
 }
 
 impl Session {
+    /// Begins the next one, and keeps of this one whether its disk was empty.
+    fn begin(&mut self) {
+        self.number += 1;
+        let state = std::mem::take(&mut self.state);
+        let Some((disk, is_empty)) = state.disk() else {
+            if state.topics.names().next().is_some() {
+                // It told of topics, and not on which disk they are.
+                self.empty_disks.clear();
+            }
+            return;
+        };
+        self.empty_disks.retain(|known| known != disk);
+        if is_empty {
+            self.empty_disks.push(disk.to_owned());
+            let too_many = self.empty_disks.len().saturating_sub(EMPTY_DISKS_MAX);
+            self.empty_disks.drain(..too_many);
+        }
+    }
+
     fn silence(&self, map_version: u64) -> Option<Silence> {
         if let Some(since) = self.silent_since {
             return Some(Silence { lasted: since.elapsed(), error: self.error.clone() });
@@ -357,5 +393,51 @@ impl Session {
             lasted: Duration::ZERO,
             error: format!("waits for version {map_version} of the cluster map"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_proto::admin::state_event::Event;
+    use broker_proto::admin::{QueuePlacement, ShardStatus, StateEvent, Synced, Topic};
+
+    use super::*;
+
+    /// What a broker with shard-0 tells in one session.
+    fn tell(session: &mut Session, disk_id: &str, queues: Option<u32>, is_whole: bool) {
+        session.begin();
+        let place = |queues| QueuePlacement { shard: "shard-0".to_owned(), queues };
+        let topic = queues.map(|queues| {
+            let placement = vec![place(queues)];
+            Event::Topic(Topic { name: "orders".to_owned(), placement, ..Topic::default() })
+        });
+        let shards = vec![ShardStatus { name: "shard-0".to_owned(), ..ShardStatus::default() }];
+        let disk_id = disk_id.to_owned();
+        let broker = Event::Broker(BrokerStatus { disk_id, shards, ..BrokerStatus::default() });
+        let rest = [broker, Event::Synced(Synced {})].into_iter().filter(|_| is_whole);
+        for event in topic.into_iter().chain(rest) {
+            session.state.apply(StateEvent { version: 1, event: Some(event) });
+        }
+    }
+
+    #[test]
+    fn a_disk_is_known_to_be_empty_until_a_later_session_tells_otherwise_or_breaks_off() {
+        let shared = Shared::new();
+        let mut session = shared.lock();
+        tell(&mut session, "a", None, true);
+        tell(&mut session, "b", Some(0), true);
+        session.begin();
+        assert_eq!(session.empty_disks, ["a", "b"]);
+        tell(&mut session, "a", Some(4), true);
+        session.begin();
+        assert_eq!(session.empty_disks, ["b"]);
+        // Which disk it was is not known.
+        tell(&mut session, "c", Some(4), false);
+        session.begin();
+        assert!(session.empty_disks.is_empty());
+        for disk in 0..20 {
+            tell(&mut session, &disk.to_string(), None, true);
+        }
+        assert!(session.empty_disks.len() <= EMPTY_DISKS_MAX);
     }
 }

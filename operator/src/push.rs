@@ -170,6 +170,7 @@ async fn ask<T: Pushable>(
     if is_in_place(broker, hash) {
         return Ok(None);
     }
+    links.note_ask::<T>(key, broker.broker, thing.name());
     let answer = thing.apply(broker.admin.as_ref(), take_ownership).await?;
     // Only what was asked for before in the same words can have been changed by somebody else.
     let was_pushed = broker.pushed.is_some_and(|pushed| pushed.hash == hash);

@@ -12,7 +12,7 @@ use super::growth::{Growth, growth};
 use super::map::Record;
 use super::rollout::{Rollout, Update};
 use super::validate::ValidCluster;
-use super::volumes::{Disks, Replaced, disks, parse};
+use super::volumes::{DiskFindings, Disks, Replaced, disks, parse};
 use crate::names::{ACCEPT_DISKS_ANNOTATION, BROKER_LABEL, SHARDS_ANNOTATION, shard_name};
 use crate::verdict::Verdict;
 
@@ -39,6 +39,8 @@ pub struct Plan {
     pub growth: Growth,
     /// Disks that came in the place of others, and that nobody accepted yet.
     pub replaced: Vec<Replaced>,
+    /// Disks that came in the place of others on which nothing was stored.
+    pub empty_lost: Vec<Replaced>,
 }
 
 /// One broker.
@@ -199,7 +201,7 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
     let storage_size = &valid.storage_size;
     let accepted = observed.cluster.annotations().get(ACCEPT_DISKS_ANNOTATION);
     let accepted = accepted.map_or("", String::as_str).split(',').map(str::trim).collect();
-    let (disks, replaced) =
+    let DiskFindings { expected, replaced, empty } =
         disks(&observed.recorded_disks, &observed.volumes, &observed.reported, &accepted);
     let recorded = observed.recorded.as_ref();
     let services =
@@ -215,8 +217,9 @@ pub fn plan(observed: &Observed, valid: &ValidCluster) -> Result<Plan, Verdict> 
         update: Update::default(),
         storage_size: storage_size.clone(),
         growth: growth(&observed.volumes, valid.brokers, storage_size),
-        disks,
+        disks: expected,
         replaced,
+        empty_lost: empty,
     })
 }
 

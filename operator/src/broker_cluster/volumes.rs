@@ -38,6 +38,8 @@ pub struct Found {
     pub failed: bool,
     /// The id of its disk; none from a broker that does not tell.
     pub disk: Option<String>,
+    /// Disks that it had before, as it seems, and on which nothing can have been stored.
+    pub empty_disks: Vec<String>,
 }
 
 /// Disks by the number of their broker.
@@ -86,7 +88,9 @@ pub fn reported(reports: &[BrokerReport]) -> BTreeMap<u32, Found> {
         let shards: BTreeSet<u32> = status.shards.iter().map(|shard| shard.id).collect();
         let disk = Some(status.disk_id.clone()).filter(|disk| !disk.is_empty());
         let failed = status.shards.iter().any(|shard| !shard.failure.is_empty());
-        (!shards.is_empty()).then_some((report.broker, Found { shards, failed, disk }))
+        let empty_disks = report.empty_disks.clone();
+        let found = Found { shards, failed, disk, empty_disks };
+        (!found.shards.is_empty()).then_some((report.broker, found))
     };
     reports.iter().filter_map(of_broker).collect()
 }
@@ -133,32 +137,47 @@ pub struct Replaced {
     pub found: String,
 }
 
+/// What is known of disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskFindings {
+    /// Those to expect from now on.
+    pub expected: Disks,
+    /// Those that came in the place of others, and that nobody accepted.
+    pub replaced: Vec<Replaced>,
+    /// Those that came in the place of others with which nothing was lost.
+    pub empty: Vec<Replaced>,
+}
+
 /// The disks to expect from now on, and those that came in the place of others. A lost disk stays the one to expect until
-/// a person accepts the new one by its id.
+/// a person accepts the new one by its id, unless nothing can have been stored on it.
 #[must_use]
 pub fn disks(
     recorded: &Disks,
     volumes: &[Volume],
     reported: &BTreeMap<u32, Found>,
     accepted: &BTreeSet<&str>,
-) -> (Disks, Vec<Replaced>) {
+) -> DiskFindings {
     let noted = volumes.iter().filter_map(|v| Some((v.broker, v.disk.clone()?)));
-    let mut disks: Disks = noted.collect();
-    disks.extend(recorded.iter().map(|(&broker, disk)| (broker, disk.clone())));
-    let mut replaced = Vec::new();
-    for (&broker, found) in reported {
-        let Some(found) = &found.disk else { continue };
-        let known = disks.entry(broker).or_insert_with(|| found.clone());
+    let mut standing = DiskFindings { expected: noted.collect(), ..DiskFindings::default() };
+    let recorded = recorded.iter().map(|(&broker, disk)| (broker, disk.clone()));
+    standing.expected.extend(recorded);
+    for (&broker, Found { disk, empty_disks, .. }) in reported {
+        let Some(found) = disk else { continue };
+        let known = standing.expected.entry(broker).or_insert_with(|| found.clone());
         if known == found {
             continue;
         }
+        let replaced = Replaced { broker, lost: known.clone(), found: found.clone() };
         if accepted.contains(found.as_str()) {
             known.clone_from(found);
+        } else if empty_disks.contains(known) {
+            known.clone_from(found);
+            standing.empty.push(replaced);
         } else {
-            replaced.push(Replaced { broker, lost: known.clone(), found: found.clone() });
+            standing.replaced.push(replaced);
         }
     }
-    (disks, replaced)
+    standing
 }
 
 #[cfg(test)]
@@ -219,24 +238,35 @@ mod tests {
         };
         let reported = |disk| BTreeMap::from([(0, found(disk))]);
         let nobody = BTreeSet::new();
-        let (first, replaced) = disks(&Disks::new(), &[], &reported("old"), &nobody);
-        assert_eq!((first[&0].as_str(), replaced.len()), ("old", 0));
-        let (held, replaced) = disks(&first, &[], &reported("new"), &nobody);
-        assert_eq!(held, first);
+        let first = disks(&Disks::new(), &[], &reported("old"), &nobody).expected;
+        assert_eq!(first[&0], "old");
+        let held = disks(&first, &[], &reported("new"), &nobody);
         let lost = Replaced { broker: 0, lost: "old".to_owned(), found: "new".to_owned() };
-        assert_eq!(replaced, std::slice::from_ref(&lost));
-        let (accepted, replaced) = disks(&first, &[], &reported("new"), &BTreeSet::from(["new"]));
-        assert_eq!((accepted[&0].as_str(), replaced.len()), ("new", 0));
-        let (_, replaced) = disks(&accepted, &[], &reported("newer"), &BTreeSet::from(["new"]));
-        assert_eq!(replaced[0].found, "newer");
+        let replaced = vec![lost.clone()];
+        assert_eq!(held, DiskFindings { expected: first.clone(), replaced, empty: Vec::new() });
+        let accepted = disks(&first, &[], &reported("new"), &BTreeSet::from(["new"]));
+        assert_eq!((accepted.expected[&0].as_str(), accepted.replaced.len()), ("new", 0));
+        let accepted = accepted.expected;
+        let newer = disks(&accepted, &[], &reported("newer"), &BTreeSet::from(["new"]));
+        assert_eq!(newer.replaced[0].found, "newer");
+
+        // Only the disk that is lost has to have been empty.
+        let with_empty = |disk: &str| {
+            let found = Found { empty_disks: vec![disk.to_owned()], ..found("new") };
+            disks(&first, &[], &BTreeMap::from([(0, found)]), &nobody)
+        };
+        assert_eq!(with_empty("older"), held);
+        let empty = with_empty("old");
+        assert_eq!((empty.expected[&0].as_str(), empty.replaced.len()), ("new", 0));
+        assert_eq!(empty.empty, std::slice::from_ref(&lost));
 
         // Without record the note on the claim tells, and nothing is noted of the new disk.
         let mut volume = Volume::of(&key(), &claim("data-default-broker-0-0", Some("0"))).unwrap();
         volume.disk = Some("old".to_owned());
         let volumes = [volume];
-        let (held, replaced) = disks(&Disks::new(), &volumes, &reported("new"), &nobody);
-        assert_eq!(replaced, [lost]);
-        assert!(to_note(&volumes, &reported("new"), &held).is_empty());
+        let held = disks(&Disks::new(), &volumes, &reported("new"), &nobody);
+        assert_eq!(held.replaced, [lost]);
+        assert!(to_note(&volumes, &reported("new"), &held.expected).is_empty());
         let noted = to_note(&volumes, &reported("new"), &accepted);
         assert_eq!(noted[0].disk.as_deref(), Some("new"));
     }

@@ -50,13 +50,20 @@ const VANISHED_MAX: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Held<T> {
     things: BTreeMap<String, T>,
+    /// Names of things that the broker was asked for, and of which it may hold any without having said so.
+    unanswered: BTreeSet<String>,
     pushed: HashMap<String, Pushed>,
     vanished: HashMap<String, Vanished>,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { things: BTreeMap::new(), pushed: HashMap::new(), vanished: HashMap::new() }
+        Self {
+            things: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
+            pushed: HashMap::new(),
+            vanished: HashMap::new(),
+        }
     }
 }
 
@@ -78,10 +85,16 @@ impl<T: Thing> Held<T> {
         self.pushed.get(name).copied()
     }
 
+    /// Notes that the broker is about to be asked for a thing.
+    pub fn note_ask(&mut self, name: &str) {
+        self.unanswered.insert(name.to_owned());
+    }
+
     /// Notes an answered push, ahead of the stream; answers whether the thing is new.
     pub fn note_push(&mut self, answer: T, hash: u64) -> bool {
         let pushed = Pushed { hash, version: answer.version() };
         self.pushed.insert(answer.name().to_owned(), pushed);
+        self.unanswered.remove(answer.name());
         // The stream may already have told something newer.
         let held = self.things.get(answer.name());
         match held {
@@ -265,6 +278,20 @@ impl BrokerState {
         std::iter::once(Change::TopicSet(topic)).chain(groups).collect()
     }
 
+    /// The disk that the broker told of, and whether nothing can have been stored there: then none of its shards has a queue
+    /// of any topic. A message needs a queue, and queues come through this connection; that none is stored now would prove
+    /// nothing, because the next one may be stored before it is told of.
+    #[must_use]
+    pub fn disk(&self) -> Option<(&str, bool)> {
+        let broker = self.broker.as_ref().filter(|broker| !broker.disk_id.is_empty())?;
+        let is_mine = |shard: &String| broker.shards.iter().any(|mine| mine.name == *shard);
+        let placed = self.topics.things.values().flat_map(|topic| &topic.placement);
+        let has_queues = placed.filter(|placed| placed.queues > 0).any(|p| is_mine(&p.shard));
+        let is_whole =
+            self.synced && !broker.shards.is_empty() && self.topics.unanswered.is_empty();
+        Some((&broker.disk_id, is_whole && !has_queues))
+    }
+
     /// Names of the shards of the broker.
     fn shards(&self) -> Vec<String> {
         let shards = self.broker.iter().flat_map(|broker| &broker.shards);
@@ -288,7 +315,8 @@ impl BrokerState {
     }
 
     fn apply_broker(&mut self, broker: BrokerStatus) -> Vec<Change> {
-        // Free disk and log sizes move all the time and change nothing that is reported, until there is little of it.
+        // Free disk and log sizes move all the time and change nothing that is reported, until there is little of it. The age
+        // of the oldest message is reported, in steps, and is no reason to look.
         let facts = |broker: &BrokerStatus| {
             let shard = |s: &broker_proto::admin::ShardStatus| {
                 (s.id, s.role.clone(), s.failure.clone(), s.refuses_sends)
@@ -414,6 +442,31 @@ mod tests {
         state.topics.note_delete("orders");
         state.apply(event(Event::TopicDeleted("orders".to_owned())));
         assert_eq!(state.topics.take_vanished("orders"), None);
+    }
+
+    #[test]
+    fn a_disk_is_empty_when_all_is_told_and_no_topic_has_a_queue_there() {
+        let shards = vec![ShardStatus { name: "shard-1".to_owned(), ..ShardStatus::default() }];
+        let broker = BrokerStatus { disk_id: "disk".to_owned(), shards, ..BrokerStatus::default() };
+        let told = |synced: bool| {
+            let mut state = if synced { synced_state() } else { BrokerState::default() };
+            state.apply(event(Event::Broker(broker.clone())));
+            state
+        };
+        assert_eq!(BrokerState::default().disk(), None);
+        assert_eq!(told(false).disk(), Some(("disk", false)));
+        let mut state = told(true);
+        assert_eq!(state.disk(), Some(("disk", true)));
+        let on = |shard: &str, queues| Topic {
+            placement: vec![QueuePlacement { shard: shard.to_owned(), queues }],
+            ..topic(2)
+        };
+        state.topics.note_ask("orders");
+        assert_eq!(state.disk(), Some(("disk", false)), "it may have come and not been told of");
+        state.topics.note_push(on("shard-0", 4), 77);
+        assert_eq!(state.disk(), Some(("disk", true)));
+        state.topics.note_push(Topic { version: 3, ..on("shard-1", 4) }, 78);
+        assert_eq!(state.disk(), Some(("disk", false)));
     }
 
     #[test]

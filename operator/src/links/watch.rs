@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Shared;
-use super::state::{BrokerState, Change};
+use super::state::Change;
 use crate::broker_admin::{AdminError, BrokerAdmin};
 use crate::names::ClusterKey;
 use crate::signals::{Scope, Signals};
@@ -53,11 +53,7 @@ impl Watch {
             Ok(stream) => stream,
             Err(error) => return error,
         };
-        {
-            let mut session = self.shared.lock();
-            session.number += 1;
-            session.state = BrokerState::default();
-        }
+        self.shared.lock().begin();
         loop {
             match stream.next().await {
                 Some(Ok(event)) => {

@@ -42,6 +42,7 @@ fn plan() -> Plan {
         growth: crate::broker_cluster::growth::Growth::default(),
         disks: BTreeMap::new(),
         replaced: Vec::new(),
+        empty_lost: Vec::new(),
     }
 }
 
@@ -66,6 +67,7 @@ fn report(silent_s: Option<u64>, map_version: u64, failure: &str) -> BrokerRepor
         silence: silent_s.map(silence),
         map_version,
         status: Some(BrokerStatus { shards: vec![shard], ..BrokerStatus::default() }),
+        empty_disks: Vec::new(),
     }
 }
 

@@ -21,7 +21,14 @@ fn report(broker: u32, free: u64, hours: &[Option<u64>]) -> BrokerReport {
         ..BrokerStatus::default()
     };
     let admin = GrpcConnector.connect(&endpoint).unwrap();
-    BrokerReport { broker, admin, silence: None, map_version: 1, status: Some(status) }
+    BrokerReport {
+        broker,
+        admin,
+        silence: None,
+        map_version: 1,
+        status: Some(status),
+        empty_disks: Vec::new(),
+    }
 }
 
 fn said(reports: &[BrokerReport]) -> String {

@@ -6,9 +6,10 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use operator_api::BrokerCluster;
+use operator_api::{BrokerCluster, Topic};
 use serde_json::json;
 
+use crate::deletion::events;
 use crate::fake_broker::FakeBroker;
 use crate::steadiness::all_writes;
 use crate::world::{World, condition};
@@ -46,6 +47,8 @@ async fn a_lost_disk_holds_the_cluster_until_somebody_accepts_the_new_one() {
     let world = World::new().await;
     let operator = world.operator("a");
     let [_first, mut second] = noted(&world).await;
+    world.apply::<Topic>("orders", json!({})).await;
+    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
     second.kill();
     second.forget();
     second.serve().await;
@@ -68,11 +71,52 @@ async fn a_lost_disk_holds_the_cluster_until_somebody_accepts_the_new_one() {
     };
     world.wait::<PersistentVolumeClaim>("data-default-broker-1-0", "the new disk", noted).await;
 
-    // The next loss needs a word of its own.
+    // The next loss needs a word of its own, once the topic is there again.
+    world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
     second.kill();
     second.forget();
     second.serve().await;
     world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "DiskReplaced").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_disk_without_a_queue_holds_nobody_and_is_told_of() {
+    let world = World::new().await;
+    let operator = world.operator("a");
+    let mut brokers = noted(&world).await;
+    // One queue, and with it one broker.
+    world.apply::<Topic>("orders", json!({"queues": 1})).await;
+    let topic = world.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+    let placed = brokers[0].memory().topics["orders"].placement[0].shard.clone();
+    let (used, unused) = if placed == "shard-0" { (0, 1) } else { (1, 0) };
+    let lost = &mut brokers[unused];
+    lost.kill();
+    lost.forget();
+    lost.serve().await;
+    let told = events(&world, "EmptyDiskReplaced").await;
+    let words =
+        format!("broker {unused} runs on disk disk-{unused}-1 in the place of disk-{unused}-0; ");
+    assert!(told[0].starts_with(&words), "{told:?} after {topic:?}");
+    let new = format!("disk-{unused}-1");
+    let noted = |claim: &PersistentVolumeClaim| {
+        claim.annotations().get("pinnace.dev/disk-id").is_some_and(|disk| *disk == new)
+    };
+    let claim = format!("data-default-broker-{unused}-0");
+    world.wait::<PersistentVolumeClaim>(&claim, "the new disk", noted).await;
+    world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+
+    // The other one has the queue, and may have had messages.
+    let lost = &mut brokers[used];
+    lost.kill();
+    lost.forget();
+    lost.serve().await;
+    let stalled =
+        world.wait_condition::<BrokerCluster>("default", "Stalled", "True", "DiskReplaced").await;
+    let words = format!("broker {used} runs on disk disk-{used}-1");
+    assert!(stalled.message.starts_with(&words), "{}", stalled.message);
+    assert_eq!(events(&world, "EmptyDiskReplaced").await.len(), 1);
+    assert_eq!(events(&world, "DiskReplaced").await.len(), 1);
     operator.stop().await;
 }
 

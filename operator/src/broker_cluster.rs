@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod growth;
 pub mod halt;
 pub mod map;
+pub mod missing;
 pub mod outside;
 pub mod plan;
 pub mod pods;

@@ -41,7 +41,8 @@ pub const WORK: [Rule; 15] = [
     // Whether the whole namespace of an object is being deleted.
     ("", &["namespaces"], &["get"]),
     ("events.k8s.io", &["events"], &["create", "patch"]),
-    ("", &["events"], &["create", "patch"]),
+    // Why a pod is not even made stands in events of its StatefulSet; read while one is missing.
+    ("", &["events"], &["list", "create", "patch"]),
 ];
 
 /// For all of the Kubernetes cluster, also when only one namespace is looked after.

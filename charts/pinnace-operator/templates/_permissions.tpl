@@ -50,9 +50,10 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# Why a pod is not even made stands in events of its StatefulSet; read while one is missing.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
 {{- end }}
 
 {{/* Over the whole Kubernetes cluster in any case. */}}

@@ -11,6 +11,7 @@ use kube::{Resource as _, ResourceExt as _};
 use operator_api::BrokerCluster;
 
 use super::map::Record;
+use super::missing;
 use super::pods::{Trouble, trouble};
 use super::volumes::{Disks, Found, Volume, reported};
 use crate::context::Context;
@@ -28,6 +29,8 @@ pub struct Observed {
     pub stateful_sets: Vec<StatefulSet>,
     /// What keeps its pods from being ready.
     pub troubles: Vec<Trouble>,
+    /// Brokers that have a StatefulSet and no pod.
+    pub without_pod: Vec<u32>,
     /// The cluster map as it was recorded last, maybe for an earlier cluster of this name.
     pub recorded: Option<Record>,
     /// The volumes of its brokers, those from before it was there included.
@@ -65,7 +68,10 @@ pub async fn fetch(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Ob
     let labelled = ListParams::default().labels(&labels.join(","));
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
     let pods = pods.list(&labelled).await.map_err(failed("the pods"))?;
-    let troubles = pods.iter().filter_map(trouble).collect();
+    let without_pod = missing::without_pod(&stateful_sets, &pods.items);
+    let mut troubles: Vec<Trouble> = pods.iter().filter_map(trouble).collect();
+    troubles.extend(missing::trouble(&key, &without_pod, context).await);
+    let without_pod = without_pod.into_iter().map(|(broker, _)| broker).collect();
     let claims: Api<PersistentVolumeClaim> =
         Api::namespaced(context.client.clone(), &key.namespace);
     let claims = claims.list(&labelled).await;
@@ -82,6 +88,7 @@ pub async fn fetch(cluster: &Arc<BrokerCluster>, context: &Context) -> Result<Ob
         key,
         stateful_sets,
         troubles,
+        without_pod,
         recorded,
         volumes,
         reported,

@@ -69,7 +69,7 @@ fn ended(terminated: &ContainerStateTerminated) -> String {
     said(&how, lines.rev().find(|line| !line.trim().is_empty()))
 }
 
-fn said(reason: &str, words: Option<&str>) -> String {
+pub(super) fn said(reason: &str, words: Option<&str>) -> String {
     match words.map(str::trim).filter(|words| !words.is_empty()) {
         Some(words) => format!("{reason}: {}", shorten(words, WORDS_BYTES_MAX)),
         None => reason.to_owned(),

@@ -34,6 +34,7 @@ pub(super) fn observed(mut cluster: BrokerCluster) -> Observed {
         key: ClusterKey { namespace: "shop".to_owned(), name },
         stateful_sets: Vec::new(),
         troubles: Vec::new(),
+        without_pod: Vec::new(),
         recorded: None,
         volumes: Vec::new(),
         reported: BTreeMap::new(),

@@ -25,6 +25,9 @@ use crate::verdict::{Reason, Verdict};
 /// Longest version that the status takes.
 const VERSION_BYTES_MAX: usize = 128;
 
+/// When to look again at a cluster with a pod that is not there: it is made within a moment, or there is a reason.
+const WITHOUT_POD_AGAIN: Duration = Duration::from_secs(5);
+
 /// Condition and reason: a broker lost its disk.
 pub const DISK_REPLACED: &str = "DiskReplaced";
 
@@ -188,7 +191,10 @@ fn judge(
         plan.brokers.iter().map(|b| b.id).filter(|id| !ready.contains(id)).collect();
     if !away.is_empty() {
         let message = pods_away(input, plan, shards, &away);
-        return (Some(Verdict::waiting("BrokersNotReady", message)), None);
+        // Nothing tells why a pod is not made, nor that there is another reason.
+        let without_pod = &input.observed.without_pod;
+        let again = without_pod.iter().any(|id| away.contains(id)).then_some(WITHOUT_POD_AGAIN);
+        return (Some(Verdict::waiting("BrokersNotReady", message)), again);
     }
     if let Some(failure) = failure(input) {
         return (Some(failure), None);

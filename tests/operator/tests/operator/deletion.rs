@@ -1,10 +1,13 @@
 //! Deletions: what they destroy, what they wait for and say, and what makes them give way.
 
+use std::time::Duration;
+
 use broker_proto::admin::{GroupStatus, Member, Subscription, TopicLag};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use operator_api::{BrokerCluster, ConsumerGroup, Topic};
 use serde_json::{Value, json};
@@ -147,6 +150,45 @@ async fn a_namespace_is_not_held_for_ever_by_a_broker_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_goes_with_its_cluster_and_the_operator_makes_nothing_there_any_more() {
+    let home = World::alone().await;
+    let tenant = home.neighbour().await;
+    let _broker = tenant.broker("default", 0).await;
+    let operator = home.operator_of_all("a", &[]).await;
+    tenant.apply::<BrokerCluster>("default", json!({})).await;
+    tenant.apply::<Topic>("orders", fleeting(json!({}))).await;
+    tenant.apply::<ConsumerGroup>("billing", fleeting(json!({}))).await;
+    tenant.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
+    tenant.wait_condition::<Topic>("orders", "Ready", "True", "Synced").await;
+    tenant.wait_condition::<ConsumerGroup>("billing", "Ready", "True", "Synced").await;
+    // The cluster stays to the end, while Kubernetes takes one after the other of its objects away.
+    let held = Patch::Merge(json!({"metadata": {"finalizers": ["tests.pinnace.dev/last"]}}));
+    let clusters = tenant.api::<BrokerCluster>();
+    clusters.patch("default", &PatchParams::default(), &held).await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(tenant.client.clone());
+    namespaces.delete(&tenant.namespace, &DeleteParams::default()).await.unwrap();
+    tenant.wait_gone::<Topic>("orders").await;
+    tenant.wait_gone::<ConsumerGroup>("billing").await;
+    tenant.wait_gone::<StatefulSet>("default-broker-0").await;
+    tenant.wait_gone::<Service>("default-client").await;
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    clusters.patch("default", &PatchParams::default(), &free).await.unwrap();
+    let gone = await_condition(namespaces, &tenant.namespace, |object: Option<&Namespace>| {
+        object.is_none()
+    });
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it goes").unwrap();
+    let failed = "pinnace_operator_reconciles_total";
+    for outcome in ["fetch", "apply", "status", "finalizer", "connect"] {
+        let label = format!("outcome=\"{outcome}\"");
+        assert_eq!(operator.metric(failed, &[&label]).await, 0, "{outcome}");
+    }
+    let refused = operator.metric("pinnace_operator_api_requests_total", &["code=\"403\""]).await;
+    // Not more than one for each object that goes, and its event.
+    assert!(refused <= 30, "{refused} requests were refused");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removing_the_definitions_destroys_nothing_in_a_broker() {
     let world = World::alone().await;
     let broker = world.broker("default", 0).await;
@@ -163,7 +205,7 @@ async fn removing_the_definitions_destroys_nothing_in_a_broker() {
         definitions.delete(name, &DeleteParams::default()).await.unwrap();
         let gone = conditions::is_deleted(&uid);
         let gone = await_condition(definitions.clone(), name, gone);
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), gone).await;
+        let waited = tokio::time::timeout(Duration::from_secs(60), gone).await;
         waited.expect("the definition goes with its objects").unwrap();
     }
     operator.stop().await;

@@ -116,8 +116,7 @@ impl Declaration {
     /// # Errors
     /// One line with file, document and what cannot be done.
     pub(super) fn check_beside(&self, held: Option<&Topic>) -> Result<(), String> {
-        use MessageType::{Delay, Normal, Transaction};
-        let may_spread = |held: &Topic| matches!(held.message_type, Normal | Delay | Transaction);
+        let may_spread = |held: &Topic| spec_type(held.message_type).may_spread();
         if self.spreads() && !held.is_none_or(may_spread) {
             return Err(wrong(&self.origin, "spec", rules::TOPIC_SPEC[6].message));
         }
@@ -337,6 +336,18 @@ fn topic(declared: &Declared<TopicSpec>, manifest: &Manifest) -> Result<Declarat
         origin: origin.clone(),
         manifest: manifest.clone(),
     })
+}
+
+/// The type as manifests call it.
+fn spec_type(message_type: MessageType) -> TypeSpec {
+    match message_type {
+        MessageType::Normal => TypeSpec::Normal,
+        MessageType::Fifo => TypeSpec::Fifo,
+        MessageType::Delay => TypeSpec::Delay,
+        MessageType::Transaction => TypeSpec::Transaction,
+        MessageType::Priority => TypeSpec::Priority,
+        MessageType::Lite => TypeSpec::Lite,
+    }
 }
 
 fn message_type(spec: TypeSpec) -> MessageType {
@@ -599,6 +610,23 @@ spec:
                 model::SHARDS_PER_BROKER_MAX,
             ]
         );
+    }
+
+    #[test]
+    fn a_topic_that_is_there_spreads_when_its_type_may() {
+        let text = TOPIC.replace("  messageType: NORMAL", "  placement: Spread");
+        let declared = read_text(&text).unwrap().into_values().next().unwrap();
+        let name = broker_model::TopicName::parse("orders").unwrap();
+        let held = |message_type| Topic::with_defaults(name.clone(), message_type, Vec::new());
+        let check = |message_type| declared.check_beside(Some(&held(message_type)));
+        assert_eq!(declared.check_beside(None), Ok(()));
+        for may in [MessageType::Normal, MessageType::Delay, MessageType::Transaction] {
+            assert_eq!(check(may), Ok(()));
+        }
+        for may_not in [MessageType::Fifo, MessageType::Priority, MessageType::Lite] {
+            let refused = check(may_not).unwrap_err();
+            assert!(refused.contains("would lose their order"), "{refused}");
+        }
     }
 
     #[test]

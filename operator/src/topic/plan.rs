@@ -4,10 +4,10 @@ use broker_proto::admin::{self, MessageType as WireType, Owner, QueuePlacement};
 use operator_api::limits::QUEUES_DEFAULT;
 use operator_api::quantity::DurationText;
 use operator_api::rules::TOPIC_SPEC;
-use operator_api::topic::{PlacementPolicy, Retention, TopicSpec};
+use operator_api::topic::{MessageType, PlacementPolicy, Retention, TopicSpec};
 
 use super::fetch::Observed;
-use super::validate::{ValidTopic, wire_type};
+use super::validate::{ValidTopic, spec_type, wire_type};
 use crate::links::ClusterView;
 use crate::placement::{Placed, PlacementError, Spread, place, spread};
 use crate::verdict::Verdict;
@@ -119,8 +119,7 @@ fn place_queues(
     existing: &[Placed],
 ) -> Result<Vec<Placed>, Verdict> {
     let name = &observed.name;
-    let may_spread =
-        matches!(message_type, WireType::Normal | WireType::Delay | WireType::Transaction);
+    let may_spread = spec_type(message_type).is_some_and(MessageType::may_spread);
     let placed = match message_type {
         _ if spreads(&observed.topic.spec) && !may_spread => {
             return Err(Verdict::stalled(

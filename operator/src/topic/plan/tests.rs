@@ -143,10 +143,15 @@ async fn a_topic_that_is_to_spread_gets_queues_on_shards_that_came_later() {
     assert_eq!((queues(&again), again.queues), (queues(&wanted), 10));
     let kept = planned(&observed("{placement: Keep}", Some(wanted.clone()))).unwrap();
     assert_eq!(queues(&kept), queues(&wanted));
-    let held = held_on_one(MessageType::Fifo);
-    let refused = planned(&observed("{placement: Spread}", Some(held))).unwrap_err();
-    assert_eq!(refused.reason().word, "InvalidSpec");
-    assert!(refused.reason().message.contains("would lose their order"));
+    for message_type in [MessageType::Delay, MessageType::Transaction] {
+        planned(&observed(spec, Some(held_on_one(message_type)))).unwrap();
+    }
+    for message_type in [MessageType::Fifo, MessageType::Priority, MessageType::Lite] {
+        let held = held_on_one(message_type);
+        let refused = planned(&observed("{placement: Spread}", Some(held))).unwrap_err();
+        assert_eq!(refused.reason().word, "InvalidSpec");
+        assert!(refused.reason().message.contains("would lose their order"));
+    }
 }
 
 #[tokio::test]

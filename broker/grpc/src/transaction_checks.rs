@@ -23,6 +23,7 @@ use crate::convert::message::to_shown;
 use crate::limits::{
     ADMIN_REQUEST_BYTES_MAX, ASKED_ELSEWHERE_AGAIN_MS, ASKED_ELSEWHERE_MAX, PASSED_ON_MS_MAX,
 };
+use crate::session::Session;
 use crate::status;
 
 /// Questions that other brokers put.
@@ -59,10 +60,10 @@ impl AskedElsewhere {
 pub(crate) async fn ask_producer(context: &Arc<BrokerContext>, check: TransactionCheck) {
     let Some(shard) = context.catalog.shard(check.id.shard).cloned() else { return };
     let TransactionCheck { id, topic, source, stored_ms, .. } = check;
-    let is_here = context.sessions.all().iter().any(|session| session.is_producer_of(&topic));
+    let producers = producers_of(context, &topic);
     let may_be_elsewhere =
         context.endpoints.has_others() && context.asked_elsewhere.is_worth_while(&topic);
-    if !is_here && !may_be_elsewhere {
+    if producers.is_empty() && !may_be_elsewhere {
         return;
     }
     let (head, body) = match shard.read_message(source).await {
@@ -76,7 +77,7 @@ pub(crate) async fn ask_producer(context: &Arc<BrokerContext>, check: Transactio
     let message = to_shown(head, body, stored_ms, &resource, &context.advertised);
     let question = RecoverOrphanedTransactionCommand { message, transaction_id: id.encode() };
     // Without a note the shard would only ask more often than it has to.
-    if put(context, &topic, &question) {
+    if put_to(context, producers, &question) {
         let _noted = shard.submit(Command::NoteTransactionCheck(id)).await;
         return;
     }
@@ -102,8 +103,22 @@ pub(crate) fn put(
     topic: &TopicName,
     question: &RecoverOrphanedTransactionCommand,
 ) -> bool {
+    put_to(context, producers_of(context, topic), question)
+}
+
+/// The producers of the topic that are connected here.
+fn producers_of(context: &BrokerContext, topic: &TopicName) -> Vec<Arc<Session>> {
     let mut producers = context.sessions.all();
     producers.retain(|session| session.is_producer_of(topic));
+    producers
+}
+
+/// Puts a question to one of these; false when none takes it.
+fn put_to(
+    context: &BrokerContext,
+    mut producers: Vec<Arc<Session>>,
+    question: &RecoverOrphanedTransactionCommand,
+) -> bool {
     if producers.is_empty() {
         return false;
     }

@@ -118,7 +118,7 @@ impl Declaration {
     pub(super) fn check_beside(&self, held: Option<&Topic>) -> Result<(), String> {
         let may_spread = |held: &Topic| spec_type(held.message_type).may_spread();
         if self.spreads() && !held.is_none_or(may_spread) {
-            return Err(wrong(&self.origin, "spec", rules::TOPIC_SPEC[6].message));
+            return Err(wrong(&self.origin, "spec", rules::TOPIC_SPEC[5].message));
         }
         Ok(())
     }
@@ -320,6 +320,7 @@ fn topic(declared: &Declared<TopicSpec>, manifest: &Manifest) -> Result<Declarat
         message_type: message_type(spec.message_type.unwrap_or_default()),
         queues: spec.queues.unwrap_or(QUEUES_DEFAULT),
         placement: Vec::new(),
+        first_queues: None,
         owner: owner(declared),
         retention_ms: retention_ms.map_err(|e| wrong(origin, "spec.retention.time", e))?,
         retention_bytes: retention_bytes.map_err(|e| wrong(origin, "spec.retention.bytes", e))?,

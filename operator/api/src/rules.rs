@@ -161,7 +161,7 @@ pub const GROUP_NAME: [Rule; 2] = [
 ];
 
 /// Rules over the whole Topic object.
-pub const TOPIC_OBJECT: [(&str, Rule); 4] = [
+pub const TOPIC_OBJECT: [(&str, Rule); 3] = [
     (
         ".spec.topicName",
         Rule {
@@ -175,15 +175,6 @@ pub const TOPIC_OBJECT: [(&str, Rule); 4] = [
             cel: "!has(self.spec.queues) || has(oldSelf.spec.queues) || !has(oldSelf.status) || \
                   !has(oldSelf.status.queues) || self.spec.queues >= oldSelf.status.queues",
             message: TOPIC_SPEC[1].message,
-        },
-    ),
-    (
-        ".spec.queues",
-        Rule {
-            cel: "!has(self.spec.queues) || has(oldSelf.spec.queues) || !has(oldSelf.status) || \
-                  !has(oldSelf.status.queues) || !has(oldSelf.status.messageType) || \
-                  oldSelf.status.messageType != 'FIFO' || self.spec.queues == oldSelf.status.queues",
-            message: TOPIC_SPEC[2].message,
         },
     ),
     (
@@ -265,8 +256,8 @@ pub const CLUSTER_OBJECT: [(&str, Rule); 6] = [
     (".spec.tls.secretName", listener::TLS_SECRET),
 ];
 
-/// Rules of a Topic's spec. The first three look at the change.
-pub const TOPIC_SPEC: [Rule; 7] = [
+/// Rules of a Topic's spec. The first two look at the change.
+pub const TOPIC_SPEC: [Rule; 6] = [
     Rule {
         cel: "has(self.topicName) == has(oldSelf.topicName) && \
               (!has(self.topicName) || self.topicName == oldSelf.topicName)",
@@ -275,11 +266,6 @@ pub const TOPIC_SPEC: [Rule; 7] = [
     Rule {
         cel: "!has(self.queues) || !has(oldSelf.queues) || self.queues >= oldSelf.queues",
         message: "queues can only grow: messages in removed queues would be lost",
-    },
-    Rule {
-        cel: "!has(oldSelf.messageType) || oldSelf.messageType != 'FIFO' || \
-              !has(self.queues) || !has(oldSelf.queues) || self.queues == oldSelf.queues",
-        message: "the number of queues of a FIFO topic cannot be changed: message groups would lose their order",
     },
     Rule {
         cel: "!has(self.liteExpiry) || (has(self.messageType) && self.messageType == 'LITE')",
@@ -295,9 +281,9 @@ pub const TOPIC_SPEC: [Rule; 7] = [
     },
     Rule {
         cel: "!has(self.placement) || self.placement != 'Spread' || !has(self.messageType) || \
-              self.messageType in ['NORMAL', 'DELAY', 'TRANSACTION']",
-        message: "placement: Spread is for topics of messageType NORMAL, DELAY and TRANSACTION: on new queues message groups, \
-                  priorities and lite topics would lose their order",
+              self.messageType in ['NORMAL', 'FIFO', 'DELAY', 'TRANSACTION']",
+        message: "placement: Spread is for topics of messageType NORMAL, FIFO, DELAY and TRANSACTION: on new queues priorities \
+                  and lite topics would lose their order",
     },
 ];
 

@@ -71,8 +71,8 @@ pub struct TopicSpec {
     /// topic has; NORMAL for a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_type: Option<MessageType>,
-    /// Number of queues in all, over all brokers. Can only grow; of a FIFO topic it is fixed. When absent it is what the
-    /// topic has; 8 for a new one.
+    /// Number of queues in all, over all brokers. Can only grow: in a FIFO topic, what is sent since then waits until a group
+    /// has done what was sent before. When absent it is what the topic has; 8 for a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub queues: Option<u32>,
@@ -169,7 +169,7 @@ impl MessageType {
     /// Whether messages may go to queues that come later without losing an order.
     #[must_use]
     pub fn may_spread(self) -> bool {
-        matches!(self, Self::Normal | Self::Delay | Self::Transaction)
+        matches!(self, Self::Normal | Self::Fifo | Self::Delay | Self::Transaction)
     }
 
     /// The name in manifests.

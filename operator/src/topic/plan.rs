@@ -96,15 +96,34 @@ pub fn plan(observed: &Observed, valid: &ValidTopic) -> Result<Plan, Verdict> {
     let spec = &observed.topic.spec;
     let shards: Vec<u32> = view.map.shards.iter().map(|shard| shard.id).collect();
     let (message_type, queues) = size(observed);
-    let placed = place_queues(observed, message_type, queues, &shards, &existing(observed, view))?;
+    let existing = existing(observed, view);
+    let mut placed = place_queues(observed, message_type, queues, &shards, &existing)?;
+    let had = queues_of(&existing);
+    let is_grown = message_type == WireType::Fifo && had > 0 && queues_of(&placed) > had;
+    if is_grown && view.brokers.iter().any(|broker| broker.silence.is_some()) {
+        // It takes no sends before every shard has its new layout.
+        placed = existing;
+    }
     let name_of = |id: u32| view.map.shards.iter().find(|s| s.id == id).map(|s| s.name.clone());
     let placement = placed
         .iter()
         .filter_map(|p| Some(QueuePlacement { shard: name_of(p.shard)?, queues: p.queues }));
     let retention = spec.retention.as_ref().or(valid.cluster.spec.retention.as_ref());
     let mut topic = wire_topic(observed, retention, placement.collect(), &valid.owner);
-    topic.queues = placed.iter().map(|placed| placed.queues).sum();
+    topic.queues = queues_of(&placed);
+    topic.first_queues = first_queues(view).filter(|first| *first < topic.queues);
     Ok(Plan { topic, take_ownership: valid.take_ownership })
+}
+
+fn queues_of(placed: &[Placed]) -> u32 {
+    placed.iter().map(|placed| placed.queues).sum()
+}
+
+/// The queues that a FIFO topic had first, as far as any broker knows.
+fn first_queues(view: &ClusterView<admin::Topic>) -> Option<u32> {
+    let held = view.brokers.iter().filter_map(|broker| broker.held.as_ref());
+    let fifo = held.filter(|topic| topic.r#type() == WireType::Fifo);
+    fifo.map(|topic| topic.first_queues.unwrap_or(topic.queues)).min()
 }
 
 fn spreads(spec: &TopicSpec) -> bool {
@@ -124,7 +143,7 @@ fn place_queues(
         _ if spreads(&observed.topic.spec) && !may_spread => {
             return Err(Verdict::stalled(
                 "InvalidSpec",
-                format!("spec: {}", TOPIC_SPEC[6].message),
+                format!("spec: {}", TOPIC_SPEC[5].message),
             ));
         }
         _ if spreads(&observed.topic.spec) => spread(name, queues, shards, existing),
@@ -164,6 +183,7 @@ pub(super) fn wire_topic(
         read: spec.access.as_ref().map(|access| access.read),
         write: spec.access.as_ref().map(|access| access.write),
         lite_expiry: spec.lite_expiry.as_ref().and_then(wire_duration),
+        first_queues: None,
     }
 }
 

@@ -137,14 +137,14 @@ pub fn check_topic(object_name: &str, spec: &TopicSpec) -> Vec<Violation> {
     }
     let spreads = spec.placement == Some(PlacementPolicy::Spread);
     let is_ordered = spec.message_type.is_some_and(|message_type| !message_type.may_spread());
-    findings.rule(!(spreads && is_ordered), "spec", TOPIC_SPEC[6]);
+    findings.rule(!(spreads && is_ordered), "spec", TOPIC_SPEC[5]);
     retention(&mut findings, spec.retention.as_ref());
     if let Some(expiry) = &spec.lite_expiry {
         let is_lite = spec.message_type == Some(MessageType::Lite);
-        findings.rule(is_lite, "spec", TOPIC_SPEC[3]);
+        findings.rule(is_lite, "spec", TOPIC_SPEC[2]);
         if let Some(ms) = findings.duration(expiry, "spec.liteExpiry") {
-            findings.rule(ms >= LITE_EXPIRY_MS_MIN, "spec", TOPIC_SPEC[4]);
-            findings.rule(ms <= LITE_EXPIRY_MS_MAX, "spec", TOPIC_SPEC[5]);
+            findings.rule(ms >= LITE_EXPIRY_MS_MIN, "spec", TOPIC_SPEC[3]);
+            findings.rule(ms <= LITE_EXPIRY_MS_MAX, "spec", TOPIC_SPEC[4]);
         }
     }
     findings.0
@@ -158,8 +158,6 @@ pub fn change_of_topic(old: &TopicSpec, new: &TopicSpec) -> Vec<Violation> {
     findings.rule(old.topic_name == new.topic_name, "spec", TOPIC_SPEC[0]);
     if let (Some(old_queues), Some(new_queues)) = (old.queues, new.queues) {
         findings.rule(new_queues >= old_queues, "spec", TOPIC_SPEC[1]);
-        let is_fifo = old.message_type == Some(MessageType::Fifo);
-        findings.rule(!is_fifo || new_queues == old_queues, "spec", TOPIC_SPEC[2]);
     }
     findings.0
 }

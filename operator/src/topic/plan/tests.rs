@@ -143,15 +143,37 @@ async fn a_topic_that_is_to_spread_gets_queues_on_shards_that_came_later() {
     assert_eq!((queues(&again), again.queues), (queues(&wanted), 10));
     let kept = planned(&observed("{placement: Keep}", Some(wanted.clone()))).unwrap();
     assert_eq!(queues(&kept), queues(&wanted));
-    for message_type in [MessageType::Delay, MessageType::Transaction] {
+    for message_type in [MessageType::Fifo, MessageType::Delay, MessageType::Transaction] {
         planned(&observed(spec, Some(held_on_one(message_type)))).unwrap();
     }
-    for message_type in [MessageType::Fifo, MessageType::Priority, MessageType::Lite] {
+    for message_type in [MessageType::Priority, MessageType::Lite] {
         let held = held_on_one(message_type);
         let refused = planned(&observed("{placement: Spread}", Some(held))).unwrap_err();
         assert_eq!(refused.reason().word, "InvalidSpec");
         assert!(refused.reason().message.contains("would lose their order"));
     }
+}
+
+#[tokio::test]
+async fn a_topic_in_order_grows_when_all_brokers_can_be_told_and_says_what_it_had_first() {
+    let spec = "{queues: 8}";
+    let held = held_on_one(MessageType::Fifo);
+    let mut observed = observed(spec, Some(held.clone()));
+    let wanted = planned(&observed).unwrap();
+    assert_eq!((wanted.queues, wanted.first_queues), (8, Some(4)));
+    let view = observed.view.as_mut().unwrap();
+    view.brokers[0].held = Some(wanted.clone());
+    let again = planned(&observed).unwrap();
+    assert_eq!((again.queues, again.first_queues), (8, Some(4)));
+    let view = observed.view.as_mut().unwrap();
+    view.brokers[0].held = Some(held.clone());
+    view.brokers[0].silence = Some(crate::links::Silence {
+        lasted: std::time::Duration::from_secs(9),
+        error: "refused".to_owned(),
+    });
+    let waiting = planned(&observed).unwrap();
+    assert_eq!((waiting.queues, waiting.first_queues), (4, None), "it would take no sends");
+    assert_eq!(queues(&waiting), [("shard-2", 4)]);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod damaged_log;
 mod dead_letters;
 mod failing_disk;
 mod full_disk;
+mod growing;
 mod key_tables;
 mod lag;
 mod left_out;

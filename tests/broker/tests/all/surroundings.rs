@@ -4,10 +4,16 @@ use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tests_broker::binary;
 use tests_broker::broker::{Options, Place, serve_command};
+
+/// A broker that ends by itself at its start has ended by then, on a busy machine too.
+const END_MAX: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Nothing can be written there.
 fn full() -> File {
@@ -21,6 +27,18 @@ fn start_without_log(data: &Path) -> (Child, String) {
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     (process, line)
+}
+
+/// How a broker ends by itself, and what it says; one that serves instead is killed.
+fn end_of(mut command: Command) -> Output {
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while process.try_wait().unwrap().is_none() && begun.elapsed() < END_MAX {
+        thread::sleep(LOOK_AGAIN);
+    }
+    // It may have ended by itself.
+    let _ = process.kill();
+    process.wait_with_output().unwrap()
 }
 
 /// Everything below a folder, and itself.
@@ -88,7 +106,7 @@ fn without_its_lock_file_a_directory_is_still_held_by_one() {
     let place = Place::new();
     let _first = place.start(&Options::shards(1));
     fs::remove_file(place.data().join("lock")).unwrap();
-    let second = serve_command(&place.data(), &Options::shards(1)).output().unwrap();
+    let second = end_of(serve_command(&place.data(), &Options::shards(1)));
     let text = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(2), "{text}");
     assert!(text.contains("in use by another process"), "{text}");

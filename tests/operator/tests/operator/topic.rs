@@ -120,7 +120,6 @@ async fn a_manifest_that_says_less_leaves_type_and_queues_as_they_are() {
     assert_eq!((held.queues, held.retention.is_some()), (12, true));
     for (spec, words) in [
         (json!({"queues": 8}), "queues can only grow"),
-        (json!({"queues": 16}), "the number of queues of a FIFO topic cannot be changed"),
         (json!({"messageType": "NORMAL"}), "messageType of a topic that exists cannot be changed"),
     ] {
         let error = world.try_apply::<Topic>("orders", spec).await.unwrap_err();

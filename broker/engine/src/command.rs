@@ -1,7 +1,9 @@
 //! The whole vocabulary of a shard: what can be asked of it and what it answers. Nothing here knows the wire.
 
 mod dead_letters;
+mod layouts;
 mod offsets;
+mod progress;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +16,9 @@ use broker_model::{
 use broker_store::MessageIdentity;
 
 pub use self::dead_letters::{DeadLetter, DeadLetters, ListDeadLetters, Redrive, Redriven};
+pub use self::layouts::{HeldGroup, LayoutCommand, PassLayout};
 pub use self::offsets::{OffsetAt, ResetOffsets, SetLiteOffsets, SetOffset};
+pub use self::progress::{GroupTopicProgress, ProgressPlace, ProgressQuery};
 use crate::lookup::{Names, NamesOf};
 use crate::refusal::Refusal;
 
@@ -111,29 +115,8 @@ pub enum Command {
     ForgetGroup(GroupName),
     /// Progress of one group, or of all, a part at a time; answered with [`Outcome::Progress`].
     ReadProgress(ProgressQuery),
-    /// Sends may go by the newest layout of a FIFO topic, which all of its shards have; has no effect when it is not the
-    /// newest here. Answered with [`Outcome::Done`] once durable.
-    OpenLayout {
-        /// The topic.
-        topic: TopicName,
-        /// The layout: queues over all shards.
-        layout: u32,
-    },
-    /// A group may have the messages of a layout. Answered with [`Outcome::Done`] once durable.
-    PassLayout(PassLayout),
-    /// Whether this shard has a layout and the group has done here what was sent before it; answered with
-    /// [`Outcome::Passed`].
-    ReadPassed {
-        /// The group; without one, whether the shard has the layout.
-        group: Option<GroupName>,
-        /// The topic.
-        topic: TopicName,
-        /// The layout: queues over all shards.
-        layout: u32,
-    },
-    /// Topics that take no sends because they grow, and groups that are held back, a part at a time; answered with
-    /// [`Outcome::Held`].
-    ReadHeld(ProgressPlace),
+    /// About the layouts of a FIFO topic that grows.
+    Layout(LayoutCommand),
     /// Numbers of all topics, a part at a time: from 0, then from where the part before ended; answered with
     /// [`Outcome::Topics`].
     ReadTopics(u32),
@@ -457,70 +440,6 @@ pub enum Source {
         /// What the record must say.
         identity: MessageIdentity,
     },
-}
-
-/// A group that may not have what was sent to a topic since it grew, as long as earlier messages are not done somewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldGroup {
-    /// The group.
-    pub group: GroupName,
-    /// The topic.
-    pub topic: TopicName,
-    /// The layout whose messages it waits for: queues over all shards.
-    pub layout: u32,
-    /// How often its progress was set on this shard.
-    pub as_of: u64,
-}
-
-/// A group has done on every shard what was sent before a layout.
-#[derive(Debug, Clone)]
-pub struct PassLayout {
-    /// The group.
-    pub group: GroupName,
-    /// The topic.
-    pub topic: TopicName,
-    /// The layout: queues over all shards.
-    pub layout: u32,
-    /// As [`HeldGroup::as_of`] said before the shards were asked.
-    pub as_of: u64,
-}
-
-/// Progress to be told.
-#[derive(Debug, Clone, Default)]
-pub struct ProgressQuery {
-    /// Of whom; of all without one.
-    pub group: Option<GroupName>,
-    /// From where on: the default first, then where the part before ended.
-    pub from: ProgressPlace,
-}
-
-/// Where a part of the progress on one shard begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProgressPlace {
-    /// Number of a group, or of a member that has its own progress.
-    pub(crate) reader: u32,
-    pub(crate) topic: u32,
-}
-
-/// How far one group is with one topic, on one shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupTopicProgress {
-    /// The group.
-    pub group: GroupName,
-    /// The topic.
-    pub topic: TopicName,
-    /// Not acknowledged yet, in flight included.
-    pub lag_messages: u64,
-    /// Handed out and neither acknowledged nor expired.
-    pub inflight_messages: u64,
-    /// When the oldest message not acknowledged was stored, Unix time; none without lag.
-    pub oldest_ms: Option<u64>,
-    /// Polls waiting.
-    pub waiters: usize,
-    /// Whether a consumer of the group was ever here; it counts from its declaration on until then.
-    pub is_polled: bool,
-    /// Whether what passes the declared filter of a long backlog was estimated.
-    pub is_estimate: bool,
 }
 
 /// Numbers of one topic on one shard.

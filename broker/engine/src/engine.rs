@@ -161,14 +161,7 @@ impl<R: ReplyTo> Engine<R> {
                 self.begin_task(reply, TaskKind::ForgetGroup(name.into()), effects);
             }
             Command::ReadProgress(query) => self.read_progress(&query, reply, effects),
-            Command::OpenLayout { topic, layout } => {
-                self.open_layout((&topic, layout), reply, effects);
-            }
-            Command::PassLayout(request) => self.pass_layout(&request, reply, effects),
-            Command::ReadPassed { group, topic, layout } => {
-                self.read_passed((group.as_ref(), &topic, layout), reply, effects);
-            }
-            Command::ReadHeld(from) => self.read_held(from, reply, effects),
+            Command::Layout(command) => self.layout(command, reply, effects),
             Command::ReadTopics(first) => self.read_topics(first, reply, effects),
             Command::ReadNames(of) => self.read_names(&of, reply, effects),
         }

@@ -10,7 +10,7 @@
 use broker_model::{GroupName, TopicName};
 use broker_store::Record;
 
-use crate::command::{HeldGroup, Outcome, PassLayout, ProgressPlace};
+use crate::command::{HeldGroup, LayoutCommand, Outcome, PassLayout, ProgressPlace};
 use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::index::Queue;
@@ -106,7 +106,20 @@ impl<R> TopicState<R> {
 }
 
 impl<R: ReplyTo> Engine<R> {
-    pub(crate) fn open_layout(
+    pub(crate) fn layout(&mut self, command: LayoutCommand, reply: R, effects: &mut Effects<R>) {
+        match command {
+            LayoutCommand::Open { topic, layout } => {
+                self.open_layout((&topic, layout), reply, effects);
+            }
+            LayoutCommand::Pass(request) => self.pass_layout(&request, reply, effects),
+            LayoutCommand::ReadPassed { group, topic, layout } => {
+                self.read_passed((group.as_ref(), &topic, layout), reply, effects);
+            }
+            LayoutCommand::ReadHeld(from) => self.read_held(from, reply, effects),
+        }
+    }
+
+    fn open_layout(
         &mut self,
         (topic, queues): (&TopicName, u32),
         reply: R,
@@ -121,7 +134,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// Has no effect when the progress was set anew since the group was found to be so far.
-    pub(crate) fn pass_layout(&mut self, request: &PassLayout, reply: R, effects: &mut Effects<R>) {
+    fn pass_layout(&mut self, request: &PassLayout, reply: R, effects: &mut Effects<R>) {
         if let Some((group, topic)) = self.numbers_of(&request.group, &request.topic)
             && let Some(index) = self.state.group_topic_indexes.get(&(group, topic))
             && let Some(progress) = self.state.group_topic(*index)
@@ -134,7 +147,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// Whether the shard has a layout, and a group has done here what was sent before it. Answered when all that it has done so far is committed.
-    pub(crate) fn read_passed(
+    fn read_passed(
         &mut self,
         (group, topic, layout): (Option<&GroupName>, &TopicName, u32),
         reply: R,
@@ -167,7 +180,7 @@ impl<R: ReplyTo> Engine<R> {
     }
 
     /// Topics that are closed, and groups that are held back, a part at a time.
-    pub(crate) fn read_held(&self, from: ProgressPlace, reply: R, effects: &mut Effects<R>) {
+    fn read_held(&self, from: ProgressPlace, reply: R, effects: &mut Effects<R>) {
         let closed = self.state.topics.values().filter(|topic| topic.layouts.is_closed());
         let mut closed: Vec<_> =
             closed.map(|topic| (topic.topic.name.clone(), topic.topic.queues)).collect();

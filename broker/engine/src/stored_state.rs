@@ -17,6 +17,7 @@ use crate::effects::{Effects, ReplyTo};
 use crate::engine::Engine;
 use crate::hidden::{HalfMessage, HiddenMessage};
 use crate::index::Queue;
+use crate::layouts::Layouts;
 use crate::state::Expiry;
 
 mod load;
@@ -146,14 +147,7 @@ impl<R: ReplyTo> Engine<R> {
                     })?;
                 }
             }
-            for layout in topic.layouts.all() {
-                parts.item(ITEM_LAYOUT, |bytes| {
-                    bytes.put_u32_le(number);
-                    bytes.put_u32_le(layout.queues);
-                    bytes.put_u8(u8::from(topic.layouts.is_closed()));
-                    layout.starts.iter().for_each(|start| bytes.put_u64_le(*start));
-                })?;
-            }
+            store_layouts(number, &topic.layouts, parts)?;
             for (start, end) in topic.redriven.ranges() {
                 parts.item(ITEM_REDRIVEN, |bytes| {
                     bytes.put_u32_le(number);
@@ -291,6 +285,18 @@ fn sorted<K: Ord, V>(map: &std::collections::HashMap<K, V>) -> impl Iterator<Ite
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries.into_iter()
+}
+
+fn store_layouts<E>(topic: u32, layouts: &Layouts, parts: &mut Parts<'_, E>) -> Result<(), E> {
+    for layout in layouts.all() {
+        parts.item(ITEM_LAYOUT, |bytes| {
+            bytes.put_u32_le(topic);
+            bytes.put_u32_le(layout.queues);
+            bytes.put_u8(u8::from(layouts.is_closed()));
+            layout.starts.iter().for_each(|start| bytes.put_u64_le(*start));
+        })?;
+    }
+    Ok(())
 }
 
 fn store_half(number: u64, half: &HalfMessage, bytes: &mut BytesMut) {

@@ -203,7 +203,7 @@ impl Topic {
     #[must_use]
     pub fn first_queues_of_next(&self, queues: u32) -> Option<u32> {
         let grows = self.message_type == MessageType::Fifo && queues > self.queues;
-        self.first_queues.or(grows.then_some(self.queues))
+        self.first_queues.or_else(|| grows.then_some(self.queues))
     }
 
     /// Checks whether this topic may become `next`, another set of settings for the same name.

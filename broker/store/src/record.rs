@@ -316,6 +316,11 @@ impl Record {
         let start = payload.len();
         payload.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
         payload.extend_from_slice(&[self.kind()]);
+        self.encode_fields(payload);
+        seal(payload, start);
+    }
+
+    fn encode_fields(&self, payload: &mut BytesMut) {
         match self {
             Self::Message(message) => message.encode_fields(payload),
             Self::Lease(_)
@@ -386,7 +391,6 @@ impl Record {
                 put_u32s(payload, &[*group, *topic, *queues]);
             }
         }
-        seal(payload, start);
     }
 
     fn kind(&self) -> u8 {

@@ -44,7 +44,7 @@ impl GroupQueue {
             }
             *looks = looks.saturating_sub(1);
             let done_end = if is_new { None } else { self.done.end_of(offset) };
-            offset = done_end.unwrap_or(offset.saturating_add(1)).min(end);
+            offset = done_end.unwrap_or_else(|| offset.saturating_add(1)).min(end);
         }
         self.next..offset
     }

@@ -2,7 +2,9 @@
 //! it once it has done on every shard what was sent before. Each broker asks all shards, its own and through other
 //! brokers, and tells its own.
 
-use broker_engine::{Command, HeldGroup, Outcome, PassLayout, ProgressPlace, Refusal};
+use broker_engine::{
+    Command, HeldGroup, LayoutCommand, Outcome, PassLayout, ProgressPlace, Refusal,
+};
 use broker_model::{GroupName, Topic, TopicName};
 use futures::future::BoxFuture;
 
@@ -37,7 +39,9 @@ impl Catalog {
     pub async fn is_passed_here(&self, question: &LayoutQuestion) -> Result<bool, Refusal> {
         for shard in self.shards() {
             let LayoutQuestion { topic, layout, group } = question.clone();
-            let answer = shard.submit(Command::ReadPassed { group, topic, layout }).await?;
+            let answer = shard
+                .submit(Command::Layout(LayoutCommand::ReadPassed { group, topic, layout }))
+                .await?;
             if !matches!(answer, Outcome::Passed(true)) {
                 return Ok(false);
             }
@@ -55,7 +59,7 @@ impl Catalog {
             while let Some(from) = next.take() {
                 // A reset that is between two shards would be behind on one, and not yet on the other.
                 let _no_reset = self.inner.moving.lock().await;
-                let answer = shard.submit(Command::ReadHeld(from)).await?;
+                let answer = shard.submit(Command::Layout(LayoutCommand::ReadHeld(from))).await?;
                 let Outcome::Held { closed, held, next: after } = answer else { break };
                 for (topic, layout) in closed {
                     self.open(shard, LayoutQuestion { topic, layout, group: None }, others).await?;
@@ -77,7 +81,9 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         if self.is_passed(&question, others).await? {
             let LayoutQuestion { topic, layout, .. } = question;
-            shard.submit(Command::OpenLayout { topic: topic.clone(), layout }).await?;
+            shard
+                .submit(Command::Layout(LayoutCommand::Open { topic: topic.clone(), layout }))
+                .await?;
             if let Some(entry) = self.topic(topic.as_str()) {
                 self.tell(CatalogChange::Topic(entry));
             }
@@ -96,7 +102,7 @@ impl Catalog {
         let question = LayoutQuestion { topic: about, layout, group: asked };
         if self.is_passed(&question, others).await? {
             let passed = PassLayout { group, topic, layout, as_of };
-            shard.submit(Command::PassLayout(passed)).await?;
+            shard.submit(Command::Layout(LayoutCommand::Pass(passed))).await?;
         }
         Ok(())
     }
@@ -126,7 +132,7 @@ impl Catalog {
         }
         for shard in self.shards() {
             let (topic, layout) = (topic.name.clone(), topic.queues);
-            shard.submit(Command::OpenLayout { topic, layout }).await?;
+            shard.submit(Command::Layout(LayoutCommand::Open { topic, layout })).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! (deliveries, messages that become due) is applied in memory by the code that applies committed frames, and forgotten
 //! when the process ends. Whatever a client would be told is kept is refused.
 
-use broker_engine::{Command, Frame, Refusal, ReplyTo};
+use broker_engine::{Command, Frame, LayoutCommand, Refusal, ReplyTo};
 use broker_model::Now;
 
 use super::Replica;
@@ -52,8 +52,7 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
-        | Command::ReadPassed { .. }
-        | Command::ReadHeld(_)
+        | Command::Layout(LayoutCommand::ReadPassed { .. } | LayoutCommand::ReadHeld(_))
         | Command::ReadTopics(_)
         | Command::ListDeadLetters(_)
         | Command::ReadNames(_) => true,
@@ -71,8 +70,7 @@ fn promises_nothing(command: &Command) -> bool {
         | Command::SetLiteOffsets(_)
         | Command::PutTopic(_)
         | Command::DeleteTopic(_)
-        | Command::OpenLayout { .. }
-        | Command::PassLayout(_)
+        | Command::Layout(LayoutCommand::Open { .. } | LayoutCommand::Pass(_))
         | Command::NoteGroupUse { .. }
         | Command::ForgetGroup(_)
         | Command::DeleteGroup(_) => false,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use broker_engine::{Command, Needed, NeededWalk, Refusal, ReplyTo};
+use broker_engine::{Command, LayoutCommand, Needed, NeededWalk, Refusal, ReplyTo};
 use broker_model::Now;
 use broker_store::segments::Segment;
 
@@ -195,8 +195,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::QueryOffset { .. }
         | Command::ReadMembers
         | Command::ReadProgress(_)
-        | Command::ReadPassed { .. }
-        | Command::ReadHeld(_)
+        | Command::Layout(LayoutCommand::ReadPassed { .. } | LayoutCommand::ReadHeld(_))
         | Command::ReadTopics(_)
         | Command::ReadUnusedGroups(_)
         | Command::ListDeadLetters(_)
@@ -220,8 +219,7 @@ fn makes_log_grow(command: &Command) -> bool {
         | Command::Leave { .. }
         | Command::PutTopic(_)
         | Command::DeleteTopic(_)
-        | Command::OpenLayout { .. }
-        | Command::PassLayout(_)
+        | Command::Layout(LayoutCommand::Open { .. } | LayoutCommand::Pass(_))
         | Command::PutGroup(_)
         | Command::MakeGroup(_)
         | Command::NoteGroupUse { .. }

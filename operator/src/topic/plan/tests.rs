@@ -162,11 +162,11 @@ async fn a_topic_in_order_grows_when_all_brokers_can_be_told_and_says_what_it_ha
     let wanted = planned(&observed).unwrap();
     assert_eq!((wanted.queues, wanted.first_queues), (8, Some(4)));
     let view = observed.view.as_mut().unwrap();
-    view.brokers[0].held = Some(wanted.clone());
+    view.brokers[0].held = Some(wanted);
     let again = planned(&observed).unwrap();
     assert_eq!((again.queues, again.first_queues), (8, Some(4)));
     let view = observed.view.as_mut().unwrap();
-    view.brokers[0].held = Some(held.clone());
+    view.brokers[0].held = Some(held);
     view.brokers[0].silence = Some(crate::links::Silence {
         lasted: std::time::Duration::from_secs(9),
         error: "refused".to_owned(),

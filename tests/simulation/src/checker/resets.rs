@@ -220,8 +220,14 @@ fn apply(progress: &mut Progress, effect: Effect, reset: &Reset) {
         }
         Effect::New | Effect::Either => progress.unsettle_until(reset.answered),
         Effect::Done => {
+            // What was asked behind it may be carried out yet, and counts for a reset that comes behind both.
+            let (done_asked, may_be_dead) = (progress.done_asked, progress.may_be_dead);
             progress.renew(reset.asked);
             progress.is_done = true;
+            if done_asked > reset.asked {
+                progress.done_asked = done_asked;
+                progress.may_be_dead = may_be_dead;
+            }
         }
     }
 }

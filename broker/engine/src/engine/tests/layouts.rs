@@ -3,7 +3,7 @@
 use broker_model::Order;
 
 use super::*;
-use crate::{Acknowledge, HeldGroup, OffsetAt, PassLayout, ResetOffsets};
+use crate::{Acknowledge, HeldGroup, LayoutCommand, OffsetAt, PassLayout, ResetOffsets};
 
 const OLD: u32 = 2;
 const NEW: u32 = 3;
@@ -51,11 +51,15 @@ impl Bench {
 
     fn grow(&mut self) {
         self.ask(fifo(2, NEW, Some(OLD)));
-        self.ask(Command::OpenLayout { topic: topic(), layout: NEW });
+        self.ask(Command::Layout(LayoutCommand::Open { topic: topic(), layout: NEW }));
     }
 
     fn has_passed(&mut self) -> bool {
-        let ask = Command::ReadPassed { group: Some(group()), topic: topic(), layout: NEW };
+        let ask = Command::Layout(LayoutCommand::ReadPassed {
+            group: Some(group()),
+            topic: topic(),
+            layout: NEW,
+        });
         match &self.ask(ask)[..] {
             [Ok(Outcome::Passed(has_passed))] => *has_passed,
             other => panic!("{other:?}"),
@@ -63,7 +67,7 @@ impl Bench {
     }
 
     fn held(&mut self) -> Option<HeldGroup> {
-        match self.ask(Command::ReadHeld(ProgressPlace::default())).pop() {
+        match self.ask(Command::Layout(LayoutCommand::ReadHeld(ProgressPlace::default()))).pop() {
             Some(Ok(Outcome::Held { mut held, next: None, .. })) => held.pop(),
             other => panic!("{other:?}"),
         }
@@ -71,7 +75,7 @@ impl Bench {
 
     fn pass(&mut self, as_of: u64) -> Vec<Reply> {
         let request = PassLayout { group: group(), topic: topic(), layout: NEW, as_of };
-        self.ask(Command::PassLayout(request))
+        self.ask(Command::Layout(LayoutCommand::Pass(request)))
     }
 
     /// Takes everything that comes, one after the other; where it stood.
@@ -101,12 +105,12 @@ fn a_shard_takes_sends_by_one_layout_and_by_a_new_one_once_all_shards_have_it() 
     let payload = effects.payload.freeze();
     bench.engine.apply(Now::at(0), 0, payload, &mut Effects::default()).unwrap();
     assert!(!bench.sends_by(OLD, 0) && !bench.sends_by(NEW, 0));
-    let told = bench.ask(Command::ReadHeld(ProgressPlace::default()));
+    let told = bench.ask(Command::Layout(LayoutCommand::ReadHeld(ProgressPlace::default())));
     let [Ok(Outcome::Held { closed, .. })] = &told[..] else { panic!("{told:?}") };
     assert_eq!(*closed, [(topic(), NEW)]);
-    bench.ask(Command::OpenLayout { topic: topic(), layout: OLD });
+    bench.ask(Command::Layout(LayoutCommand::Open { topic: topic(), layout: OLD }));
     assert!(!bench.sends_by(NEW, 0), "that is another one");
-    bench.ask(Command::OpenLayout { topic: topic(), layout: NEW });
+    bench.ask(Command::Layout(LayoutCommand::Open { topic: topic(), layout: NEW }));
     assert!(!bench.sends_by(OLD, 0) && bench.sends_by(NEW, 0));
     bench.ask(fifo(2, NEW, Some(OLD)));
     assert!(bench.sends_by(NEW, 0), "other settings close nothing");
@@ -166,7 +170,7 @@ fn a_reset_holds_back_again_and_what_was_found_before_it_lets_nothing_go() {
 fn a_shard_that_comes_with_the_new_layout_has_nothing_older_and_holds_back_too() {
     let mut bench = Bench::of_fifo(fifo(1, NEW, Some(OLD)));
     assert!(!bench.sends_by(NEW, 0), "it may be the first that has it");
-    bench.ask(Command::OpenLayout { topic: topic(), layout: NEW });
+    bench.ask(Command::Layout(LayoutCommand::Open { topic: topic(), layout: NEW }));
     assert!(bench.sends_by(NEW, 0));
     assert_eq!(bench.drain(), []);
     assert!(bench.has_passed());

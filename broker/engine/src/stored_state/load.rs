@@ -1,5 +1,7 @@
 //! Taking the stored state in again, item by item. Nothing that the bytes say is believed before it was looked at.
 
+use broker_model::limits::QUEUES_PER_TOPIC_MAX;
+
 use super::*;
 use crate::layouts::Layout;
 
@@ -226,8 +228,8 @@ impl<R: ReplyTo> Engine<R> {
             let start = item.try_get_u64_le().map_err(|_| StoredStateError("length"))?;
             starts.push(start);
         }
-        let is_known = queues <= topic.topic.queues && starts.len() <= topic.queues.len();
-        if topic.topic.message_type != MessageType::Fifo || !is_known {
+        let is_fifo = topic.topic.message_type == MessageType::Fifo;
+        if !is_fifo || starts.len() > QUEUES_PER_TOPIC_MAX as usize {
             return Err(StoredStateError("layout"));
         }
         topic.layouts.load(Layout { queues, starts }, is_closed);

@@ -406,9 +406,8 @@ fn hostile_numbers_are_refused() {
     };
     assert_eq!(refused(layout(2, &[])), StoredStateError("layout"));
     assert!(loaded(&[fifo.clone(), layout(2, &[5, u64::MAX])]).is_ok());
-    for illegal in [layout(3, &[]), layout(2, &[5, 6, 7])] {
-        assert_eq!(loaded(&[fifo.clone(), illegal]).unwrap_err(), StoredStateError("layout"));
-    }
+    let more = loaded(&[fifo, layout(2, &[5; 1_025])]).unwrap_err();
+    assert_eq!(more, StoredStateError("layout"));
     let passed = item(ITEM_PASSED_LAYOUT, &[1, 1, 2].map(u32::to_le_bytes).concat());
     assert_eq!(refused(passed), StoredStateError("passed layout"));
     let queue = |base, end| [&numbers(&[1])[..], &numbers(&[base, end])].concat();
@@ -564,6 +563,10 @@ fn any_record() -> impl Strategy<Value = Record> {
         1 => (1u32..3, name).prop_map(|(group, id)| Record::Reset { group, id: id.into() }),
         1 => (1u32..7).prop_map(|number| Record::DeleteTopic { number }),
         1 => (1u32..3).prop_map(|number| Record::DeleteGroup { number }),
+        1 => (1u32..9).prop_map(|queues| put_topic(FIFO, "ledger", MessageType::Fifo, queues)),
+        1 => (1u32..9).prop_map(|queues| Record::OpenLayout { topic: FIFO, queues }),
+        1 => (1u32..3, 1u32..9)
+            .prop_map(|(group, queues)| Record::PassLayout { group, topic: FIFO, queues }),
         1 => (1u32..3).prop_map(|number| Record::DeleteName {
             kind: NameKind::Group,
             name: format!("group-{number}"),

@@ -145,15 +145,20 @@ async fn a_growing_cluster_keeps_its_shards_and_gives_every_broker_the_new_map()
     let operator = world.operator("a");
     world.apply::<BrokerCluster>("default", json!({"brokers": 1, "shards": 2})).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
-    let topics = [("orders", "Spread", [4, 4, 3]), ("notes", "Keep", [4, 4, 0])];
-    for (topic, placement, _) in topics {
-        world.apply::<Topic>(topic, json!({"queues": 8, "placement": placement})).await;
+    let topics = [
+        ("orders", "NORMAL", "Spread", [4, 4, 3]),
+        ("ledger", "FIFO", "Spread", [4, 4, 3]),
+        ("notes", "NORMAL", "Keep", [4, 4, 0]),
+    ];
+    for (topic, message_type, placement, _) in topics {
+        let spec = json!({"queues": 8, "messageType": message_type, "placement": placement});
+        world.apply::<Topic>(topic, spec).await;
         world.wait_condition::<Topic>(topic, "Ready", "True", "Synced").await;
     }
     let second = world.broker("default", 1).await;
     world.apply::<BrokerCluster>("default", json!({"brokers": 2, "shards": 3})).await;
     world.wait_condition::<BrokerCluster>("default", "Ready", "True", "Serving").await;
-    for (topic, _, queues) in topics {
+    for (topic, _, _, queues) in topics {
         let placed = |topic: &Topic| {
             let placement = topic.status.iter().flat_map(|status| &status.placement);
             let placed: Vec<_> = placement.map(|p| (p.shard.clone(), p.queues)).collect();
@@ -162,7 +167,9 @@ async fn a_growing_cluster_keeps_its_shards_and_gives_every_broker_the_new_map()
         };
         world.wait::<Topic>(topic, "its queues", placed).await;
     }
-    assert_eq!(second.memory().topics["orders"].queues, 11);
+    let held = |topic: &str| second.memory().topics[topic].clone();
+    assert_eq!((held("orders").queues, held("orders").first_queues), (11, None));
+    assert_eq!((held("ledger").queues, held("ledger").first_queues), (11, Some(8)));
     let map = eventually("the second broker gets the map", || async {
         Some(second.memory().map).filter(|map| map.shards.len() == 3)
     })

@@ -36,6 +36,18 @@ pub enum TopicError {
         /// What was asked.
         queues: u32,
     },
+    /// It is said to have grown, and cannot have.
+    #[error(
+        "topic {name} is said to have had {first} queues first; that is for FIFO topics of more queues, and it has {queues}"
+    )]
+    FirstQueues {
+        /// The topic.
+        name: TopicName,
+        /// What was said.
+        first: u32,
+        /// Its queues.
+        queues: u32,
+    },
     /// A shard whose number no cluster has.
     #[error("topic {name} is placed on shard-{shard}; shards are numbered 0 to {SHARD_NUMBER_MAX}")]
     Shard {
@@ -168,6 +180,11 @@ impl Topic {
         if placed != u64::from(queues) {
             return Err(TopicError::Placement { name, placed, queues });
         }
+        let may_have_grown =
+            |first| self.message_type == MessageType::Fifo && (1..queues).contains(&first);
+        if let Some(first) = self.first_queues.filter(|first| !may_have_grown(*first)) {
+            return Err(TopicError::FirstQueues { name, first, queues });
+        }
         if let Some(beyond) = self.placement.iter().find(|p| p.shard.0 > SHARD_NUMBER_MAX) {
             return Err(TopicError::Shard { name, shard: beyond.shard.0 });
         }
@@ -204,6 +221,13 @@ impl Topic {
     pub fn first_queues_of_next(&self, queues: u32) -> Option<u32> {
         let grows = self.message_type == MessageType::Fifo && queues > self.queues;
         self.first_queues.or_else(|| grows.then_some(self.queues))
+    }
+
+    /// Whether every shard has as many queues of both.
+    #[must_use]
+    pub fn is_placed_as(&self, other: &Self) -> bool {
+        let shards = self.placement.iter().chain(&other.placement).map(|placed| placed.shard);
+        shards.into_iter().all(|shard| self.queues_on(shard) == other.queues_on(shard))
     }
 
     /// Checks whether this topic may become `next`, another set of settings for the same name.
@@ -304,7 +328,8 @@ mod tests {
     fn a_number_beyond_its_limit_is_refused_with_what_is_allowed() {
         assert_eq!(orders().validate(), Ok(()));
         type Change = fn(&mut Topic);
-        let refused: [(Change, &str); 9] = [
+        let refused: [(Change, &str); 10] = [
+            (|t| t.first_queues = Some(2), "is said to have had 2 queues first"),
             (|t| t.retention_ms = Some(0), "use 60000 to 315360000000"),
             (|t| t.retention_ms = Some(1), "use 60000 to"),
             (|t| t.retention_ms = Some(u64::MAX), "the retention time of topic orders"),

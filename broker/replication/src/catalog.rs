@@ -133,6 +133,8 @@ struct State {
     version: u64,
     /// Whether a FIFO topic ever grew.
     has_grown: bool,
+    /// FIFO topics that some shards have with more queues and others do not.
+    growing: HashMap<TopicName, Topic>,
 }
 
 #[derive(Debug)]
@@ -160,8 +162,14 @@ impl Catalog {
     pub fn new(shards: Vec<ShardHandle>, known: Vec<Known>, version: u64) -> Self {
         let Merged { topics, groups, by_first_use, deleted_groups, repairs } = Merged::of(known);
         let (named, grouped) = (HashMap::new(), HashMap::new());
-        let mut state =
-            State { topics: named, groups: grouped, deleted_groups, version, has_grown: false };
+        let mut state = State {
+            topics: named,
+            groups: grouped,
+            deleted_groups,
+            version,
+            has_grown: false,
+            growing: HashMap::new(),
+        };
         topics.into_iter().for_each(|topic| drop(state.put_topic(topic)));
         for group in groups {
             let is_declared = !by_first_use.contains(&group.name);
@@ -367,6 +375,7 @@ impl State {
     fn put_topic(&mut self, topic: Topic) -> Arc<TopicEntry> {
         self.version += 1;
         self.has_grown |= topic.first_queues.is_some();
+        self.growing.remove(&topic.name);
         let entry = Arc::new(TopicEntry { topic, version: self.version });
         self.topics.insert(entry.topic.name.clone(), entry.clone());
         entry

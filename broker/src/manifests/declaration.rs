@@ -621,10 +621,11 @@ spec:
         let held = |message_type| Topic::with_defaults(name.clone(), message_type, Vec::new());
         let check = |message_type| declared.check_beside(Some(&held(message_type)));
         assert_eq!(declared.check_beside(None), Ok(()));
-        for may in [MessageType::Normal, MessageType::Delay, MessageType::Transaction] {
+        use MessageType::{Delay, Fifo, Lite, Normal, Priority, Transaction};
+        for may in [Normal, Fifo, Delay, Transaction] {
             assert_eq!(check(may), Ok(()));
         }
-        for may_not in [MessageType::Fifo, MessageType::Priority, MessageType::Lite] {
+        for may_not in [Priority, Lite] {
             let refused = check(may_not).unwrap_err();
             assert!(refused.contains("would lose their order"), "{refused}");
         }
@@ -663,7 +664,7 @@ spec:
         let lite = format!("{GROUP}  liteTopic: rooms\n");
         let plain = GROUP.replace("order: Fifo", "model: Clustering");
         for (before, after, words) in [
-            (fifo.clone(), fifo.replace("queues: 4", "queues: 5"), "FIFO topic cannot be changed"),
+            (fifo.clone(), fifo.replace("queues: 4", "queues: 3"), "queues can only grow"),
             (plain.clone(), plain.replace("Clustering", "Broadcasting"), "model cannot be changed"),
             (lite.clone(), lite.replace("rooms", "other"), "liteTopic cannot be changed"),
             (reset("Latest"), reset("Earliest"), "give it another id to reset again"),

@@ -216,3 +216,25 @@ async fn a_topic_that_grew_at_one_broker_only_takes_no_sends_and_goes_on_when_th
     produce_all(&brokers, 0..3).await;
     consume(&mut brokers, 2, 3 * MESSAGE_GROUPS).await;
 }
+
+#[tokio::test]
+async fn a_topic_grows_on_when_whoever_asked_for_it_leaves_in_the_middle() {
+    let mut broker = start(3).await;
+    apply(&mut broker, orders(1, None)).await;
+    declare_group(&mut broker).await;
+    let catalog = broker.context.catalog.clone();
+    let mut grown = catalog.topic("orders").unwrap().topic.clone();
+    grown.placement = (0..3)
+        .map(|shard| broker_model::QueuePlacement {
+            shard: broker_model::ShardId(shard),
+            queues: QUEUES,
+        })
+        .collect();
+    grown.queues = 3 * QUEUES;
+    let apply = catalog.apply_topic(grown, broker_replication::ApplyOptions::default());
+    let left = timeout(Duration::ZERO, apply).await;
+    assert!(left.is_err(), "it was over before anybody could leave");
+    produce_all(&[broker.clone()], 0..5).await;
+    assert_eq!(catalog.topic("orders").unwrap().topic.queues, 3 * QUEUES);
+    consume(&mut [broker], 3, 5 * MESSAGE_GROUPS).await;
+}

@@ -34,6 +34,10 @@ impl Catalog {
         }
         if let Some(entry) = &known {
             topic.first_queues = entry.topic.first_queues_of_next(topic.queues);
+            if entry.topic.is_placed_as(&topic) {
+                // The queue of a message group follows from the order of the shards.
+                topic.placement.clone_from(&entry.topic.placement);
+            }
         }
         topic.validate().map_err(|error| CatalogError::Illegal(error.to_string()))?;
         if let Some(entry) = &known {
@@ -49,11 +53,13 @@ impl Catalog {
             self.check_room("topics", self.read().topics.len(), TOPICS_MAX)?;
         }
         self.check_writable()?;
-        for shard in self.shards() {
-            shard.submit(Command::PutTopic(Box::new(topic.clone()))).await?;
-        }
-        if topic.first_queues.is_some() {
-            self.open_if_here(&topic).await?;
+        let is_more = |entry: &Arc<TopicEntry>| entry.topic.queues < topic.queues;
+        if topic.first_queues.is_some() && known.as_ref().is_some_and(is_more) {
+            self.grow(&topic).await?;
+        } else {
+            for shard in self.shards() {
+                shard.submit(Command::PutTopic(Box::new(topic.clone()))).await?;
+            }
         }
         let entry = self.write().put_topic(topic);
         self.tell(CatalogChange::Topic(entry.clone()));

@@ -49,26 +49,73 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Tells the shards of this broker which topics take sends again, and which groups may go on.
-    ///
-    /// # Errors
-    /// [`Refusal`] of a shard; the next round goes on.
-    pub async fn layout_round(&self, others: &AskOthers<'_>) -> Result<(), Refusal> {
-        for shard in self.shards() {
-            let mut next = Some(ProgressPlace::default());
-            while let Some(from) = next.take() {
-                // A reset that is between two shards would be behind on one, and not yet on the other.
-                let _no_reset = self.inner.moving.lock().await;
-                let answer = shard.submit(Command::Layout(LayoutCommand::ReadHeld(from))).await?;
-                let Outcome::Held { closed, held, next: after } = answer else { break };
-                for (topic, layout) in closed {
-                    self.open(shard, LayoutQuestion { topic, layout, group: None }, others).await?;
+    /// Tells every shard of a FIFO topic that has more queues than before. Whoever asked for that may leave in the middle,
+    /// and a shard may refuse: then the rounds go on, because those that have it take no sends by the old layout.
+    pub(super) async fn grow(&self, topic: &Topic) -> Result<(), Refusal> {
+        {
+            let mut state = self.write();
+            state.growing.insert(topic.name.clone(), topic.clone());
+            state.has_grown = true;
+        }
+        for (told, shard) in self.shards().iter().enumerate() {
+            if let Err(refusal) = shard.submit(Command::PutTopic(Box::new(topic.clone()))).await {
+                if told == 0 {
+                    self.write().growing.remove(&topic.name);
                 }
-                for group in held {
-                    self.pass(shard, group, others).await?;
-                }
-                next = after;
+                return Err(refusal);
             }
+        }
+        if self.is_whole_here(topic) {
+            for shard in self.shards() {
+                // One that refuses is told in a round.
+                let _open = shard.submit(open(topic.name.clone(), topic.queues)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with topics whose growth was begun and not ended.
+    async fn grow_on(&self) {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        let growing: Vec<Topic> = self.read().growing.values().cloned().collect();
+        for topic in growing {
+            if let Err(error) = self.grow(&topic).await {
+                tracing::warn!(topic = %topic.name, %error,
+                    "the topic takes no sends before every shard has its new queues; tried again");
+                continue;
+            }
+            let entry = self.write().put_topic(topic);
+            self.tell(CatalogChange::Topic(entry));
+        }
+    }
+
+    /// Tells the shards of this broker which topics take sends again, and which groups may go on. What a shard refuses is
+    /// asked for again in the next round.
+    pub async fn layout_round(&self, others: &AskOthers<'_>) {
+        if !self.read().growing.is_empty() {
+            self.grow_on().await;
+        }
+        for shard in self.shards() {
+            if let Err(error) = self.tell_shard(shard, others).await {
+                tracing::debug!(shard = shard.name(), %error, "the shard is told in the next round");
+            }
+        }
+    }
+
+    async fn tell_shard(&self, shard: &ShardHandle, others: &AskOthers<'_>) -> Result<(), Refusal> {
+        let mut next = Some(ProgressPlace::default());
+        while let Some(from) = next.take() {
+            let ask = Command::Layout(LayoutCommand::ReadHeld(from));
+            let Outcome::Held { closed, held, next: after } = shard.submit(ask).await? else {
+                return Ok(());
+            };
+            for (topic, layout) in closed {
+                self.open(shard, LayoutQuestion { topic, layout, group: None }, others).await?;
+            }
+            for group in held {
+                self.pass(shard, group, others).await?;
+            }
+            next = after;
         }
         Ok(())
     }
@@ -79,11 +126,9 @@ impl Catalog {
         question: LayoutQuestion,
         others: &AskOthers<'_>,
     ) -> Result<(), Refusal> {
-        if self.is_passed(&question, others).await? {
+        if self.is_passed_here(&question).await? && self.is_passed_there(&question, others).await {
             let LayoutQuestion { topic, layout, .. } = question;
-            shard
-                .submit(Command::Layout(LayoutCommand::Open { topic: topic.clone(), layout }))
-                .await?;
+            shard.submit(open(topic.clone(), layout)).await?;
             if let Some(entry) = self.topic(topic.as_str()) {
                 self.tell(CatalogChange::Topic(entry));
             }
@@ -100,40 +145,34 @@ impl Catalog {
         let HeldGroup { group, topic, layout, as_of } = held;
         let (asked, about) = (Some(group.clone()), topic.clone());
         let question = LayoutQuestion { topic: about, layout, group: asked };
-        if self.is_passed(&question, others).await? {
+        if !self.is_passed_here(&question).await? || !self.is_passed_there(&question, others).await
+        {
+            return Ok(());
+        }
+        // A reset that is between two shards would be behind on one, and not yet on the other. Nobody waits here for other
+        // brokers, so that a reset waits for little.
+        let _no_reset = self.inner.moving.lock().await;
+        if self.is_passed_here(&question).await? {
             let passed = PassLayout { group, topic, layout, as_of };
             shard.submit(Command::Layout(LayoutCommand::Pass(passed))).await?;
         }
         Ok(())
     }
 
-    async fn is_passed(
-        &self,
-        question: &LayoutQuestion,
-        others: &AskOthers<'_>,
-    ) -> Result<bool, Refusal> {
-        if !self.is_passed_here(question).await? {
-            return Ok(false);
-        }
+    /// Whether the answer of every other broker is yes; they are not asked about a topic that is here alone.
+    async fn is_passed_there(&self, question: &LayoutQuestion, others: &AskOthers<'_>) -> bool {
         let topic = self.topic(question.topic.as_str());
         let is_whole = topic.is_some_and(|entry| self.is_whole_here(&entry.topic));
-        Ok(is_whole || others(question.clone()).await)
+        is_whole || others(question.clone()).await
     }
 
     /// Whether all queues of a topic are on this broker.
     fn is_whole_here(&self, topic: &Topic) -> bool {
         topic.placement.iter().all(|placed| self.shard(placed.shard).is_some())
     }
+}
 
-    /// Sends may go by the newest layout at once when all shards that have it are here, and have stored it.
-    pub(super) async fn open_if_here(&self, topic: &Topic) -> Result<(), Refusal> {
-        if !self.is_whole_here(topic) {
-            return Ok(());
-        }
-        for shard in self.shards() {
-            let (topic, layout) = (topic.name.clone(), topic.queues);
-            shard.submit(Command::Layout(LayoutCommand::Open { topic, layout })).await?;
-        }
-        Ok(())
-    }
+/// Sends may go by a layout.
+fn open(topic: TopicName, layout: u32) -> Command {
+    Command::Layout(LayoutCommand::Open { topic, layout })
 }

@@ -110,7 +110,11 @@ impl Checker {
             if !self.is_wanted(group, id) || topic.starts_with("%DLQ%") || self.is_taken(place) {
                 continue;
             }
-            let extra = self.extra_attempts(reader, place);
+            // What nobody saw the end of counts for a group without a number too.
+            let extra = match newest {
+                Some(_) => self.extra_attempts(reader, place),
+                None => self.lost_receives_of(group, topic),
+            };
             let progress = self.progress_mut(reader, place);
             let is_after = asked.is_some_and(|asked| begun.is_some_and(|begun| asked > begun));
             let is_owed = !is_late || is_after || progress.is_owed;

@@ -132,6 +132,22 @@ async fn settle(broker: &mut TestBroker, messages: &[Message]) {
     assert_eq!(code(answer.status.as_ref()), Code::Ok, "{:?}", answer.status);
 }
 
+/// Of which the first one's shard has the topic.
+async fn two_brokers() -> [TestBroker; 2] {
+    use broker_model::ShardId;
+    let mut brokers =
+        [start_with([ShardId(0)].into_iter()).await, start_with([ShardId(1)].into_iter()).await];
+    let map = map_of(1, [brokers[0].port, brokers[1].port]);
+    for broker in &mut brokers {
+        let map = Some(map.clone());
+        let request = broker_proto::admin::ApplyClusterMapRequest { map };
+        broker.admin.apply_cluster_map(request).await.unwrap();
+        apply(broker, orders(1, None)).await;
+        declare_group(broker).await;
+    }
+    brokers
+}
+
 async fn reset_to_earliest(broker: &mut TestBroker) {
     let request = ResetOffsetsRequest {
         group: "billing".into(),
@@ -163,17 +179,7 @@ async fn message_groups_keep_their_order_while_their_topic_grows_over_shards() {
 
 #[tokio::test]
 async fn message_groups_keep_their_order_while_their_topic_grows_over_brokers() {
-    use broker_model::ShardId;
-    let mut brokers =
-        [start_with([ShardId(0)].into_iter()).await, start_with([ShardId(1)].into_iter()).await];
-    let map = map_of(1, [brokers[0].port, brokers[1].port]);
-    for broker in &mut brokers {
-        let map = Some(map.clone());
-        let request = broker_proto::admin::ApplyClusterMapRequest { map };
-        broker.admin.apply_cluster_map(request).await.unwrap();
-        apply(broker, orders(1, None)).await;
-        declare_group(broker).await;
-    }
+    let mut brokers = two_brokers().await;
     produce_all(&brokers, 0..10).await;
     let producers = brokers.clone();
     let producing = tokio::spawn(async move { produce_all(&producers, 10..30).await });
@@ -192,17 +198,7 @@ async fn message_groups_keep_their_order_while_their_topic_grows_over_brokers() 
 
 #[tokio::test]
 async fn a_topic_that_grew_at_one_broker_only_takes_no_sends_and_goes_on_when_the_other_has_it() {
-    use broker_model::ShardId;
-    let mut brokers =
-        [start_with([ShardId(0)].into_iter()).await, start_with([ShardId(1)].into_iter()).await];
-    let map = map_of(1, [brokers[0].port, brokers[1].port]);
-    for broker in &mut brokers {
-        let map = Some(map.clone());
-        let request = broker_proto::admin::ApplyClusterMapRequest { map };
-        broker.admin.apply_cluster_map(request).await.unwrap();
-        apply(broker, orders(1, None)).await;
-        declare_group(broker).await;
-    }
+    let mut brokers = two_brokers().await;
     let [first, second] = &mut brokers;
     apply(first, orders(2, Some(QUEUES))).await;
     let mut grouped = message("orders", "1", "0-0");
